@@ -1,0 +1,50 @@
+/* Files written safely: to a temporary name beside the target, flushed, fsynced, renamed, the folder fsynced. Whoever reads
+ * `path` sees the old content or the new, never a part. */
+#ifndef LD_FILE_H
+#define LD_FILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define LD_PATH_MAX 4096
+
+/* Write n bytes safely. LD_EIO with the path and the system's reason (full disk, no permission, folder missing). */
+int ld_file_write(const char *path, const void *bytes, size_t n);
+
+/* For writers that need a path (HDF5): put a temporary name for `path` into tmp[LD_PATH_MAX]; afterwards commit (fsync +
+ * rename + fsync of the folder) or discard (remove). Commit removes the temporary file when it fails. */
+int ld_file_temporary(const char *path, char *tmp);
+int ld_file_commit(const char *tmp, const char *path);
+void ld_file_discard(const char *tmp);
+
+/* A whole file in memory: *bytes is malloc'd, the caller frees. LD_EIO; LD_EVALUE above `limit` bytes (0: 4 GiB). */
+int ld_file_read(const char *path, void **bytes, size_t *n, size_t limit);
+
+/* A read-only map of a file. An empty file maps to NULL with n = 0. */
+typedef struct ld_map {
+    const void *data;
+    size_t n;
+} ld_map;
+int ld_map_open(ld_map *m, const char *path);
+void ld_map_close(ld_map *m);
+
+/* Make a folder and its parents (existing ones are fine). LD_EIO. */
+int ld_make_dirs(const char *path);
+
+/* All regular files under `root` (recursive, symbolic links followed once), paths relative to it, sorted bytewise, hidden
+ * ones skipped: one block of NUL-ended strings and `count` offsets into it, both malloc'd. */
+typedef struct ld_file_list {
+    int64_t count;
+    char *text;
+    uint64_t *offset;
+} ld_file_list;
+int ld_list_files(ld_file_list *list, const char *root);
+void ld_file_list_free(ld_file_list *list);
+
+/* Free bytes on the file system that holds `path` (or its nearest existing parent); -1 when unknown. */
+int64_t ld_disk_free(const char *path);
+
+/* SHA-256 of a memory block, as 64 hexadecimal digits and a NUL (FIPS 180-4). */
+void ld_sha256(const void *bytes, size_t n, char hex[65]);
+
+#endif
