@@ -1,0 +1,21 @@
+/* Devices: where tensors live and which backend computes on them. */
+#ifndef LD_DEVICE_H
+#define LD_DEVICE_H
+
+#include "backend/backend.h"
+#include "backend/pool.h"
+
+typedef struct ld_device {
+    char name[16]; /* "cpu" */
+    const ld_backend *backend;
+    ld_pool *pool;
+} ld_device;
+
+/* The device called `name` ("cpu"); it lives as long as the process. LD_EDEVICE says which devices there are. */
+ld_device *ld_device_find(const char *name);
+
+/* Number of CPU threads for computation: set (n >= 1) and get. The default is the number of physical cores. */
+void ld_set_threads(int n);
+int ld_threads(void);
+
+#endif

@@ -1,0 +1,40 @@
+/* A caching pool of device memory, one per device: freed blocks are kept by size class and given out again. */
+#ifndef LD_POOL_H
+#define LD_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct ld_pool ld_pool;
+
+typedef struct ld_pool_stats {
+    size_t live, cached, peak; /* bytes given out now, held for reuse, and the highest `live` since the last reset */
+    int64_t blocks;            /* blocks given out now */
+    int64_t allocations;       /* since start */
+} ld_pool_stats;
+
+/* raw_alloc returns NULL when it cannot; the pool never sees bytes beyond `limit` (0: no limit) live + cached. */
+ld_pool *ld_pool_new(const char *name, void *(*raw_alloc)(size_t), void (*raw_free)(void *, size_t), size_t limit);
+void ld_pool_free(ld_pool *p); /* everything, live blocks too */
+
+/* At least n bytes, 256-byte aligned; n = 0 gives a valid block. On shortage: give back cached blocks, call the collect
+ * hook, try again, then fail with LD_EMEM naming `who`, the bytes asked for and the pool's figures. */
+void *ld_pool_take(ld_pool *p, size_t n, const char *who);
+void ld_pool_give(ld_pool *p, void *block);
+void ld_pool_trim(ld_pool *p); /* give cached blocks back to the system */
+ld_pool_stats ld_pool_figures(const ld_pool *p);
+void ld_pool_reset_peak(ld_pool *p);
+void ld_pool_set_limit(ld_pool *p, size_t limit);
+
+/* Bytes taken since the last collection beyond what was given back; the binding's garbage pressure reads it. */
+size_t ld_pool_debt(const ld_pool *p);
+void ld_pool_clear_debt(ld_pool *p);
+
+/* Called when memory runs short, to drop what the host language no longer needs. */
+void ld_pool_on_shortage(void (*collect)(void *), void *arg);
+
+/* For tests: the k-th take from now on fails (k = 1: the next); 0 switches off. */
+void ld_pool_fail_at(ld_pool *p, int64_t k);
+
+#endif
