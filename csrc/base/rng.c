@@ -69,7 +69,7 @@ uint32_t ld_rng_below(uint32_t n, uint64_t seed, uint32_t purpose, uint64_t samp
     return (uint32_t)(((uint64_t)u[element & 3] * n) >> 32);
 }
 
-int64_t ld_permute(int64_t i, int64_t n, uint64_t seed, uint64_t epoch) {
+int64_t ld_shuffle_position(int64_t i, int64_t n, uint64_t seed, uint64_t epoch) {
     int half = 1;
     while (half < 31 && ((int64_t)1 << (2 * half)) < n)
         half++;

@@ -10,16 +10,16 @@
 
 /* What a stream is for: two purposes never share numbers. Recipes may use LD_RNG_USER and above. */
 typedef enum ld_rng_purpose {
-    LD_RNG_DEFAULT = 0,  /* the global generator behind ld.randn and friends */
-    LD_RNG_INIT = 1,     /* parameter initialisation */
-    LD_RNG_DROPOUT = 2,  /* dropout masks */
-    LD_RNG_NOISE = 3,    /* the noise of diffusion training */
-    LD_RNG_TIME = 4,     /* the times of diffusion training */
-    LD_RNG_SAMPLE = 5,   /* the noise a sampler starts from and adds; step k uses purpose LD_RNG_SAMPLE + (k << 8) */
-    LD_RNG_ORDER = 6,    /* order of a data set within an epoch */
-    LD_RNG_AUGMENT = 7,  /* augmentation */
-    LD_RNG_FACE = 8,     /* the synthetic faces */
-    LD_RNG_LATENT = 9,   /* samples from a VAE's posterior */
+    LD_RNG_DEFAULT = 0, /* the global generator behind ld.randn and friends */
+    LD_RNG_INIT = 1,    /* parameter initialisation */
+    LD_RNG_DROPOUT = 2, /* dropout masks */
+    LD_RNG_NOISE = 3,   /* the noise of diffusion training */
+    LD_RNG_TIME = 4,    /* the times of diffusion training */
+    LD_RNG_SAMPLE = 5,  /* the noise a sampler starts from and adds; step k uses purpose LD_RNG_SAMPLE + (k << 8) */
+    LD_RNG_ORDER = 6,   /* order of a data set within an epoch */
+    LD_RNG_AUGMENT = 7, /* augmentation */
+    LD_RNG_FACE = 8,    /* the synthetic faces */
+    LD_RNG_LATENT = 9,  /* samples from a VAE's posterior */
     LD_RNG_USER = 64
 } ld_rng_purpose;
 
@@ -37,6 +37,6 @@ uint32_t ld_rng_below(uint32_t n, uint64_t seed, uint32_t purpose, uint64_t samp
 /* Position i (0 <= i < n) of a random permutation of 0 .. n - 1: a pure function of (seed, epoch, n), so that any position
  * of any epoch is found without an index array. A four-round Feistel network on the next even power of two, walked until
  * the value falls inside. n up to 2^62. Source: Black & Rogaway 2002, "Ciphers with arbitrary finite domains". */
-int64_t ld_permute(int64_t i, int64_t n, uint64_t seed, uint64_t epoch);
+int64_t ld_shuffle_position(int64_t i, int64_t n, uint64_t seed, uint64_t epoch);
 
 #endif

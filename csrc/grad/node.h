@@ -45,6 +45,4 @@ bool ld_recording(void);
 /* In-place ops call this first: fails (LD_ESTATE) when recording is on and x or any of the n inputs requires a gradient. */
 int ld_check_in_place(const char *op, ld_tensor *x, ld_tensor *const *in, int n);
 
-void ld_node_drop(ld_node *n); /* used by the tensor's destructor */
-
 #endif

@@ -30,10 +30,10 @@ ld_tensor *ld_clone(ld_tensor *x);
 /* In place; each counts a version and refuses (LD_ESTATE) tensors the tape needs. x is written; y broadcasts to x.
  * They return 0 or an error code. */
 int ld_fill_(ld_tensor *x, double value);
-int ld_copy_(ld_tensor *x, ld_tensor *y);                                /* converts dtype */
+int ld_copy_(ld_tensor *x, ld_tensor *y); /* converts dtype */
 int ld_binary_(const char *name, ld_binary_op op, ld_tensor *x, ld_tensor *y);
 int ld_unary_(const char *name, ld_unary_op op, ld_tensor *x, double a, double b);
-int ld_axpby_(ld_tensor *x, ld_tensor *y, double alpha, double beta);    /* x = alpha y + beta x */
+int ld_axpby_(ld_tensor *x, ld_tensor *y, double alpha, double beta); /* x = alpha y + beta x */
 
 /* ---- reductions: reduce.c -------------------------------------------------------------------------------------------- */
 
@@ -48,10 +48,10 @@ ld_tensor *ld_sum_to(ld_tensor *x, int ndim, const int64_t *shape);
 
 /* Views where strides allow, else copies; gradient: x. One size may be -1 in reshape. */
 ld_tensor *ld_reshape(ld_tensor *x, int ndim, const int64_t *shape);
-ld_tensor *ld_permute(ld_tensor *x, const int *order);                   /* always a view */
-ld_tensor *ld_expand(ld_tensor *x, int ndim, const int64_t *shape);      /* sizes 1 repeated; -1 keeps; always a view */
+ld_tensor *ld_permute(ld_tensor *x, const int *order);              /* always a view */
+ld_tensor *ld_expand(ld_tensor *x, int ndim, const int64_t *shape); /* sizes 1 repeated; -1 keeps; always a view */
 ld_tensor *ld_slice(ld_tensor *x, int dim, int64_t first, int64_t count, int64_t step); /* a view; LD_EINDEX */
-ld_tensor *ld_select(ld_tensor *x, int dim, int64_t i);                  /* a view without dim; LD_EINDEX */
+ld_tensor *ld_select(ld_tensor *x, int dim, int64_t i); /* a view without dim; LD_EINDEX */
 ld_tensor *ld_concat(ld_tensor *const *xs, int n, int dim);
 ld_tensor *ld_stack(ld_tensor *const *xs, int n, int dim);
 /* before/after: ndim counts each, of constant `value` on both sides of every dimension. Gradient: x. */
@@ -117,7 +117,8 @@ ld_tensor *ld_resize_bilinear(ld_tensor *x, int64_t h, int64_t w, bool antialias
 typedef enum ld_mean { LD_MEAN_ALL, LD_MEAN_NONE, LD_MEAN_SUM } ld_mean; /* mean, elementwise, sum */
 ld_tensor *ld_mse(ld_tensor *x, ld_tensor *y, ld_mean m);                /* Gradient: x, y */
 ld_tensor *ld_l1(ld_tensor *x, ld_tensor *y, ld_mean m);
-ld_tensor *ld_huber(ld_tensor *x, ld_tensor *y, double delta, ld_mean m); /* |d| <= delta: d^2/2, else delta(|d| - delta/2) */
+ld_tensor *ld_huber(ld_tensor *x, ld_tensor *y, double delta,
+                    ld_mean m); /* |d| <= delta: d^2/2, else delta(|d| - delta/2) */
 /* x (M,K) logits, t (M) i64 classes from 0. LD_EINDEX for a class outside. Gradient: x. */
 ld_tensor *ld_cross_entropy(ld_tensor *x, ld_tensor *t, double smoothing, ld_mean m);
 
@@ -130,9 +131,9 @@ ld_tensor *ld_dropout(ld_tensor *x, double p, bool training);
 ld_tensor *ld_rand(ld_device *d, ld_dtype t, int ndim, const int64_t *shape, double lo, double hi);
 ld_tensor *ld_randn(ld_device *d, ld_dtype t, int ndim, const int64_t *shape);
 ld_tensor *ld_noise(ld_device *d, ld_dtype t, int ndim, const int64_t *shape, uint64_t seed, uint32_t purpose,
-                    uint64_t first);                                     /* normal, keyed */
+                    uint64_t first); /* normal, keyed */
 ld_tensor *ld_noise_uniform(ld_device *d, ld_dtype t, int ndim, const int64_t *shape, uint64_t seed, uint32_t purpose,
-                            uint64_t first);                             /* [0,1), keyed */
+                            uint64_t first);         /* [0,1), keyed */
 int ld_uniform_(ld_tensor *x, double lo, double hi); /* in place, from the global generator */
 int ld_normal_(ld_tensor *x, double mean, double std);
 

@@ -36,14 +36,14 @@ typedef struct ld_tensor {
     int64_t stride[LD_MAX_DIMS]; /* in elements */
     int64_t offset;              /* in elements */
     ld_storage *storage;
-    bool requires_grad;    /* a leaf whose gradient is wanted, or a result that depends on one */
-    struct ld_node *node;  /* what made it (owned), NULL for a leaf */
+    bool requires_grad;     /* a leaf whose gradient is wanted, or a result that depends on one */
+    struct ld_node *node;   /* what made it (owned), NULL for a leaf */
     struct ld_tensor *grad; /* leaf only, owned; NULL before the first backward */
 } ld_tensor;
 
 /* Contents undefined. LD_EVALUE (rank above 8, a negative size, more than 2^48 elements), LD_EMEM (names `who`). */
 ld_tensor *ld_tensor_new(ld_device *d, ld_dtype t, int ndim, const int64_t *shape, const char *who);
-ld_tensor *ld_tensor_like(const ld_tensor *x, const char *who);           /* same shape, dtype, device; canonical */
+ld_tensor *ld_tensor_like(const ld_tensor *x, const char *who); /* same shape, dtype, device; canonical */
 ld_tensor *ld_tensor_full(ld_device *d, ld_dtype t, int ndim, const int64_t *shape, double value, const char *who);
 
 /* A tensor over host memory that is not copied (a mapped file): release(arg) is called when the last header goes. */
@@ -70,9 +70,9 @@ ld_tensor *ld_tensor_to(ld_tensor *x, ld_dtype t, ld_device *d, const char *who)
 
 int64_t ld_tensor_numel(const ld_tensor *x);
 bool ld_tensor_same_shape(const ld_tensor *a, const ld_tensor *b);
-void *ld_tensor_data(const ld_tensor *x);   /* address of the first element */
+void *ld_tensor_data(const ld_tensor *x); /* address of the first element */
 ld_view ld_tensor_as_view(const ld_tensor *x);
-double ld_tensor_item(const ld_tensor *x);  /* the value of the first element; host copy on other devices */
+double ld_tensor_item(const ld_tensor *x); /* the value of the first element; host copy on other devices */
 #define LD_VIEW(x) (&(ld_view[1]){ld_tensor_as_view(x)}[0])
 
 /* "(32,3,64,64) f32 cpu" in one of eight rotating thread-local buffers, for messages. */
@@ -86,6 +86,9 @@ void ld_tensor_touch(ld_tensor *x);
 void ld_where_hook(ld_where (*fn)(void *), void *arg);
 ld_where ld_where_now(void);
 const char *ld_intern(const char *s); /* a copy of s that lives forever, one per content */
+
+/* How a result's node is let go: set by the tape (a floor above). */
+extern void (*ld_node_release)(struct ld_node *n);
 
 /* Live tensors' headers, for leak tests. */
 int64_t ld_tensor_count(void);

@@ -1,0 +1,163 @@
+# ldlua. `make help` lists the targets. Everything but clean, help and uninstall first sees to the packages it needs.
+
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+DEMO_ARGS ?= recipes/celeba.lua --demo
+
+# ARCH=native compiles for this machine's processor alone. The portable default has the x86-64-v2 instructions; the hot
+# CPU kernels carry clones for newer processors, chosen when the program starts.
+ARCH ?= $(if $(filter x86_64,$(shell uname -m)),x86-64-v2)
+
+BUILD := build
+LDLUA := ldlua
+ifdef SANITIZE
+BUILD := build/asan
+LDLUA := $(BUILD)/ldlua
+# Function clones are picked by code that runs before the sanitizer is ready, so this build has none.
+MODE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -D'target_clones(...)='
+else
+MODE := -O3 -g
+endif
+
+WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes $(if $(WERROR),-Werror)
+CFLAGS   := -std=gnu11 $(MODE) $(addprefix -march=,$(ARCH)) $(WARN) $(EXTRA_CFLAGS)
+KERNEL   := -fopenmp -fno-math-errno -fno-trapping-math
+LDFLAGS  := -fopenmp -pthread -Wl,--as-needed -Wl,-z,lazy $(EXTRA_LDFLAGS)
+CPPFLAGS  = -Icsrc $(CORE_CFLAGS) -MMD -MP
+
+SOURCES := $(sort $(wildcard csrc/*/*.c csrc/*/*/*.c))
+TOP_C := $(filter csrc/lua/% csrc/host/%,$(SOURCES))
+CORE_C  := $(filter-out $(TOP_C),$(SOURCES))
+TESTS_C := $(sort $(wildcard tests/c/test_*.c))
+HELPERS_C := $(filter-out $(TESTS_C),$(wildcard tests/c/*.c))
+object   = $(patsubst %.c,$(BUILD)/%.o,$(1))
+TESTS   := $(TESTS_C:tests/c/%.c=$(BUILD)/tests/%)
+C_FILES := $(sort $(SOURCES) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch]))
+
+.PHONY: all demo test check asan bench install uninstall clean help FORCE
+.DELETE_ON_ERROR:
+.SECONDARY:
+all: $(LDLUA)
+
+# Flags of the libraries, which are installed first where they are missing. make starts over once this is written.
+ifneq ($(filter-out clean help uninstall,$(or $(MAKECMDGOALS),all)),)
+include build/config.mk
+endif
+build/config.mk: tests/tools/deps.sh
+	@tests/tools/deps.sh --config $@ build
+
+build/.deps-%: tests/tools/deps.sh | build/config.mk
+	@tests/tools/deps.sh $* && touch $@
+
+# ---- the program ----
+
+# One short line a file; V=1 shows the commands.
+say = $(if $(V),,@echo '$(1)'; )
+
+# Changes when a flag or the list of sources does, so that nothing is left from another build.
+$(BUILD)/.flags: FORCE
+	@mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(CC) $(CFLAGS) $(KERNEL) $(CORE_CFLAGS) $(HOST_CFLAGS) $(LDFLAGS) $(CORE_LIBS) $(HOST_LIBS) $(SOURCES) $(TESTS_C) $(HELPERS_C))' >$@.new; \
+	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+# private: the stamp above, being a prerequisite, must not see these.
+$(BUILD)/csrc/backend/cpu/%.o: private CFLAGS += $(KERNEL)
+$(BUILD)/csrc/lua/%.o $(BUILD)/csrc/host/%.o: private CPPFLAGS += $(HOST_CFLAGS)
+$(BUILD)/%.o: %.c $(BUILD)/.flags
+	@mkdir -p $(@D)
+	$(call say,cc    $<)$(CC) $(CFLAGS) $(CPPFLAGS) -c -o $@ $<
+
+# The core knows no Lua: the archive is refused when it defines or needs a symbol of Lua's.
+$(BUILD)/libld.a: $(call object,$(CORE_C)) $(BUILD)/.flags
+	@rm -f $@
+	$(call say,ar    $@)ar rcs $@ $(filter %.o,$^)
+	@if nm -A $@ | grep -E ' luaL?_' >&2; then echo "libld.a: the core must not use Lua (symbols above)" >&2; exit 1; fi
+
+$(LDLUA): $(call object,$(TOP_C)) $(BUILD)/libld.a
+	$(call say,link  $@)$(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS) $(HOST_LIBS) $(CORE_LIBS) -lm -ldl
+
+demo: $(LDLUA)
+	./ldlua $(DEMO_ARGS)
+
+bench: $(LDLUA)
+	@if [ -f tests/bench/bench.lua ]; then ./ldlua tests/bench/bench.lua $(ARGS); \
+	else echo "no tests/bench/bench.lua here"; fi
+
+# ---- tests ----
+
+$(BUILD)/tests/%: $(BUILD)/tests/c/%.o $(call object,$(HELPERS_C)) $(BUILD)/libld.a
+	$(call say,link  $@)$(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS) -lcmocka $(CORE_LIBS) -lm -ldl
+$(call object,$(TESTS_C) $(HELPERS_C)): | build/.deps-test
+
+# ONLY=word runs the programs whose path contains the word.
+test: $(LDLUA) $(TESTS) | build/.deps-test
+	@LDLUA=$(abspath $(LDLUA)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
+
+asan: export ASAN_OPTIONS := detect_leaks=1:detect_stack_use_after_return=0:allocator_may_return_null=1:$(ASAN_OPTIONS)
+asan: export LSAN_OPTIONS := suppressions=$(CURDIR)/tests/tools/lsan.supp:print_suppressions=0:$(LSAN_OPTIONS)
+asan: export UBSAN_OPTIONS := print_stacktrace=1:$(UBSAN_OPTIONS)
+asan: export LDLUA_ROOT := $(CURDIR)
+asan: export TIME_LIMIT ?= 1800
+asan:
+	@$(MAKE) --no-print-directory SANITIZE=1 test
+
+# ---- checks ----
+
+CHECKS := format cppcheck luacheck floors sizes
+.PHONY: $(CHECKS:%=check-%)
+check: $(CHECKS:%=check-%)
+	@echo "check: all good"
+
+# The style file gives other results under other versions, so only version 14 judges.
+CLANG_FORMAT ?= $(firstword $(foreach c,clang-format-14 clang-format,$(shell command -v $(c) 2>/dev/null)) clang-format)
+check-format: | build/.deps-check
+	@if $(CLANG_FORMAT) --version | grep -q 'version 14\.'; then \
+	    $(CLANG_FORMAT) --dry-run -Werror $(C_FILES) && echo "format: $(words $(C_FILES)) files, good"; \
+	else echo "format: SKIPPED, it takes clang-format 14; here is $$($(CLANG_FORMAT) --version)"; fi
+
+check-cppcheck: | build/.deps-check
+	@cppcheck --quiet --std=c11 --language=c --platform=unix64 --library=posix --library=gnu -Icsrc -D__GNUC__ -D__x86_64__ \
+	    --enable=warning,performance,portability --inline-suppr --error-exitcode=1 --max-configs=1 \
+	    --suppress=missingIncludeSystem --suppress=unknownMacro --suppress=normalCheckLevelMaxBranches \
+	    --suppress=invalidFunctionArg:tests/* $(SOURCES) && echo "cppcheck: $(words $(SOURCES)) files, good"
+
+check-luacheck: | build/.deps-check
+	@luacheck --quiet --codes --no-color $(wildcard lua recipes tests) && echo "luacheck: good"
+
+check-floors check-sizes: check-%: | build/.deps-check
+	@luajit tests/tools/$*.lua
+
+# ---- installing ----
+
+# Weights and notes that the repository ships, not the pictures a user keeps in the same folder.
+SHARED = $(shell find lua recipes -type f -name '*.lua' | sort) $(wildcard data/README.md data/vae-small.h5)
+install: $(LDLUA)
+	install -d '$(DESTDIR)$(PREFIX)/bin'
+	install -m 755 $(LDLUA) '$(DESTDIR)$(PREFIX)/bin/ldlua'
+	@for f in $(SHARED); do install -D -m 644 $$f "$(DESTDIR)$(PREFIX)/share/ldlua/$$f" || exit 1; done
+	@echo "installed $(words $(SHARED)) files under $(DESTDIR)$(PREFIX)/share/ldlua"
+
+uninstall:
+	rm -f '$(DESTDIR)$(PREFIX)/bin/ldlua'
+	rm -rf '$(DESTDIR)$(PREFIX)/share/ldlua'
+
+clean:
+	rm -rf build ldlua
+
+help:
+	@echo "make             build ./ldlua               (ARCH=native: for this processor only; V=1 WERROR=1)"
+	@echo "make demo        the whole road on built-in pictures, no data and no GPU needed"
+	@echo "make test        all tests                   (ONLY=word: those whose path has the word)"
+	@echo "make check       formatting, cppcheck, luacheck, floors, sizes"
+	@echo "make asan        the tests under the address and undefined-behaviour sanitizers"
+	@echo "make bench       measurements                (ARGS='...')"
+	@echo "make install     to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
+	@echo "make clean       remove build/ and ./ldlua; runs/ and data/ stay"
+
+-include $(patsubst %.o,%.d,$(call object,$(SOURCES) $(TESTS_C) $(HELPERS_C)))

@@ -1,0 +1,52 @@
+/* oneDNN behind one door: convolution and matrix product in f32, described by a key of plain numbers.
+ *
+ * Primitives are made at the first use of a key and kept. Where a primitive wants a layout of its own, the operands are
+ * reordered into workspace around it. Workspace comes from the CPU's pool for the time of the call. Not thread-safe:
+ * one thread computes. */
+#ifndef LD_CPU_DNNL_H
+#define LD_CPU_DNNL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum ld_dnnl_kind { LD_DNNL_CONV, LD_DNNL_CONV_DX, LD_DNNL_CONV_DW, LD_DNNL_MATMUL } ld_dnnl_kind;
+
+typedef enum ld_dnnl_layout {
+    LD_DNNL_PLAIN,   /* x and y as given; oneDNN chooses the layout of convolution weights */
+    LD_DNNL_BLOCKED, /* oneDNN chooses every layout (convolution) */
+    LD_DNNL_WINOGRAD /* as BLOCKED, by Winograd's algorithm */
+} ld_dnnl_layout;
+
+typedef struct ld_dnnl_operand {
+    int64_t ndim, dims[4], stride[4]; /* elements; entries beyond ndim are 0 */
+} ld_dnnl_operand;
+
+/* Compared byte for byte: clear it (memset) before filling. */
+typedef struct ld_dnnl_key {
+    int64_t kind, layout, threads;
+    int64_t bias;       /* 1: there is a bias (CONV, MATMUL), or its gradient is wanted (CONV_DW) */
+    int64_t accumulate; /* 1: y += (MATMUL) */
+    int64_t stride_h, stride_w, top, bottom, left, right;
+    ld_dnnl_operand x, w, y; /* convolution: (N,C,H,W), (O,C,R,S), (N,O,P,Q); product y = x w: (B,M,K), (B,K,N), (B,M,N)
+                              * or without B; a B of 1 is broadcast */
+} ld_dnnl_key;
+
+/* Set o to a shape with strides; dimensions of size 1 get a stride that oneDNN accepts. */
+void ld_dnnl_describe(ld_dnnl_operand *o, int ndim, const int64_t *dims, const int64_t *stride);
+
+/* Whether oneDNN can compute this key here. */
+bool ld_dnnl_can(const ld_dnnl_key *key);
+
+/* Compute. Which of x, w, bias and y are written follows from the kind; bias may be NULL where key->bias is 0. `who`
+ * names the operation in errors: LD_EMEM, LD_EINTERNAL. */
+int ld_dnnl_run(const ld_dnnl_key *key, const char *who, void *x, void *w, void *bias, void *y);
+
+/* Drop every primitive kept. */
+void ld_dnnl_clear(void);
+
+/* Workspace of the CPU's pool, 256-byte aligned, for the time of one call. NULL: LD_EMEM has been set. */
+void *ld_cpu_workspace(size_t bytes, const char *who);
+void ld_cpu_workspace_done(void *block);
+
+#endif

@@ -1,0 +1,141 @@
+#define _GNU_SOURCE /* sched_getaffinity */
+
+#include "backend/device.h"
+
+#include "base/error.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* ---- memory ---------------------------------------------------------------------------------------------------------- */
+
+/* From this size blocks are mapped on their own, at multiples of 2 MiB, so that huge pages can back them. */
+#define MAPPED_FROM ((size_t)4 << 20)
+#define HUGE_PAGE   ((size_t)2 << 20)
+#define ALIGNMENT   256
+
+static void *map_aligned(size_t n) {
+    char *raw = mmap(NULL, n + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (raw == MAP_FAILED)
+        return NULL;
+    size_t before = (HUGE_PAGE - ((uintptr_t)raw & (HUGE_PAGE - 1))) & (HUGE_PAGE - 1);
+    if (before)
+        munmap(raw, before);
+    munmap(raw + before + n, HUGE_PAGE - before);
+    madvise(raw + before, n, MADV_HUGEPAGE); /* advice: a kernel without huge pages refuses, and that is fine */
+    return raw + before;
+}
+
+/* n is a size class of the pool: a multiple of 256, and of the page size from MAPPED_FROM on. */
+static void *host_alloc(size_t n) {
+    return n >= MAPPED_FROM ? map_aligned(n) : aligned_alloc(ALIGNMENT, n);
+}
+
+static void host_free(void *p, size_t n) {
+    if (n >= MAPPED_FROM)
+        munmap(p, n);
+    else
+        free(p);
+}
+
+ld_device *ld_device_find(const char *name) {
+    static ld_device cpu = {.name = "cpu", .backend = &ld_cpu_backend};
+    if (strcmp(name, cpu.name))
+        return ld_fail_null(LD_EDEVICE, "device: there is no '%s'; known: cpu", name);
+    if (!cpu.pool)
+        cpu.pool = ld_pool_new(cpu.name, host_alloc, host_free, 0);
+    return cpu.pool ? &cpu : NULL;
+}
+
+/* ---- threads --------------------------------------------------------------------------------------------------------- */
+
+static bool read_line(const char *path, char *line, int n) {
+    FILE *f = fopen(path, "r");
+    if (!f)
+        return false;
+    bool ok = fgets(line, n, f) != NULL;
+    fclose(f);
+    return ok;
+}
+
+static long long read_number(const char *path, long long otherwise) {
+    char line[64];
+    return read_line(path, line, sizeof line) ? strtoll(line, NULL, 10) : otherwise;
+}
+
+/* Different (package, core) pairs among the processors this process may run on. */
+static int physical_cores(void) {
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    if (sched_getaffinity(0, sizeof allowed, &allowed))
+        return 1;
+    long long seen[CPU_SETSIZE];
+    int n = 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &allowed))
+            continue;
+        char path[96];
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/physical_package_id", cpu);
+        long long package = read_number(path, 0);
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/core_id", cpu);
+        long long id = (package << 32) + read_number(path, cpu);
+        int i = 0;
+        while (i < n && seen[i] != id)
+            i++;
+        if (i == n)
+            seen[n++] = id;
+    }
+    return n > 0 ? n : 1;
+}
+
+static int quota_cpus(long long quota, long long period, int most) {
+    if (quota <= 0 || period <= 0)
+        return most;
+    long long n = (quota + period - 1) / period;
+    return n < most ? (int)n : most;
+}
+
+/* The processors that the control groups of this process leave it, at most `most`: version 2 from the process's own group
+ * up to the root, then version 1. */
+static int quota_limit(int most) {
+    char group[512] = "", path[640], line[64];
+    FILE *f = fopen("/proc/self/cgroup", "r");
+    for (char entry[520]; f && fgets(entry, sizeof entry, f);)
+        if (!strncmp(entry, "0::", 3))
+            snprintf(group, sizeof group, "%.*s", (int)strcspn(entry + 3, "\n"), entry + 3);
+    if (f)
+        fclose(f);
+    for (;;) {
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group);
+        long long quota, period;
+        if (read_line(path, line, sizeof line) && sscanf(line, "%lld %lld", &quota, &period) == 2)
+            most = quota_cpus(quota, period, most);
+        char *end = strrchr(group, '/');
+        if (!end)
+            break;
+        *end = 0;
+    }
+    return quota_cpus(read_number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", -1),
+                      read_number("/sys/fs/cgroup/cpu/cpu.cfs_period_us", -1), most);
+}
+
+static int default_threads(void) {
+    const char *asked = getenv("OMP_NUM_THREADS");
+    int n = asked ? atoi(asked) : 0;
+    return n >= 1 ? n : quota_limit(physical_cores());
+}
+
+static int threads;
+
+void ld_set_threads(int n) {
+    threads = n < 1 ? 1 : n;
+}
+
+int ld_threads(void) {
+    if (!threads)
+        threads = default_threads();
+    return threads;
+}

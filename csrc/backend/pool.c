@@ -1,0 +1,252 @@
+/* Blocks are rounded up to size classes: multiples of 256 up to 1024, then four classes between powers of two, so that at
+ * most a fifth of a block is unused. All figures count whole blocks. What is known of a block lies on the host (the
+ * memory may be a device's): in a hash table by address while it is given out, in its class's list while cached.
+ * raw_alloc must return memory aligned to 256 bytes. One thread uses the pools. */
+#include "backend/pool.h"
+
+#include "base/error.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct block {
+    void *memory;
+    size_t bytes;
+    struct block *next;
+} block;
+
+enum { CLASSES = 256, SMALLEST = 256 };
+
+struct ld_pool {
+    char name[16];
+    void *(*raw_alloc)(size_t);
+    void (*raw_free)(void *, size_t);
+    size_t limit;
+    ld_pool_stats stats;
+    size_t debt;
+    int64_t fail_at;
+    block *cached[CLASSES];
+    block **live; /* buckets, a power of two of them */
+    size_t buckets;
+};
+
+static void (*collect_hook)(void *);
+static void *collect_arg;
+
+void ld_pool_on_shortage(void (*collect)(void *), void *arg) {
+    collect_hook = collect;
+    collect_arg = arg;
+}
+
+/* The class of n bytes; *bytes becomes the size of its blocks. */
+static int size_class(size_t n, size_t *bytes) {
+    if (n <= 4 * SMALLEST) {
+        size_t k = n ? (n + SMALLEST - 1) / SMALLEST : 1;
+        *bytes = k * SMALLEST;
+        return (int)k - 1;
+    }
+    int top = 63 - __builtin_clzll((unsigned long long)(n - 1)); /* 2^top < n <= 2^(top + 1) */
+    size_t step = (size_t)1 << (top - 2), quarter = (n - ((size_t)1 << top) + step - 1) / step;
+    *bytes = ((size_t)1 << top) + quarter * step;
+    return 4 * (top - 10) + 3 + (int)quarter;
+}
+
+static size_t bucket_of(const ld_pool *p, const void *memory) {
+    return (size_t)(((uint64_t)(uintptr_t)memory >> 8) * 0x9E3779B97F4A7C15u >> 32) & (p->buckets - 1);
+}
+
+static void remember(ld_pool *p, block *b) {
+    block **at = &p->live[bucket_of(p, b->memory)];
+    b->next = *at;
+    *at = b;
+}
+
+/* Keep the chains short; without memory for a larger table they merely grow. */
+static void widen(ld_pool *p) {
+    block **old = p->live, **wide = calloc(2 * p->buckets, sizeof *wide);
+    if (!wide)
+        return;
+    size_t n = p->buckets;
+    p->live = wide;
+    p->buckets = 2 * n;
+    for (size_t i = 0; i < n; i++)
+        for (block *b = old[i], *next; b; b = next) {
+            next = b->next;
+            remember(p, b);
+        }
+    free(old);
+}
+
+ld_pool *ld_pool_new(const char *name, void *(*raw_alloc)(size_t), void (*raw_free)(void *, size_t), size_t limit) {
+    ld_pool *p = calloc(1, sizeof *p);
+    block **live = calloc(64, sizeof *live);
+    if (!p || !live) {
+        free(p);
+        free(live);
+        return ld_fail_null(LD_EMEM, "pool: out of host memory for the pool of %s", name);
+    }
+    snprintf(p->name, sizeof p->name, "%s", name);
+    p->raw_alloc = raw_alloc;
+    p->raw_free = raw_free;
+    p->limit = limit;
+    p->live = live;
+    p->buckets = 64;
+    return p;
+}
+
+static void free_list(ld_pool *p, block **list) {
+    for (block *b = *list, *next; b; b = next) {
+        next = b->next;
+        p->raw_free(b->memory, b->bytes);
+        free(b);
+    }
+    *list = NULL;
+}
+
+void ld_pool_free(ld_pool *p) {
+    if (!p)
+        return;
+    ld_pool_trim(p);
+    for (size_t i = 0; i < p->buckets; i++)
+        free_list(p, &p->live[i]);
+    free(p->live);
+    free(p);
+}
+
+void ld_pool_trim(ld_pool *p) {
+    for (int i = 0; i < CLASSES; i++)
+        free_list(p, &p->cached[i]);
+    p->stats.cached = 0;
+}
+
+static block *from_cache(ld_pool *p, int class) {
+    block *b = p->cached[class];
+    if (b) {
+        p->cached[class] = b->next;
+        p->stats.cached -= b->bytes;
+    }
+    return b;
+}
+
+static block *from_system(ld_pool *p, size_t bytes) {
+    size_t held = p->stats.live + p->stats.cached;
+    if (p->limit && (held > p->limit || bytes > p->limit - held))
+        return NULL;
+    block *b = malloc(sizeof *b);
+    if (!b)
+        return NULL;
+    b->memory = p->raw_alloc(bytes);
+    if (!b->memory) {
+        free(b);
+        return NULL;
+    }
+    b->bytes = bytes;
+    return b;
+}
+
+static block *after_shortage(ld_pool *p, int class, size_t bytes) {
+    static bool collecting;
+    ld_pool_trim(p);
+    block *b = from_system(p, bytes);
+    if (b || !collect_hook || collecting)
+        return b;
+    collecting = true; /* the hook may itself run short */
+    collect_hook(collect_arg);
+    collecting = false;
+    if ((b = from_cache(p, class)))
+        return b;
+    ld_pool_trim(p);
+    return from_system(p, bytes);
+}
+
+typedef struct amount {
+    char text[24];
+} amount;
+
+static amount amount_of(size_t n) {
+    static const char *const unit[] = {"KiB", "MiB", "GiB", "TiB"};
+    amount a;
+    if (n < 1024) {
+        snprintf(a.text, sizeof a.text, "%d bytes", (int)n);
+        return a;
+    }
+    int k = 0;
+    double v = (double)n / 1024;
+    while (v >= 1000 && k < 3) {
+        v /= 1024;
+        k++;
+    }
+    snprintf(a.text, sizeof a.text, "%.1f %s", v, unit[k]);
+    return a;
+}
+
+static void *fail_short(const ld_pool *p, size_t n, const char *who) {
+    const ld_pool_stats *s = &p->stats;
+    return ld_fail_null(LD_EMEM, "%s: out of memory on %s: %s needed; live %s in %lld blocks, cached %s, limit %s", who,
+                        p->name, amount_of(n).text, amount_of(s->live).text, (long long)s->blocks,
+                        amount_of(s->cached).text, p->limit ? amount_of(p->limit).text : "none");
+}
+
+void *ld_pool_take(ld_pool *p, size_t n, const char *who) {
+    size_t bytes = 0;
+    if (p->fail_at && --p->fail_at == 0)
+        return fail_short(p, n, who);
+    if (n > SIZE_MAX / 4)
+        return fail_short(p, n, who);
+    int class = size_class(n, &bytes);
+    block *b = from_cache(p, class);
+    if (!b && !(b = from_system(p, bytes)) && !(b = after_shortage(p, class, bytes)))
+        return fail_short(p, n, who);
+    if ((size_t)p->stats.blocks >= p->buckets)
+        widen(p);
+    remember(p, b);
+    p->stats.live += bytes;
+    p->stats.blocks++;
+    p->stats.allocations++;
+    if (p->stats.live > p->stats.peak)
+        p->stats.peak = p->stats.live;
+    p->debt += bytes;
+    return b->memory;
+}
+
+void ld_pool_give(ld_pool *p, void *memory) {
+    block **at = &p->live[bucket_of(p, memory)];
+    while (*at && (*at)->memory != memory)
+        at = &(*at)->next;
+    block *b = *at;
+    if (!b) /* NULL, or never taken here */
+        return;
+    *at = b->next;
+    size_t bytes;
+    int class = size_class(b->bytes, &bytes);
+    b->next = p->cached[class];
+    p->cached[class] = b;
+    p->stats.live -= bytes;
+    p->stats.cached += bytes;
+    p->stats.blocks--;
+    p->debt -= bytes < p->debt ? bytes : p->debt; /* what was taken earlier earns no credit */
+}
+
+ld_pool_stats ld_pool_figures(const ld_pool *p) {
+    return p->stats;
+}
+
+void ld_pool_reset_peak(ld_pool *p) {
+    p->stats.peak = p->stats.live;
+}
+
+void ld_pool_set_limit(ld_pool *p, size_t limit) {
+    p->limit = limit;
+}
+
+size_t ld_pool_debt(const ld_pool *p) {
+    return p->debt;
+}
+
+void ld_pool_clear_debt(ld_pool *p) {
+    p->debt = 0;
+}
+
+void ld_pool_fail_at(ld_pool *p, int64_t k) {
+    p->fail_at = k;
+}

@@ -1,0 +1,213 @@
+/* ldlua: command line, Lua state, scripts, exit status. */
+#include "host/host.h"
+
+#include "base/version.h"
+#include "lua/lua_ld.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <lauxlib.h>
+#include <limits.h>
+#include <luajit.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct job {
+    host_options o;
+    int argc;
+    char **argv;
+    char root[PATH_MAX];
+    bool prompt; /* the prompt will be entered */
+    bool failed;
+} job;
+
+/* OpenMP has read its environment before main began, so it is told as well. The variable is for libraries that are loaded
+ * later and for child processes. */
+static void set_threads(int n) {
+    char text[16];
+    void (*set)(int);
+    void *symbol = dlsym(RTLD_DEFAULT, "omp_set_num_threads");
+    snprintf(text, sizeof text, "%d", n);
+    setenv("OMP_NUM_THREADS", text, 1);
+    memcpy(&set, &symbol, sizeof set);
+    if (set)
+        set(n);
+}
+
+/* package.loaded['ld.host'], which the Lua side reads. device and threads are nil when not given. */
+static void open_host(lua_State *L, const job *j) {
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    lua_newtable(L);
+    if (j->o.device) {
+        lua_pushstring(L, j->o.device);
+        lua_setfield(L, -2, "device");
+    }
+    if (j->o.threads) {
+        lua_pushinteger(L, j->o.threads);
+        lua_setfield(L, -2, "threads");
+    }
+    lua_pushliteral(L, LD_VERSION);
+    lua_setfield(L, -2, "version");
+    lua_pushstring(L, j->root);
+    lua_setfield(L, -2, "root");
+    lua_pushboolean(L, j->prompt);
+    lua_setfield(L, -2, "interactive");
+    host_signals_open(L);
+    lua_setfield(L, -2, "ld.host");
+    lua_pop(L, 1);
+}
+
+/* arg[0] is the script, arg[1] ... its arguments, arg[-1] ... what stands before it. */
+static void open_arg(lua_State *L, const job *j) {
+    lua_newtable(L);
+    for (int i = 0; i < j->argc; i++) {
+        lua_pushstring(L, j->argv[i]);
+        lua_rawseti(L, -2, i - j->o.script);
+    }
+    lua_setglobal(L, "arg");
+}
+
+static int l_open(lua_State *L) {
+    const job *j = lua_touserdata(L, 1);
+    luaL_openlibs(L);
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "preload");
+    lua_pushcfunction(L, luaopen_ld_core);
+    lua_setfield(L, -2, "ld.core");
+    lua_pop(L, 2);
+    host_root_use(L, j->root);
+    open_host(L, j);
+    open_arg(L, j);
+    host_strict(L);
+    return 0;
+}
+
+/* Prints the error on top of the stack, after all output before it. */
+static void report(lua_State *L, job *j) {
+    const char *text = lua_tostring(L, -1);
+    fflush(stdout);
+    fprintf(stderr, "%s\n", text ? text : "(an error without a message)");
+    lua_pop(L, 1);
+    j->failed = true;
+}
+
+static bool run_code(lua_State *L, job *j, const char *code) {
+    if (!luaL_loadbuffer(L, code, strlen(code), "=(command line)") && !host_call(L, 0, 0))
+        return true;
+    report(L, j);
+    return false;
+}
+
+/* The script in file `name`, NULL for standard input, with its arguments as `...`. */
+static bool run_script(lua_State *L, job *j, const char *name) {
+    int n = 0;
+    if (name && access(name, R_OK)) {
+        lua_pushfstring(L, "ldlua: cannot open %s: %s", name, strerror(errno));
+        report(L, j);
+        return false;
+    }
+    if (luaL_loadfile(L, name)) {
+        report(L, j);
+        return false;
+    }
+    if (j->o.script) {
+        n = j->argc - j->o.script - 1;
+        luaL_checkstack(L, n, "too many arguments");
+        for (int i = 1; i <= n; i++)
+            lua_pushstring(L, j->argv[j->o.script + i]);
+    }
+    if (!host_call(L, n, 0))
+        return true;
+    report(L, j);
+    return false;
+}
+
+static void run_all(lua_State *L, job *j) {
+    const char *script = j->o.script ? j->argv[j->o.script] : NULL;
+    bool good = true;
+    if (j->o.code_count && host_preload(L)) {
+        report(L, j);
+        return;
+    }
+    for (int i = 0; good && i < j->o.code_count; i++)
+        good = run_code(L, j, j->o.code[i]);
+    if (good && script)
+        run_script(L, j, strcmp(script, "-") ? script : NULL);
+    else if (!script && !j->o.code_count && !j->prompt)
+        run_script(L, j, NULL);
+}
+
+static int l_main(lua_State *L) {
+    job *j = lua_touserdata(L, 1);
+    run_all(L, j);
+    return 0;
+}
+
+/* What was printed must have arrived: a full disk is a failure. */
+static void flush_output(job *j) {
+    if (fflush(stdout) || ferror(stdout)) {
+        fprintf(stderr, "ldlua: cannot write standard output: %s\n", strerror(errno));
+        j->failed = true;
+    }
+}
+
+static int run_job(job *j) {
+    int signal_end;
+    const char *trace = getenv("LDLUA_TRACE");
+    lua_State *L;
+    if (!host_root_find(j->root, sizeof j->root))
+        return 1;
+    if (j->o.threads)
+        set_threads(j->o.threads);
+    L = luaL_newstate();
+    if (!L || lua_cpcall(L, l_open, j)) {
+        fprintf(stderr, "ldlua: cannot make a Lua state: out of memory\n");
+        return 1;
+    }
+    host_trace_setup(j->root, j->o.verbose || (trace && *trace && strcmp(trace, "0") != 0));
+    host_signals_start(L);
+    if (lua_cpcall(L, l_main, j))
+        report(L, j);
+    signal_end = j->failed ? host_signal_requested() : 0;
+    if (j->prompt)
+        host_prompt(L);
+    lua_close(L);
+    flush_output(j);
+    if (signal_end && !j->prompt)
+        host_die(signal_end);
+    return j->failed;
+}
+
+/* False when the version or the help was all that was asked for. */
+static bool wants_job(job *j) {
+    const host_options *o = &j->o;
+    bool work = o->script || o->code_count;
+    j->prompt = o->prompt || (!work && !o->verbose && isatty(STDIN_FILENO));
+    return !o->help && !o->version && (work || j->prompt || !o->verbose);
+}
+
+int main(int argc, char **argv) {
+    static job j;
+    int status = host_options_read(&j.o, argc, argv);
+    j.argc = argc;
+    j.argv = argv;
+    if (status) {
+        free(j.o.code);
+        return status;
+    }
+    if (j.o.help)
+        host_print_help();
+    else if (j.o.version || j.o.verbose)
+        puts("ldlua " LD_VERSION " (" LUAJIT_VERSION ")");
+    if (wants_job(&j)) {
+        status = run_job(&j);
+    } else {
+        flush_output(&j);
+        status = j.failed;
+    }
+    free(j.o.code);
+    return status;
+}

@@ -1,0 +1,430 @@
+#include "io/h5.h"
+
+#include "base/error.h"
+#include "io/file.h"
+#include "io/h5_file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- errors and types ----------------------------------------------------------------------------------------------- */
+
+static herr_t keep_first(unsigned n, const H5E_error2_t *e, void *out) {
+    (void)n;
+    snprintf(out, 200, "%s", e->desc ? e->desc : "");
+    return 0;
+}
+
+/* The library's own reason, innermost first. */
+int h5_fail(const ld_h5 *f, int code, const char *what, const char *where) {
+    char why[200] = "";
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_first, why);
+    H5Eclear2(H5E_DEFAULT);
+    return ld_fail(code, "hdf5: %s: cannot %s%s%s%s%s", f->path, what, *where ? " " : "", where, *why ? ": " : "", why);
+}
+
+static hid_t half_type(void) {
+    static hid_t t = -1;
+    if (t < 0) {
+        t = H5Tcopy(H5T_IEEE_F32LE);
+        H5Tset_fields(t, 15, 10, 5, 0, 10);
+        H5Tset_size(t, 2);
+        H5Tset_ebias(t, 15);
+    }
+    return t;
+}
+
+static hid_t type_of(ld_dtype t) {
+    switch (t) {
+    case LD_F32:
+        return H5T_IEEE_F32LE;
+    case LD_F64:
+        return H5T_IEEE_F64LE;
+    case LD_F16:
+        return half_type();
+    case LD_I64:
+        return H5T_STD_I64LE;
+    case LD_I32:
+        return H5T_STD_I32LE;
+    case LD_BF16:
+        return H5T_STD_U16LE;
+    default:
+        return H5T_STD_U8LE;
+    }
+}
+
+/* The dtype a data set is read as: its own, or the nearest that holds it; -1 for strings and compounds. */
+static int dtype_of(hid_t set) {
+    hid_t t = H5Dget_type(set);
+    H5T_class_t c = H5Tget_class(t);
+    size_t n = H5Tget_size(t);
+    bool is_signed = c == H5T_INTEGER && H5Tget_sign(t) == H5T_SGN_2;
+    H5Tclose(t);
+    if (c == H5T_FLOAT)
+        return n <= 2 ? LD_F16 : n <= 4 ? LD_F32 : LD_F64;
+    if (c != H5T_INTEGER)
+        return -1;
+    if (n == 2 && !is_signed && H5Aexists(set, "dtype") > 0)
+        return LD_BF16;
+    if (n == 1 && !is_signed)
+        return LD_U8;
+    return n < 4 || (n == 4 && is_signed) ? LD_I32 : LD_I64;
+}
+
+/* ---- files ---------------------------------------------------------------------------------------------------------- */
+
+static ld_h5 *h5_new(const char *path) {
+    if (strlen(path) >= LD_PATH_MAX - 64)
+        return ld_fail_null(LD_EVALUE, "hdf5: a path of %zu bytes is too long", strlen(path));
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    ld_h5 *f = calloc(1, sizeof *f);
+    if (!f)
+        return ld_fail_null(LD_EMEM, "hdf5: out of host memory");
+    snprintf(f->path, sizeof f->path, "%s", path);
+    f->file = -1;
+    return f;
+}
+
+/* 1.10's format: readable by every h5py, safe to reopen after a crash when flushed. */
+static hid_t access_list(void) {
+    hid_t p = H5Pcreate(H5P_FILE_ACCESS);
+    H5Pset_libver_bounds(p, H5F_LIBVER_V18, H5F_LIBVER_LATEST);
+    H5Pset_fclose_degree(p, H5F_CLOSE_STRONG);
+    return p;
+}
+
+ld_h5 *ld_h5_create(const char *path) {
+    ld_h5 *f = h5_new(path);
+    if (!f)
+        return NULL;
+    if (ld_file_temporary(path, f->tmp)) {
+        free(f);
+        return NULL;
+    }
+    hid_t p = access_list();
+    f->file = H5Fcreate(f->tmp, H5F_ACC_TRUNC, H5P_DEFAULT, p);
+    H5Pclose(p);
+    if (f->file < 0) {
+        h5_fail(f, LD_EIO, "create the file", "");
+        ld_file_discard(f->tmp);
+        free(f);
+        return NULL;
+    }
+    return f;
+}
+
+ld_h5 *ld_h5_open(const char *path, bool writable) {
+    ld_h5 *f = h5_new(path);
+    if (!f)
+        return NULL;
+    ld_map probe;
+    if (ld_map_open(&probe, path)) { /* the system's own words for a missing or unreadable file */
+        free(f);
+        return NULL;
+    }
+    ld_map_close(&probe);
+    hid_t p = access_list();
+    f->file = H5Fopen(path, writable ? H5F_ACC_RDWR : H5F_ACC_RDONLY, p);
+    H5Pclose(p);
+    if (f->file < 0) {
+        h5_fail(f, LD_EFORMAT, "open it as HDF5 (truncated, or no HDF5 file)", "");
+        free(f);
+        return NULL;
+    }
+    return f;
+}
+
+int ld_h5_flush(ld_h5 *f) {
+    return H5Fflush(f->file, H5F_SCOPE_GLOBAL) < 0 ? h5_fail(f, LD_EIO, "flush the file", "") : 0;
+}
+
+int ld_h5_commit(ld_h5 *f) {
+    int bad = ld_h5_flush(f);
+    if (H5Fclose(f->file) < 0 && !bad)
+        bad = h5_fail(f, LD_EIO, "close the file", "");
+    if (bad && *f->tmp)
+        ld_file_discard(f->tmp);
+    if (!bad && *f->tmp)
+        bad = ld_file_commit(f->tmp, f->path);
+    free(f);
+    return bad;
+}
+
+void ld_h5_close(ld_h5 *f) {
+    if (!f)
+        return;
+    H5Fclose(f->file);
+    if (*f->tmp)
+        ld_file_discard(f->tmp);
+    H5Eclear2(H5E_DEFAULT);
+    free(f);
+}
+
+/* ---- objects -------------------------------------------------------------------------------------------------------- */
+
+bool ld_h5_exists(ld_h5 *f, const char *path) {
+    char part[LD_PATH_MAX];
+    size_t n = strlen(path);
+    if (n == 0 || !strcmp(path, "/"))
+        return true;
+    if (n >= sizeof part)
+        return false;
+    for (size_t i = 1; i <= n; i++) /* every group on the way must exist before the next can be asked for */
+        if (path[i] == '/' || i == n) {
+            memcpy(part, path, i);
+            part[i] = 0;
+            if (H5Lexists(f->file, part, H5P_DEFAULT) <= 0)
+                return H5Eclear2(H5E_DEFAULT), false;
+        }
+    return true;
+}
+
+static hid_t make_set(ld_h5 *f, const char *path, ld_dtype t, int ndim, const int64_t *shape) {
+    hsize_t dims[LD_MAX_DIMS];
+    for (int i = 0; i < ndim; i++)
+        dims[i] = (hsize_t)shape[i];
+    hid_t space = ndim ? H5Screate_simple(ndim, dims, NULL) : H5Screate(H5S_SCALAR);
+    hid_t links = H5Pcreate(H5P_LINK_CREATE);
+    H5Pset_create_intermediate_group(links, 1);
+    hid_t set = H5Dcreate2(f->file, path, type_of(t), space, links, H5P_DEFAULT, H5P_DEFAULT);
+    H5Pclose(links);
+    H5Sclose(space);
+    if (set < 0)
+        h5_fail(f, LD_EIO, "create", path);
+    return set;
+}
+
+static hid_t open_set(ld_h5 *f, const char *path) {
+    if (!ld_h5_exists(f, path)) {
+        ld_fail(LD_EFORMAT, "hdf5: %s has no '%s'", f->path, path);
+        return -1;
+    }
+    hid_t set = H5Dopen2(f->file, path, H5P_DEFAULT);
+    if (set < 0)
+        h5_fail(f, LD_EFORMAT, "open the data set", path);
+    return set;
+}
+
+/* x's elements in logical row-major order: x's own memory when it lies so, else *copy (malloc'd). */
+static const void *row_major(const ld_tensor *x, void **copy) {
+    *copy = NULL;
+    ld_view v = ld_tensor_as_view(x), to = v;
+    int64_t step = 1;
+    bool same = true;
+    for (int i = x->ndim - 1; i >= 0; i--) {
+        same = same && (x->shape[i] == 1 || x->stride[i] == step);
+        to.stride[i] = step;
+        step *= x->shape[i];
+    }
+    if (same)
+        return v.data;
+    to.data = *copy = malloc((size_t)step * ld_dtype_size(x->dtype) + 1);
+    if (!*copy)
+        return ld_fail_null(LD_EMEM, "hdf5: out of host memory");
+    if (x->storage->device->backend->copy(&to, &v)) {
+        free(*copy);
+        return NULL;
+    }
+    return *copy;
+}
+
+int ld_h5_write(ld_h5 *f, const char *path, const ld_tensor *x) {
+    void *copy;
+    const void *data = row_major(x, &copy);
+    if (!data)
+        return ld_error_code();
+    hid_t set = make_set(f, path, x->dtype, x->ndim, x->shape);
+    int bad = set < 0 ? ld_error_code() : 0;
+    if (!bad && ld_tensor_numel(x) && H5Dwrite(set, type_of(x->dtype), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
+        bad = h5_fail(f, LD_EIO, "write", path);
+    free(copy);
+    if (set >= 0)
+        H5Dclose(set);
+    return bad || x->dtype != LD_BF16 ? bad : ld_h5_set_string(f, path, "dtype", "bfloat16");
+}
+
+int ld_h5_make(ld_h5 *f, const char *path, ld_dtype t, int ndim, const int64_t *shape) {
+    hid_t set = make_set(f, path, t, ndim, shape);
+    if (set < 0)
+        return ld_error_code();
+    H5Dclose(set);
+    return t == LD_BF16 ? ld_h5_set_string(f, path, "dtype", "bfloat16") : 0;
+}
+
+static int set_shape(hid_t set, int64_t *shape) {
+    hid_t space = H5Dget_space(set);
+    int ndim = H5Sget_simple_extent_ndims(space);
+    hsize_t dims[H5S_MAX_RANK];
+    if (ndim > 0)
+        H5Sget_simple_extent_dims(space, dims, NULL);
+    H5Sclose(space);
+    if (ndim < 0 || ndim > LD_MAX_DIMS)
+        return -1;
+    for (int i = 0; i < ndim; i++)
+        shape[i] = (int64_t)dims[i];
+    return ndim;
+}
+
+int ld_h5_shape(ld_h5 *f, const char *path, int64_t shape[LD_MAX_DIMS], ld_dtype *t) {
+    if (!ld_h5_exists(f, path))
+        return -1;
+    hid_t set = H5Dopen2(f->file, path, H5P_DEFAULT);
+    if (set < 0)
+        return H5Eclear2(H5E_DEFAULT), -1;
+    int ndim = set_shape(set, shape), dtype = dtype_of(set);
+    H5Dclose(set);
+    *t = (ld_dtype)dtype;
+    return dtype < 0 ? -1 : ndim;
+}
+
+/* A memory space and a file space for rows first .. first + count - 1; both to be closed. */
+static int row_spaces(hid_t set, int ndim, const int64_t *shape, int64_t first, int64_t count, hid_t *mem,
+                      hid_t *file) {
+    hsize_t start[LD_MAX_DIMS] = {(hsize_t)first}, size[LD_MAX_DIMS];
+    for (int i = 0; i < ndim; i++)
+        size[i] = (hsize_t)(i ? shape[i] : count);
+    *mem = H5Screate_simple(ndim, size, NULL);
+    *file = H5Dget_space(set);
+    return H5Sselect_hyperslab(*file, H5S_SELECT_SET, start, NULL, size, NULL) < 0;
+}
+
+int ld_h5_write_rows(ld_h5 *f, const char *path, int64_t first, const ld_tensor *x) {
+    int64_t shape[LD_MAX_DIMS];
+    hid_t set = open_set(f, path);
+    if (set < 0)
+        return ld_error_code();
+    int ndim = set_shape(set, shape);
+    bool fits =
+        ndim == x->ndim && ndim > 0 && dtype_of(set) == (int)x->dtype && first >= 0 && first + x->shape[0] <= shape[0];
+    for (int i = 1; fits && i < ndim; i++)
+        fits = shape[i] == x->shape[i];
+    int bad = fits ? 0
+                   : ld_fail(LD_ESHAPE, "hdf5: %s: rows %s at %lld do not fit '%s' %s", f->path, ld_tensor_text(x),
+                             (long long)first, path, ndim >= 0 ? ld_shape_text(ndim, shape) : "");
+    void *copy = NULL;
+    const void *data = bad ? NULL : row_major(x, &copy);
+    if (!bad && data && ld_tensor_numel(x)) {
+        hid_t mem, file;
+        bad = row_spaces(set, ndim, shape, first, x->shape[0], &mem, &file) ||
+              H5Dwrite(set, type_of(x->dtype), mem, file, H5P_DEFAULT, data) < 0;
+        H5Sclose(mem);
+        H5Sclose(file);
+        if (bad)
+            bad = h5_fail(f, LD_EIO, "write rows of", path);
+    } else if (!bad && !data) {
+        bad = ld_error_code();
+    }
+    free(copy);
+    H5Dclose(set);
+    return bad;
+}
+
+/* The selected elements of an open set as a new tensor of `shape`. */
+static ld_tensor *read_selected(ld_h5 *f, hid_t set, const char *path, ld_dtype t, int ndim, const int64_t *shape,
+                                hid_t mem, hid_t file) {
+    ld_tensor *x = ld_tensor_new(ld_device_find("cpu"), t, ndim, shape, "hdf5");
+    if (!x)
+        return NULL;
+    size_t bytes = (size_t)ld_tensor_numel(x) * ld_dtype_size(t);
+    ld_view from = {.dtype = t, .ndim = ndim, .data = malloc(bytes + 1)};
+    int64_t step = 1;
+    for (int i = ndim - 1; i >= 0; i--) {
+        from.shape[i] = shape[i];
+        from.stride[i] = step;
+        step *= shape[i];
+    }
+    int bad = from.data ? 0 : ld_fail(LD_EMEM, "hdf5: out of host memory for %zu bytes", bytes);
+    if (!bad && bytes && H5Dread(set, type_of(t), mem, file, H5P_DEFAULT, from.data) < 0)
+        bad = h5_fail(f, LD_EFORMAT, "read", path);
+    if (!bad)
+        bad = x->storage->device->backend->copy(LD_VIEW(x), &from);
+    free(from.data);
+    if (!bad)
+        return x;
+    ld_tensor_drop(x);
+    return NULL;
+}
+
+/* Rows of a data set, or all of it when count is -1 (any rank). */
+static ld_tensor *read_set(ld_h5 *f, const char *path, int64_t first, int64_t count) {
+    int64_t shape[LD_MAX_DIMS];
+    hid_t set = open_set(f, path), mem = H5S_ALL, file = H5S_ALL;
+    if (set < 0)
+        return NULL;
+    int ndim = set_shape(set, shape), t = dtype_of(set);
+    ld_tensor *x = NULL;
+    bool rows = count >= 0;
+    if (ndim < 0 || t < 0) {
+        ld_fail(LD_EFORMAT, "hdf5: %s: '%s' does not hold numbers of at most 8 dimensions", f->path, path);
+    } else if (rows && (ndim == 0 || first < 0 || first + count > shape[0])) {
+        ld_fail(LD_EINDEX, "hdf5: %s: rows %lld to %lld of '%s' %s", f->path, (long long)first,
+                (long long)(first + count - 1), path, ld_shape_text(ndim, shape));
+    } else if (rows && row_spaces(set, ndim, shape, first, count, &mem, &file)) {
+        h5_fail(f, LD_EINTERNAL, "select rows of", path);
+    } else {
+        if (rows)
+            shape[0] = count;
+        x = read_selected(f, set, path, (ld_dtype)t, ndim, shape, mem, file);
+    }
+    if (mem != H5S_ALL)
+        H5Sclose(mem);
+    if (file != H5S_ALL)
+        H5Sclose(file);
+    H5Dclose(set);
+    return x;
+}
+
+ld_tensor *ld_h5_read(ld_h5 *f, const char *path) {
+    return read_set(f, path, 0, -1);
+}
+
+ld_tensor *ld_h5_read_rows(ld_h5 *f, const char *path, int64_t first, int64_t count) {
+    return read_set(f, path, first, count < 0 ? 0 : count);
+}
+
+/* ---- names ---------------------------------------------------------------------------------------------------------- */
+
+typedef struct walk {
+    int (*fn)(void *, const char *);
+    void *arg;
+} walk;
+
+static herr_t visit(hid_t at, const char *name, const H5O_info_t *info, void *arg) {
+    (void)at;
+    walk *w = arg;
+    return info->type == H5O_TYPE_DATASET && strcmp(name, ".") ? w->fn(w->arg, name) : 0;
+}
+
+int ld_h5_each(ld_h5 *f, const char *path, int (*fn)(void *arg, const char *name), void *arg) {
+    walk w = {fn, arg};
+    if (!ld_h5_exists(f, path))
+        return 0;
+    hid_t at = H5Oopen(f->file, *path ? path : "/", H5P_DEFAULT);
+    if (at < 0)
+        return h5_fail(f, LD_EFORMAT, "open", path);
+#if H5_VERSION_GE(1, 12, 0)
+    herr_t r = H5Ovisit1(at, H5_INDEX_NAME, H5_ITER_INC, visit, &w);
+#else
+    herr_t r = H5Ovisit(at, H5_INDEX_NAME, H5_ITER_INC, visit, &w);
+#endif
+    H5Oclose(at);
+    return r < 0 ? h5_fail(f, LD_EFORMAT, "list", path) : 0;
+}
+
+static herr_t visit_attribute(hid_t at, const char *name, const H5A_info_t *info, void *arg) {
+    (void)at;
+    (void)info;
+    walk *w = arg;
+    return w->fn(w->arg, name);
+}
+
+int ld_h5_each_attribute(ld_h5 *f, const char *path, int (*fn)(void *arg, const char *key), void *arg) {
+    walk w = {fn, arg};
+    hid_t at = H5Oopen(f->file, *path ? path : "/", H5P_DEFAULT);
+    if (at < 0)
+        return h5_fail(f, LD_EFORMAT, "open", path);
+    herr_t r = H5Aiterate2(at, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_attribute, &w);
+    H5Oclose(at);
+    return r < 0 ? h5_fail(f, LD_EFORMAT, "list the attributes of", path) : 0;
+}

@@ -1,0 +1,50 @@
+/* HDF5 files of tensors, attributes and strings.
+ *
+ * Paths inside a file are separated by '/', groups are made as needed. Tensors lie in logical row-major order. f16 is
+ * IEEE half (h5py's float16); bf16 is stored as uint16 with the attribute dtype = "bfloat16". Attributes are numbers (f64)
+ * or strings, on any object; "/" or "" is the file itself. All functions return 0 or an error code unless said. */
+#ifndef LD_H5_H
+#define LD_H5_H
+
+#include "tensor/tensor.h"
+
+typedef struct ld_h5 ld_h5;
+
+/* A new file under a temporary name; ld_h5_commit makes it `path` safely, ld_h5_close without commit throws it away. */
+ld_h5 *ld_h5_create(const char *path);
+/* An existing file, to read, or to read and write in place (`writable`: for stores that grow row by row; every
+ * ld_h5_flush leaves a readable file). LD_EIO, LD_EFORMAT (no HDF5 file, or truncated). */
+ld_h5 *ld_h5_open(const char *path, bool writable);
+int ld_h5_flush(ld_h5 *f);  /* to the disk */
+int ld_h5_commit(ld_h5 *f); /* and close; f is freed also on failure */
+void ld_h5_close(ld_h5 *f);
+
+int ld_h5_write(ld_h5 *f, const char *path, const ld_tensor *x);
+/* A copy, canonical layout, owned by the caller. LD_EFORMAT when absent or of another kind. */
+ld_tensor *ld_h5_read(ld_h5 *f, const char *path);
+
+/* Data sets written by rows: make one of the given full shape (contiguous, zeros), write and read rows first ..
+ * first + count - 1 of dimension 0 (from 0). */
+int ld_h5_make(ld_h5 *f, const char *path, ld_dtype t, int ndim, const int64_t *shape);
+int ld_h5_write_rows(ld_h5 *f, const char *path, int64_t first, const ld_tensor *x);
+ld_tensor *ld_h5_read_rows(ld_h5 *f, const char *path, int64_t first, int64_t count);
+/* Rank, sizes and dtype; -1 when absent (no error set) or unreadable. */
+int ld_h5_shape(ld_h5 *f, const char *path, int64_t shape[LD_MAX_DIMS], ld_dtype *t);
+
+/* Lists of strings (UTF-8, variable length). Read: *out is malloc'd, as are its strings. */
+int ld_h5_write_strings(ld_h5 *f, const char *path, const char *const *s, int64_t n);
+int ld_h5_read_strings(ld_h5 *f, const char *path, char ***out, int64_t *n);
+void ld_h5_free_strings(char **s, int64_t n);
+
+int ld_h5_set_number(ld_h5 *f, const char *path, const char *key, double v);
+int ld_h5_set_string(ld_h5 *f, const char *path, const char *key, const char *v);
+/* 1: *number is set; 2: *text is malloc'd; 0: absent; -1 after ld_fail. */
+int ld_h5_attribute(ld_h5 *f, const char *path, const char *key, double *number, char **text);
+
+/* Names of every data set below `path`, relative to it, in order of name; call fn for each, stop when it returns non-zero. */
+int ld_h5_each(ld_h5 *f, const char *path, int (*fn)(void *arg, const char *name), void *arg);
+/* Names of the attributes of `path`. */
+int ld_h5_each_attribute(ld_h5 *f, const char *path, int (*fn)(void *arg, const char *key), void *arg);
+bool ld_h5_exists(ld_h5 *f, const char *path);
+
+#endif

@@ -1,0 +1,20 @@
+/* Between image.c and the files of one format each; nobody else includes this.
+ *
+ * A decoder gets a zeroed `im` and fills it with the channels the file has: 1 for gray, 3 for all else. On failure it
+ * returns the code of one ld_fail and leaves `im` zeroed. `name` is never NULL. */
+#ifndef LD_IMAGE_CODEC_H
+#define LD_IMAGE_CODEC_H
+
+#include "io/image.h"
+
+int ld_jpeg_decode(ld_image *im, const void *bytes, size_t n, const char *name);
+int ld_png_decode(ld_image *im, const void *bytes, size_t n, const char *name);
+int ld_webp_decode(ld_image *im, const void *bytes, size_t n, const char *name);
+
+/* ld_image_new for a size that a file declares: LD_EVALUE with the file's name above 2^28 pixels. */
+int ld_image_begin(ld_image *im, uint32_t width, uint32_t height, int channels, const char *name);
+
+/* Fails with LD_EVALUE, naming the operation, unless `im` holds a picture. */
+int ld_image_check(const ld_image *im, const char *operation);
+
+#endif

@@ -1,0 +1,279 @@
+/* Tensor handles, scopes and memory pressure. */
+#include "lua/ldl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Handles made while a scope is open, innermost last. A collected handle leaves a hole. */
+static ldl_handle **slots;
+static int slot_count, slot_room, scope_depth;
+static ld_device *default_device;
+
+ld_device *ldl_default_device(void) {
+    if (!default_device)
+        default_device = ld_device_find("cpu");
+    return default_device;
+}
+
+void ldl_set_default_device(ld_device *d) {
+    default_device = d;
+}
+
+static void enlist(ldl_handle *h) {
+    h->slot = -1;
+    if (!scope_depth)
+        return;
+    if (slot_count == slot_room) {
+        int room = slot_room ? 2 * slot_room : 1024;
+        ldl_handle **more = realloc(slots, (size_t)room * sizeof *more);
+        if (!more)
+            return; /* the collector will free it */
+        slots = more;
+        slot_room = room;
+    }
+    h->slot = slot_count;
+    slots[slot_count++] = h;
+}
+
+/* Lua sees a tensor as a few bytes: collect when the bytes behind dead handles may have piled up. */
+static void relieve(lua_State *L) {
+    ld_pool *pool = ldl_default_device()->pool;
+    size_t debt = ld_pool_debt(pool), limit = (size_t)512 << 20;
+    ld_pool_stats now = ld_pool_figures(pool);
+    if (debt > (limit > now.live / 2 ? limit : now.live / 2)) {
+        lua_gc(L, LUA_GCCOLLECT, 0);
+        ld_pool_clear_debt(pool);
+    }
+}
+
+int ldl_push(lua_State *L, ld_tensor *x) {
+    if (!x)
+        return ldl_raise(L);
+    ldl_handle *h = lua_newuserdata(L, sizeof *h);
+    h->x = x;
+    luaL_getmetatable(L, LDL_TENSOR);
+    lua_setmetatable(L, -2);
+    enlist(h);
+    relieve(L);
+    return 1;
+}
+
+void ldl_push_shape(lua_State *L, int ndim, const int64_t *shape) {
+    lua_createtable(L, ndim, 0);
+    for (int i = 0; i < ndim; i++) {
+        lua_pushnumber(L, (lua_Number)shape[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+}
+
+static void let_go(ldl_handle *h) {
+    if (h->slot >= 0)
+        slots[h->slot] = NULL;
+    h->slot = -1;
+    ld_tensor *x = h->x;
+    h->x = NULL;
+    ld_tensor_drop(x);
+}
+
+static int l_gc(lua_State *L) {
+    let_go(lua_touserdata(L, 1));
+    return 0;
+}
+
+static int l_release(lua_State *L) {
+    ldl_handle *h = luaL_checkudata(L, 1, LDL_TENSOR);
+    let_go(h);
+    return 0;
+}
+
+/* ---- scopes --------------------------------------------------------------------------------------------------------- */
+
+/* Move what is reachable from value i (a tensor, or tables of them) out of the innermost scope. */
+static void keep_value(lua_State *L, int i, int base, int depth) {
+    if (ldl_is_tensor(L, i)) {
+        ldl_handle *h = lua_touserdata(L, i);
+        if (h->slot >= base) {
+            slots[h->slot] = NULL;
+            h->slot = -1;
+        }
+    } else if (lua_istable(L, i) && depth < 8) {
+        luaL_checkstack(L, 4, "scope");
+        lua_pushnil(L);
+        while (lua_next(L, i)) {
+            keep_value(L, lua_gettop(L), base, depth + 1);
+            lua_pop(L, 1);
+        }
+    }
+}
+
+static void close_scope(int base) {
+    for (int i = slot_count - 1; i >= base; i--)
+        if (slots[i])
+            let_go(slots[i]);
+    slot_count = base;
+    scope_depth--;
+}
+
+/* Kept handles belong to the enclosing scope from now on. */
+static void adopt(lua_State *L, int i, int depth) {
+    if (ldl_is_tensor(L, i)) {
+        ldl_handle *h = lua_touserdata(L, i);
+        if (h->x && h->slot < 0)
+            enlist(h);
+    } else if (lua_istable(L, i) && depth < 8) {
+        lua_pushnil(L);
+        while (lua_next(L, i)) {
+            adopt(L, lua_gettop(L), depth + 1);
+            lua_pop(L, 1);
+        }
+    }
+}
+
+/* scope(f, ...): f's results; tensors made inside and not among them are released. */
+static int l_scope(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    int base = slot_count;
+    scope_depth++;
+    int bad = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+    int n = lua_gettop(L);
+    int outer = base;
+    for (int i = 1; i <= n; i++)
+        keep_value(L, i, outer, 0);
+    close_scope(base);
+    if (bad)
+        return lua_error(L);
+    if (scope_depth)
+        for (int i = 1; i <= n; i++)
+            adopt(L, i, 0);
+    return n;
+}
+
+/* keep(x): x outlives the scope it was made in. Returns x. */
+static int l_keep(lua_State *L) {
+    keep_value(L, 1, 0, 0);
+    lua_settop(L, 1);
+    return 1;
+}
+
+static int without_recording(lua_State *L) {
+    bool was = ld_set_recording(false);
+    int bad = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+    ld_set_recording(was);
+    return bad ? lua_error(L) : lua_gettop(L);
+}
+
+/* no_grad(f, ...): f's results, computed without recording, in a scope of its own. */
+static int l_no_grad(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_pushcfunction(L, l_scope);
+    lua_insert(L, 1);
+    lua_pushcfunction(L, without_recording);
+    lua_insert(L, 2);
+    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
+}
+
+static int l_grad_enabled(lua_State *L) {
+    lua_pushboolean(L, ld_recording());
+    return 1;
+}
+
+static int l_set_grad_enabled(lua_State *L) {
+    lua_pushboolean(L, ld_set_recording(lua_toboolean(L, 1)));
+    return 1;
+}
+
+/* memory(): {live, cached, peak (bytes), blocks, tensors}; memory('reset') also sets peak to live; 'trim' frees the cache. */
+static int l_memory(lua_State *L) {
+    ld_pool *pool = ldl_default_device()->pool;
+    const char *what = luaL_optstring(L, 1, "");
+    if (!strcmp(what, "trim"))
+        ld_pool_trim(pool);
+    ld_pool_stats s = ld_pool_figures(pool);
+    lua_createtable(L, 0, 6);
+    lua_pushnumber(L, (lua_Number)s.live), lua_setfield(L, -2, "live");
+    lua_pushnumber(L, (lua_Number)s.cached), lua_setfield(L, -2, "cached");
+    lua_pushnumber(L, (lua_Number)s.peak), lua_setfield(L, -2, "peak");
+    lua_pushnumber(L, (lua_Number)s.blocks), lua_setfield(L, -2, "blocks");
+    lua_pushnumber(L, (lua_Number)s.allocations), lua_setfield(L, -2, "allocations");
+    lua_pushnumber(L, (lua_Number)ld_tensor_count()), lua_setfield(L, -2, "tensors");
+    if (!strcmp(what, "reset"))
+        ld_pool_reset_peak(pool);
+    return 1;
+}
+
+/* memory_limit(bytes): live + cached stay below it; 0 lifts the limit. */
+static int l_memory_limit(lua_State *L) {
+    ld_pool_set_limit(ldl_default_device()->pool, (size_t)luaL_checknumber(L, 1));
+    return 0;
+}
+
+static void collect(void *L) {
+    lua_gc(L, LUA_GCCOLLECT, 0);
+}
+
+void ldl_open_scope(lua_State *L) {
+    static const luaL_Reg functions[] = {{"scope", l_scope},
+                                         {"keep", l_keep},
+                                         {"no_grad", l_no_grad},
+                                         {"grad_enabled", l_grad_enabled},
+                                         {"set_grad_enabled", l_set_grad_enabled},
+                                         {"memory", l_memory},
+                                         {"memory_limit", l_memory_limit},
+                                         {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"release", l_release}, {NULL, NULL}};
+    luaL_register(L, NULL, functions);
+    ldl_register_methods(L, methods);
+    luaL_getmetatable(L, LDL_TENSOR);
+    lua_pushcfunction(L, l_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
+    ld_pool_on_shortage(collect, L);
+}
+
+/* ---- other objects -------------------------------------------------------------------------------------------------- */
+
+void ldl_class(lua_State *L, const char *name, const luaL_Reg *methods) {
+    luaL_newmetatable(L, name);
+    luaL_register(L, NULL, methods);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "__index");
+    lua_pushstring(L, name);
+    lua_setfield(L, -2, "__name");
+    lua_pop(L, 1);
+}
+
+void *ldl_object(lua_State *L, int i, const char *name, const char *who) {
+    ldl_install_where(L);
+    void **p = lua_touserdata(L, i);
+    bool same = false;
+    if (p && lua_getmetatable(L, i)) {
+        luaL_getmetatable(L, name);
+        same = lua_rawequal(L, -1, -2);
+        lua_pop(L, 2);
+    }
+    if (!same)
+        ldl_error(L, "%s: argument %d must be %s, not %s", who, i, name, luaL_typename(L, i));
+    if (!*p)
+        ldl_error(L, "%s: argument %d is a closed %s", who, i, name);
+    return *p;
+}
+
+void ldl_push_object(lua_State *L, void *p, const char *name) {
+    if (!p)
+        ldl_raise(L);
+    void **u = lua_newuserdata(L, sizeof *u);
+    *u = p;
+    luaL_getmetatable(L, name);
+    lua_setmetatable(L, -2);
+}
+
+void ldl_register_methods(lua_State *L, const luaL_Reg *methods) {
+    if (luaL_newmetatable(L, LDL_TENSOR)) {
+        lua_newtable(L);
+        lua_setfield(L, -2, "methods");
+    }
+    lua_getfield(L, -1, "methods");
+    luaL_register(L, NULL, methods);
+    lua_pop(L, 2);
+}

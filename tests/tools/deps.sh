@@ -1,0 +1,147 @@
+#!/bin/sh
+# What a build needs, checked; what is missing, installed from Debian's or Ubuntu's packages.
+#
+#   tests/tools/deps.sh [--config FILE] GROUP...      GROUP: build, test, check
+#
+# Nothing is installed, and no right is asked for, when all of it is here already. Packages come through apt-get, with
+# sudo when this is not root. --config writes compiler and linker flags of the libraries as make variables to FILE.
+# Exit status: 0 when everything named is here, 1 otherwise, after one message.
+set -u
+export LC_ALL=C
+
+config=
+groups=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --config)
+        config=${2:?--config takes a file}
+        shift
+        ;;
+    build | test | check) groups="$groups $1" ;;
+    *)
+        echo "deps.sh: unknown argument '$1'; known: --config FILE, build, test, check" >&2
+        exit 1
+        ;;
+    esac
+    shift
+done
+
+# One line a need: group, how it is looked for, what is looked for, the package that brings it.
+# pc: any of these pkg-config names; header: the compiler finds it; command: it is on the path; file: it exists
+needs() {
+    cat <<'EOF'
+build command make                make
+build command gcc                 gcc
+build command pkg-config          pkg-config
+build header  stdio.h             libc6-dev
+build pc      luajit              libluajit-5.1-dev
+build header  dnnl.h              libdnnl-dev
+build pc      hdf5-serial|hdf5    libhdf5-dev
+build pc      libpng              libpng-dev
+build pc      libjpeg             libjpeg-dev
+build pc      libwebp             libwebp-dev
+build pc      libedit             libedit-dev
+build pc      libcjson            libcjson-dev
+test  header  setjmp.h            libc6-dev
+test  cmocka  cmocka.h            libcmocka-dev
+check command luajit              luajit
+check command luacheck            lua-check
+check command cppcheck            cppcheck
+check command clang-format|clang-format-14  clang-format
+EOF
+}
+
+compiler() {
+    if [ -n "${CC:-}" ]; then
+        echo "$CC"
+    elif command -v gcc >/dev/null; then
+        echo gcc
+    else
+        echo cc
+    fi
+}
+
+header_is_here() { # header line before it
+    printf '%s#include <%s>\n' "${2:-}" "$1" | $(compiler) -E -x c - >/dev/null 2>&1
+}
+
+is_here() { # kind names
+    case $1 in
+    header) header_is_here "$2" && return 0 ;;
+    cmocka) header_is_here "$2" '#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+' && return 0 ;;
+    esac
+    for name in $(echo "$2" | tr '|' ' '); do
+        case $1 in
+        command) command -v "$name" >/dev/null && return 0 ;;
+        pc) pkg-config --exists "$name" 2>/dev/null && return 0 ;;
+        esac
+    done
+    return 1
+}
+
+missing() { # the packages, one line, each once
+    needs | while read -r group kind names package; do
+        case " $groups " in
+        *" $group "*) is_here "$kind" "$names" || echo "$package" ;;
+        esac
+    done | sort -u | tr '\n' ' ' | sed 's/ $//'
+}
+
+ask() { # commands to tell the user
+    {
+        echo "ldlua: packages are missing on this machine: $1"
+        echo "       $2 Please have this run, then start again:"
+        echo
+        echo "    apt-get update && apt-get install -y --no-install-recommends $1"
+        echo
+    } >&2
+    exit 1
+}
+
+install() { # packages
+    sudo=
+    command -v apt-get >/dev/null || ask "$1" "There is no apt-get here; these are the names on Debian and Ubuntu."
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! command -v sudo >/dev/null; then
+            ask "$1" "Installing them takes root, and there is no sudo."
+        elif ! sudo -n true 2>/dev/null && ! { : </dev/tty && sudo -v; } 2>/dev/null; then
+            ask "$1" "Installing them takes root, and sudo does not allow it without a password."
+        fi
+        sudo=sudo
+    fi
+    echo "ldlua: installing $1" >&2
+    # An unreachable third-party source makes the update fail although Debian's own lists are there: install decides.
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 update >&2 ||
+        echo "ldlua: apt-get update failed; going on with the package lists at hand" >&2
+    # shellcheck disable=SC2086 # a list of packages
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 install -y \
+        --no-install-recommends $1 >&2 || ask "$1" "apt-get could not install them (its message is above)."
+}
+
+write_config() { # file
+    hdf5='hdf5-serial'
+    pkg-config --exists $hdf5 2>/dev/null || hdf5=hdf5
+    core="$hdf5 libpng libjpeg libwebp libcjson"
+    mkdir -p "$(dirname "$1")"
+    # shellcheck disable=SC2086 # a list of names
+    cat >"$1.new" <<EOF
+# Written by tests/tools/deps.sh
+CORE_CFLAGS := $(pkg-config --cflags $core)
+CORE_LIBS := $(pkg-config --libs $core) -ldnnl
+HOST_CFLAGS := $(pkg-config --cflags luajit libedit)
+HOST_LIBS := $(pkg-config --libs luajit libedit)
+EOF
+    mv "$1.new" "$1"
+}
+
+lacking=$(missing)
+if [ -n "$lacking" ]; then
+    install "$lacking"
+    lacking=$(missing)
+    [ -z "$lacking" ] || ask "$lacking" "They were installed, yet what they bring is not found."
+fi
+[ -z "$config" ] || write_config "$config"
