@@ -21,7 +21,8 @@ ifdef SANITIZE
 BUILD := build/asan
 LDLUA := $(BUILD)/ldlua
 # Function clones are picked by code that runs before the sanitizer is ready, so this build has none.
-MODE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -D'target_clones(...)='
+MODE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+	-D'target_clones(...)='
 else
 MODE := -O3 -g
 endif
@@ -33,7 +34,7 @@ LDFLAGS  := -fopenmp -pthread -Wl,--as-needed -Wl,-z,lazy $(EXTRA_LDFLAGS)
 CPPFLAGS  = -Icsrc $(CORE_CFLAGS) -MMD -MP
 
 SOURCES := $(sort $(wildcard csrc/*/*.c csrc/*/*/*.c))
-TOP_C := $(filter csrc/lua/% csrc/host/%,$(SOURCES))
+TOP_C   := $(filter csrc/lua/% csrc/host/%,$(SOURCES))
 CORE_C  := $(filter-out $(TOP_C),$(SOURCES))
 TESTS_C := $(sort $(wildcard tests/c/test_*.c))
 HELPERS_C := $(filter-out $(TESTS_C),$(wildcard tests/c/*.c))
@@ -61,12 +62,16 @@ build/.deps-%: tests/tools/deps.sh | build/config.mk
 # One short line a file; V=1 shows the commands.
 say = $(if $(V),,@echo '$(1)'; )
 
-# Changes when a flag or the list of sources does, so that nothing is left from another build.
-$(BUILD)/.flags: FORCE
-	@mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(CC) $(CFLAGS) $(KERNEL) $(CORE_CFLAGS) $(HOST_CFLAGS) $(LDFLAGS) $(CORE_LIBS) $(HOST_LIBS) $(SOURCES) $(TESTS_C) $(HELPERS_C))' >$@.new; \
+# Stamps that change when their text does: flags, so that nothing is left of another build, and the list of the core's
+# files, so that the archive forgets one that was removed.
+stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' >$@.new; \
 	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+$(BUILD)/.flags: FORCE
+	$(call stamp,$(CC) $(CFLAGS) $(KERNEL) $(CPPFLAGS) $(HOST_CFLAGS) $(LDFLAGS) $(HOST_LIBS) $(CORE_LIBS))
+$(BUILD)/.files: FORCE
+	$(call stamp,$(SOURCES) $(HELPERS_C))
 
-# private: the stamp above, being a prerequisite, must not see these.
+# private: the stamps, being prerequisites, must not see these.
 $(BUILD)/csrc/backend/cpu/%.o: private CFLAGS += $(KERNEL)
 $(BUILD)/csrc/lua/%.o $(BUILD)/csrc/host/%.o: private CPPFLAGS += $(HOST_CFLAGS)
 $(BUILD)/%.o: %.c $(BUILD)/.flags
@@ -74,9 +79,9 @@ $(BUILD)/%.o: %.c $(BUILD)/.flags
 	$(call say,cc    $<)$(CC) $(CFLAGS) $(CPPFLAGS) -c -o $@ $<
 
 # The core knows no Lua: the archive is refused when it defines or needs a symbol of Lua's.
-$(BUILD)/libld.a: $(call object,$(CORE_C)) $(BUILD)/.flags
+$(BUILD)/libld.a: $(call object,$(CORE_C)) $(BUILD)/.files
 	@rm -f $@
-	$(call say,ar    $@)ar rcs $@ $(filter %.o,$^)
+	$(call say,ar    $@)ar qcs $@ $(filter %.o,$^)
 	@if nm -A $@ | grep -E ' luaL?_' >&2; then echo "libld.a: the core must not use Lua (symbols above)" >&2; exit 1; fi
 
 $(LDLUA): $(call object,$(TOP_C)) $(BUILD)/libld.a
@@ -122,10 +127,10 @@ check-format: | build/.deps-check
 	else echo "format: SKIPPED, it takes clang-format 14; here is $$($(CLANG_FORMAT) --version)"; fi
 
 check-cppcheck: | build/.deps-check
-	@cppcheck --quiet --std=c11 --language=c --platform=unix64 --library=posix --library=gnu -Icsrc -D__GNUC__ -D__x86_64__ \
-	    --enable=warning,performance,portability --inline-suppr --error-exitcode=1 --max-configs=1 \
-	    --suppress=missingIncludeSystem --suppress=unknownMacro --suppress=normalCheckLevelMaxBranches \
-	    --suppress=invalidFunctionArg:tests/* $(SOURCES) && echo "cppcheck: $(words $(SOURCES)) files, good"
+	@cppcheck --quiet --std=c11 --language=c --platform=unix64 -D__GNUC__ -D__x86_64__ -Icsrc --max-configs=1 \
+	    --library=posix --library=gnu --library=tests/tools/cppcheck.cfg --suppressions-list=tests/tools/cppcheck.supp \
+	    --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+	    $(SOURCES) && echo "cppcheck: $(words $(SOURCES)) files, good"
 
 check-luacheck: | build/.deps-check
 	@luacheck --quiet --codes --no-color $(wildcard lua recipes tests) && echo "luacheck: good"

@@ -12,7 +12,9 @@
 #include <unistd.h>
 #include <wchar.h>
 
-static EditLine *editor; /* NULL when lines are read plainly */
+/* NULL when lines are read plainly. It and the list live as long as the process: between lines the terminal is as it was,
+ * and el_end would lose the memory of the added function's name. */
+static EditLine *editor;
 static History *history_list;
 static lua_State *state;
 static const char *prompt_now;
@@ -121,18 +123,6 @@ void edit_open(lua_State *L) {
     el_set(editor, EL_BIND, "^I", "ldlua-complete", NULL);
     el_set(editor, EL_BIND, "^R", "em-inc-search-prev", NULL);
     el_source(editor, NULL);
-}
-
-void edit_close(void) {
-    if (editor)
-        el_end(editor);
-    if (history_list)
-        history_end(history_list);
-    editor = NULL;
-    history_list = NULL;
-    free(line_now);
-    line_now = NULL;
-    line_size = 0;
 }
 
 void edit_remember(const char *text) {

@@ -80,7 +80,6 @@ typedef enum edit_result { EDIT_LINE, EDIT_END, EDIT_CANCEL, EDIT_TERMINATE } ed
 /* Opens the editor when stdin and stdout are terminals; otherwise lines are read plainly, without a prompt when stdin is
  * no terminal. */
 void edit_open(lua_State *L);
-void edit_close(void);
 /* The next line in *line, without its newline; valid until the next call. EDIT_CANCEL: Ctrl-C. EDIT_TERMINATE: SIGTERM. */
 edit_result edit_read(const char *prompt, const char **line);
 void edit_remember(const char *text); /* one statement, of several lines perhaps, into the history */

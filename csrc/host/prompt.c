@@ -211,7 +211,6 @@ void host_prompt(lua_State *L) {
     edit_open(L);
     if (lua_cpcall(L, l_prompt, &signal_end))
         report(L);
-    edit_close();
     host_signals_phase(HOST_SCRIPT);
     if (signal_end)
         host_die(signal_end);

@@ -17,7 +17,7 @@
 #include "base/error.h"
 
 static int fail_io(const char *doing, const char *path) {
-    return ld_fail(LD_EIO, "%s '%s': %s", doing, path, strerror(errno));
+    return ld_fail(LD_EIO, "%s '%.900s': %s", doing, path, strerror(errno)); /* room for the reason */
 }
 
 /* ---- safe writing ---- */
@@ -269,7 +269,7 @@ struct folders {
 };
 
 /* One listing. Folders in reach without symbolic links go first, so that they keep their own name when a link leads to
- * them too; then the links, by name, then the links found behind those. A folder is read once, which ends every loop. */
+ * them too; then the links, by name, then the links found behind those. A folder is read once, which ends loops. */
 struct walk {
     const char *root;
     struct names files, pending, links;

@@ -1,4 +1,4 @@
-/* Antialiased resize with Pillow's arithmetic (Pillow, src/libImaging/Resample.c): for each output position a short list
+/* Antialiased resize with Pillow's arithmetic (src/libImaging/Resample.c there): for each output position a short list
  * of input positions and weights; rows first, into an 8-bit picture, then columns. Weights are normalised in double and
  * rounded to 22 bits after the point: 8 bits of pixel and 2 for overshoot fill the rest of an int32. */
 #include <math.h>

@@ -109,7 +109,7 @@ static int read_all(const ld_optim *o, const char *const *names, ld_tensor *cons
             char name[LD_OPTIM_NAME];
             snprintf(name, sizeof name, "%s.%d", state_name(o->kind, k), p);
             ld_tensor *x = find(name, names, xs, n);
-            bool optional = steps[p] == 0 || o->kind == LD_SGD; /* SGD keeps nothing without momentum */
+            bool optional = steps[p] == 0 || (o->kind == LD_SGD && o->opt.momentum == 0);
             if (!x && !optional)
                 bad = ld_fail(LD_EFORMAT, "%s: the state lacks \"%s\"", who, name);
             if (!x)

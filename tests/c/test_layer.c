@@ -384,23 +384,33 @@ static void shortage_leaves_nothing(void **s) {
     ld_tensor_drop(x);
 }
 
+static int64_t headers;
+
+static int count_headers(void **s) {
+    (void)s;
+    headers = ld_tensor_count();
+    return 0;
+}
+
 static int no_leak(void **s) {
     (void)s;
-    return ld_tensor_count() != 0;
+    return ld_tensor_count() != headers;
 }
+
+#define LEAK_TEST(f) cmocka_unit_test_setup_teardown(f, count_headers, no_leak)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(conv_starts_as_pytorch, no_leak),
-        cmocka_unit_test_teardown(forward_of_conv_and_linear, no_leak),
-        cmocka_unit_test_teardown(batch_norm_keeps_statistics, no_leak),
-        cmocka_unit_test_teardown(attention_matches_formula, no_leak),
-        cmocka_unit_test_teardown(small_layers, no_leak),
-        cmocka_unit_test_teardown(initialisers, no_leak),
-        cmocka_unit_test_teardown(moves_keep_headers, no_leak),
-        cmocka_unit_test_teardown(descriptions, no_leak),
-        cmocka_unit_test_teardown(errors, no_leak),
-        cmocka_unit_test_teardown(shortage_leaves_nothing, no_leak),
+        LEAK_TEST(conv_starts_as_pytorch),
+        LEAK_TEST(forward_of_conv_and_linear),
+        LEAK_TEST(batch_norm_keeps_statistics),
+        LEAK_TEST(attention_matches_formula),
+        LEAK_TEST(small_layers),
+        LEAK_TEST(initialisers),
+        LEAK_TEST(moves_keep_headers),
+        LEAK_TEST(descriptions),
+        LEAK_TEST(errors),
+        LEAK_TEST(shortage_leaves_nothing),
     };
     return cmocka_run_group_tests_name("layer", tests, NULL, NULL);
 }

@@ -108,7 +108,7 @@ install() { # packages
     if [ "$(id -u)" -ne 0 ]; then
         if ! command -v sudo >/dev/null; then
             ask "$1" "Installing them takes root, and there is no sudo."
-        elif ! sudo -n true 2>/dev/null && ! { : </dev/tty && sudo -v; } 2>/dev/null; then
+        elif ! sudo -n true 2>/dev/null && ! { true </dev/tty && sudo -v; } 2>/dev/null; then
             ask "$1" "Installing them takes root, and sudo does not allow it without a password."
         fi
         sudo=sudo

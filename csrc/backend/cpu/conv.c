@@ -63,12 +63,6 @@ static int choose_layout(ld_dnnl_key *k) {
     return 0;
 }
 
-/* An NHWC view; its strides are written anew because those of dimensions of size 1 may be anything. */
-static void describe_image(ld_dnnl_operand *o, const ld_view *v) {
-    const int64_t *n = v->shape, stride[4] = {n[1] * n[2] * n[3], 1, n[1] * n[3], n[1]};
-    ld_dnnl_describe(o, 4, n, stride);
-}
-
 static int run(ld_dnnl_kind kind, const char *who, const ld_view *x, const ld_view *w, const ld_view *bias,
                const ld_view *y, const ld_conv_shape *s) {
     ld_dnnl_key k;
@@ -82,8 +76,8 @@ static int run(ld_dnnl_kind kind, const char *who, const ld_view *x, const ld_vi
     k.left = s->left;
     k.bottom = s->bottom;
     k.right = s->right;
-    describe_image(&k.x, x);
-    describe_image(&k.y, y);
+    ld_dnnl_describe_nhwc(&k.x, x->shape);
+    ld_dnnl_describe_nhwc(&k.y, y->shape);
     ld_dnnl_describe(&k.w, 4, w->shape, w->stride);
     int err = choose_layout(&k);
     return err ? err : ld_dnnl_run(&k, who, x->data, w->data, bias ? bias->data : NULL, y->data);

@@ -27,8 +27,8 @@ static dnnl_status_t md_strided(dnnl_memory_desc_t *m, int ndim, const dnnl_dims
     return dnnl_memory_desc_create_with_strides(m, ndim, dims, dnnl_f32, stride);
 }
 
-static dnnl_status_t md_any(dnnl_memory_desc_t *m, int ndim, const dnnl_dims_t dims) {
-    return dnnl_memory_desc_create_with_tag(m, ndim, dims, dnnl_f32, dnnl_format_tag_any);
+static dnnl_status_t md_tagged(dnnl_memory_desc_t *m, int ndim, const dnnl_dims_t dims, dnnl_format_tag_t tag) {
+    return dnnl_memory_desc_create_with_tag(m, ndim, dims, dnnl_f32, tag);
 }
 
 static dnnl_status_t md_copy(dnnl_memory_desc_t *m, md_ref from) {
@@ -73,8 +73,8 @@ static dnnl_status_t md_strided(dnnl_memory_desc_t *m, int ndim, const dnnl_dims
     return dnnl_memory_desc_init_by_strides(m, ndim, dims, dnnl_f32, stride);
 }
 
-static dnnl_status_t md_any(dnnl_memory_desc_t *m, int ndim, const dnnl_dims_t dims) {
-    return dnnl_memory_desc_init_by_tag(m, ndim, dims, dnnl_f32, dnnl_format_tag_any);
+static dnnl_status_t md_tagged(dnnl_memory_desc_t *m, int ndim, const dnnl_dims_t dims, dnnl_format_tag_t tag) {
+    return dnnl_memory_desc_init_by_tag(m, ndim, dims, dnnl_f32, tag);
 }
 
 static dnnl_status_t md_copy(dnnl_memory_desc_t *m, md_ref from) {
@@ -215,10 +215,10 @@ static dnnl_status_t layouts(entry *e, dnnl_memory_desc_t *asked) {
     bool free_weights = k->kind != LD_DNNL_MATMUL, free_all = k->layout != LD_DNNL_PLAIN;
     for (int i = 0; i < OPERANDS; i++) {
         operand *o = &e->operands[i];
-        ld_dnnl_operand bias = {1, {k->w.dims[0]}, {1}};
+        ld_dnnl_operand bias = {1, {k->w.dims[0]}, {1}, 0};
         if (k->kind == LD_DNNL_MATMUL) {
             int n = (int)k->y.ndim;
-            bias = (ld_dnnl_operand){n, {1, 1, 1}, {0}};
+            bias = (ld_dnnl_operand){n, {1, 1, 1}, {0}, 0};
             bias.dims[n - 1] = k->y.dims[n - 1];
             for (int d = 0; d < n; d++)
                 bias.stride[d] = d == n - 1 ? 1 : bias.dims[n - 1];
@@ -230,11 +230,14 @@ static dnnl_status_t layouts(entry *e, dnnl_memory_desc_t *asked) {
         dnnl_dims_t dims = {0}, stride = {0};
         memcpy(dims, p->dims, sizeof p->dims);
         memcpy(stride, p->stride, sizeof p->stride);
-        TRY(md_strided(&o->given, (int)p->ndim, dims, stride));
-        if (i != B && (free_all || (i == W && free_weights)))
-            TRY(md_any(&asked[i], (int)p->ndim, dims));
+        if (p->nhwc)
+            TRY(md_tagged(&o->given, 4, dims, dnnl_nhwc));
         else
-            TRY(md_strided(&asked[i], (int)p->ndim, dims, stride));
+            TRY(md_strided(&o->given, (int)p->ndim, dims, stride));
+        if (i != B && (free_all || (i == W && free_weights)))
+            TRY(md_tagged(&asked[i], (int)p->ndim, dims, dnnl_format_tag_any));
+        else
+            TRY(md_copy(&asked[i], REF(o->given)));
     }
     return dnnl_success;
 }
@@ -446,6 +449,12 @@ void ld_dnnl_describe(ld_dnnl_operand *o, int ndim, const int64_t *dims, const i
         o->dims[d] = dims[d];
         o->stride[d] = dims[d] > 1 ? stride[d] : reach;
     }
+}
+
+void ld_dnnl_describe_nhwc(ld_dnnl_operand *o, const int64_t *dims) {
+    o->ndim = 4;
+    o->nhwc = 1;
+    memcpy(o->dims, dims, sizeof o->dims);
 }
 
 void *ld_cpu_workspace(size_t bytes, const char *who) {

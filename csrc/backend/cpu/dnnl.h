@@ -20,6 +20,7 @@ typedef enum ld_dnnl_layout {
 
 typedef struct ld_dnnl_operand {
     int64_t ndim, dims[4], stride[4]; /* elements; entries beyond ndim are 0 */
+    int64_t nhwc;                     /* 1: dense channels-last, strides are not read */
 } ld_dnnl_operand;
 
 /* Compared byte for byte: clear it (memset) before filling. */
@@ -31,6 +32,10 @@ typedef struct ld_dnnl_key {
     ld_dnnl_operand x, w, y; /* convolution: (N,C,H,W), (O,C,R,S), (N,O,P,Q); product y = x w: (B,M,K), (B,K,N), (B,M,N)
                               * or without B; a B of 1 is broadcast */
 } ld_dnnl_key;
+
+/* Set o to a dense channels-last image. By name, because strides alone do not tell layouts apart where a dimension has
+ * size 1, and oneDNN then falls back to slow code. */
+void ld_dnnl_describe_nhwc(ld_dnnl_operand *o, const int64_t *dims);
 
 /* Set o to a shape with strides; dimensions of size 1 get a stride that oneDNN accepts. */
 void ld_dnnl_describe(ld_dnnl_operand *o, int ndim, const int64_t *dims, const int64_t *stride);

@@ -15,17 +15,21 @@ typedef struct mat {
     int64_t count, rows, cols, batch, row, col;
 } mat;
 
+/* A stride of a dimension of size 1 means nothing: give it the value that makes the matrix plain. */
+static void settle(mat *m) {
+    if (m->cols == 1 && m->rows == 1)
+        m->row = m->col = 1;
+    else if (m->cols == 1)
+        m->col = m->row == 1 ? m->rows : 1;
+    else if (m->rows == 1)
+        m->row = m->col == 1 ? m->cols : 1;
+}
+
 static mat mat_of(const ld_view *v) {
     mat m = {v->data, v->shape[0], v->shape[1], v->shape[2], v->stride[0], v->stride[1], v->stride[2]};
     if (m.count == 1)
         m.batch = 0;
-    /* a stride of a dimension of size 1 means nothing: give it the value that makes the matrix plain */
-    if (m.cols == 1 && m.rows == 1)
-        m.row = m.col = 1;
-    else if (m.cols == 1)
-        m.col = m.row == 1 ? m.rows : 1;
-    else if (m.rows == 1)
-        m.row = m.col == 1 ? m.cols : 1;
+    settle(&m);
     return m;
 }
 
@@ -42,6 +46,7 @@ static void fold_rows(mat *m) {
     m->rows *= m->count;
     m->count = 1;
     m->batch = 0;
+    settle(m);
 }
 
 static void describe(ld_dnnl_operand *o, const mat *m, int64_t batches) {
@@ -67,6 +72,17 @@ static int product_f32(mat y, mat a, mat b, const float *bias, bool accumulate) 
     if (!b.batch && rows_go_on(&a) && rows_go_on(&y)) {
         fold_rows(&a);
         fold_rows(&y);
+    }
+    if (!a.batch && !b.batch &&
+        y.count > 1) { /* the same matrix again and again; oneDNN wants a batch on either side */
+        for (int64_t i = 0; i < y.count; i++) {
+            mat one = {(float *)y.data + i * y.batch, 1, y.rows, y.cols, 0, y.row, y.col};
+            int err = product_f32(one, (mat){a.data, 1, a.rows, a.cols, 0, a.row, a.col},
+                                  (mat){b.data, 1, b.rows, b.cols, 0, b.row, b.col}, bias, accumulate);
+            if (err)
+                return err;
+        }
+        return 0;
     }
     describe(&k.x, &a, y.count);
     describe(&k.w, &b, y.count);

@@ -76,15 +76,15 @@ static double *add_parts(const grid *z, double *sums, int64_t n) {
     return into;
 }
 
-#define T        float
-#define FN(name) name##_f32
+#define T             float
+#define FN(name)      name##_f32
 #define FN_BODY(name) name##_f32_body
 #include "backend/cpu/norm_cols.h"
 #undef T
 #undef FN
 #undef FN_BODY
-#define T        double
-#define FN(name) name##_f64
+#define T             double
+#define FN(name)      name##_f64
 #define FN_BODY(name) name##_f64_body
 #include "backend/cpu/norm_cols.h"
 #undef T

@@ -134,8 +134,10 @@ static void FN(batch_fwd)(const grid *z, room *w_, T *y, T *mean, T *var, const 
         }
     }
     for (int64_t j = 0; j < z->c; j++) {
-        a[j] = (T)((w ? (double)w[j] : 1) / sqrt((double)var[j] + eps));
-        shift[j] = b ? b[j] : 0;
+        double lost = given ? 0 : w_->sums[j] - (double)mean[j]; /* by rounding the mean; a large mean would show it */
+        double f = (w ? (double)w[j] : 1) / sqrt((double)var[j] + eps);
+        a[j] = (T)f;
+        shift[j] = (T)((b ? (double)b[j] : 0) - f * lost);
     }
     FN(map)(z, y, NULL, x, mean, a, shift, NULL);
 }
@@ -163,8 +165,8 @@ static void FN(batch_bwd)(const grid *z, room *w_, T *dx, T *dw, T *db, const T 
 
 /* ---- group ----------------------------------------------------------------------------------------------------------- */
 
-/* Mean and rstd of each group of sample n from the columns' means and deviations. */
-static void FN(group_stats)(const grid *z, const double *mean, const double *dev, int groups, double eps, T *out_mean,
+/* Mean and rstd of each group of a sample from the columns' means and deviations; `mean` becomes the group's. */
+static void FN(group_stats)(const grid *z, double *mean, const double *dev, int groups, double eps, T *out_mean,
                             T *out_rstd) {
     int64_t size = z->c / groups;
     for (int64_t k = 0; k < groups; k++) {
@@ -173,6 +175,8 @@ static void FN(group_stats)(const grid *z, const double *mean, const double *dev
             m += mean[j] / (double)size;
         for (int64_t j = k * size; j < (k + 1) * size; j++)
             s += dev[j] + (double)z->p * (mean[j] - m) * (mean[j] - m);
+        for (int64_t j = k * size; j < (k + 1) * size; j++)
+            mean[j] = m;
         double count = (double)(size * z->p);
         out_mean[k] = (T)m;
         out_rstd[k] = (T)(1 / sqrt((count > 0 ? s / count : 0) + eps));
@@ -191,7 +195,7 @@ static void FN(group_fwd)(const grid *z, room *w_, T *y, T *mean, T *rstd, const
             int64_t k = n * groups + j / (z->c / groups), i = n * z->c + j;
             centre[i] = mean[k];
             a[i] = (w ? w[j] : 1) * rstd[k];
-            shift[i] = b ? b[j] : 0;
+            shift[i] = (T)((b ? (double)b[j] : 0) - (double)a[i] * (s[j] - (double)mean[k]));
         }
     }
     FN(map)(z, y, NULL, x, centre, a, shift, NULL);

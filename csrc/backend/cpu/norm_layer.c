@@ -19,15 +19,15 @@ static int64_t layer_parts(int64_t rows, int64_t c) {
     return parts < 1 ? 1 : parts;
 }
 
-#define T        float
-#define FN(name) name##_f32
+#define T             float
+#define FN(name)      name##_f32
 #define FN_BODY(name) name##_f32_body
 #include "backend/cpu/norm_rows.h"
 #undef T
 #undef FN
 #undef FN_BODY
-#define T        double
-#define FN(name) name##_f64
+#define T             double
+#define FN(name)      name##_f64
 #define FN_BODY(name) name##_f64_body
 #include "backend/cpu/norm_rows.h"
 #undef T

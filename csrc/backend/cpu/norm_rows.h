@@ -15,16 +15,17 @@ LD_BODY void FN_BODY(layer_row)(T *y, T *mean, T *rstd, const T *x, const T *w, 
     }
     double shift = (double)rest / (double)c, var = (double)square / (double)c - shift * shift;
     T m = (T)((double)centre + shift), r = (T)(1 / sqrt(var + eps));
+    T lost = (T)((double)centre + shift - (double)m); /* by rounding the mean; a large mean would show it */
 #pragma omp simd
     for (int64_t j = 0; j < c; j++)
-        y[j] = (x[j] - m) * r * w[j] + b[j];
+        y[j] = (x[j] - m - lost) * r * w[j] + b[j];
     *mean = m;
     *rstd = r;
 }
 LD_VERSIONS(FN(layer_row), (T * y, T *mean, T *rstd, const T *x, const T *w, const T *b, int64_t c, double eps),
             (y, mean, rstd, x, w, b, c, eps))
 
-/* dx = r (w g - mean(w g) - xhat mean(w g xhat)); dx may be NULL. */
+/* dx = r (w g - mean(w g) - xhat mean(w g xhat)) */
 LD_BODY void FN_BODY(layer_row_bwd)(T *dx, const T *g, const T *x, T m, T r, const T *w, int64_t c) {
     T first = 0, second = 0;
 #pragma omp simd reduction(+ : first, second)
@@ -98,8 +99,8 @@ static void FN(layer_bwd)(int64_t rows, int64_t c, T *plain, double *sums, T *te
             FN(layer_row_bwd)(dx + r * c, g + r * c, x + r * c, mean[r], rstd[r], w ? w : plain, c);
         if ((dw || db) && from < to)
             FN(layer_sums)
-            (sums + p * 2 * c, g + from * c, x + from * c, mean + from, rstd + from, to - from, c,
-             temporary + omp_get_thread_num() * 2 * c);
+        (sums + p * 2 * c, g + from * c, x + from * c, mean + from, rstd + from, to - from, c,
+         temporary + omp_get_thread_num() * 2 * c);
     }
     for (int64_t j = 0; j < c; j++) {
         double first = 0, second = 0;

@@ -7,19 +7,19 @@
 
 #include <math.h>
 
-#define T        float
-#define FN(name) name##_f32
+#define T             float
+#define FN(name)      name##_f32
 #define FN_BODY(name) name##_f32_body
-#define EXP      ld_exp_f32
+#define EXP           ld_exp_f32
 #include "backend/cpu/norm_softmax.h"
 #undef T
 #undef FN
 #undef FN_BODY
 #undef EXP
-#define T        double
-#define FN(name) name##_f64
+#define T             double
+#define FN(name)      name##_f64
 #define FN_BODY(name) name##_f64_body
-#define EXP      exp
+#define EXP           exp
 #include "backend/cpu/norm_softmax.h"
 #undef T
 #undef FN

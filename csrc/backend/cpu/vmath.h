@@ -18,7 +18,7 @@
 
 /* 4: AVX-512, 3: AVX2 and FMA, 1: SSE2. The environment variable LD_SIMD lowers it, for tests. */
 static inline int ld_simd_level(void) {
-    static int level;
+    static _Atomic int level; /* threads may ask first together */
     if (!level) {
         int have = 1;
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))

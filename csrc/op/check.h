@@ -1,0 +1,31 @@
+/* Checks that operations share. Each returns 0, or an error code after ld_fail with the operation's name in front. */
+#ifndef LD_CHECK_H
+#define LD_CHECK_H
+
+#include "op/op.h"
+
+#define LD_BACKEND(x) ((x)->storage->device->backend)
+
+/* Not interrupted; every tensor of the list (NULLs skipped) on the first one's device. */
+int ld_check_devices(const char *op, ld_tensor *const *xs, int n);
+/* As above, and all f32 or all f64. */
+int ld_check_compute(const char *op, ld_tensor *const *xs, int n);
+/* Rank of x. */
+int ld_check_rank(const char *op, const char *what, const ld_tensor *x, int ndim);
+/* x is a vector of n elements, or NULL. */
+int ld_check_vector(const char *op, const char *what, const ld_tensor *x, int64_t n);
+/* A dimension as users may give it (negative from the end) into 0 .. ndim - 1, or -1 after ld_fail. */
+int ld_check_dim(const char *op, int dim, int ndim);
+
+/* The shape a and b broadcast to (numpy's rule); returns the rank, or -1 after ld_fail. */
+int ld_broadcast(const char *op, const ld_tensor *a, const ld_tensor *b, int64_t shape[LD_MAX_DIMS]);
+/* x's view stretched to a shape it broadcasts to (strides of 0 where repeated). */
+ld_view ld_stretched(const ld_tensor *x, int ndim, const int64_t *shape);
+
+/* A dense row-major view of x's memory with another shape: x must be canonical with its channels where `shape` says. */
+ld_view ld_dense(const ld_tensor *x, int ndim, const int64_t *shape);
+
+/* x, or NULL and x dropped when bad: the usual end of an operation. */
+ld_tensor *ld_result(ld_tensor *x, int bad);
+
+#endif

@@ -1,0 +1,170 @@
+/* Convolution and transposed convolution. */
+#include "base/error.h"
+#include "op/check.h"
+
+typedef struct conv_attr {
+    ld_conv_shape s;
+    int64_t x[4], w[4]; /* shapes */
+} conv_attr;
+
+static conv_attr attr_of(const ld_tensor *x, const ld_tensor *w, const ld_conv_shape *s) {
+    conv_attr t = {.s = *s};
+    for (int i = 0; i < 4; i++) {
+        t.x[i] = x->shape[i];
+        t.w[i] = w->shape[i];
+    }
+    return t;
+}
+
+static int check_shape(const char *op, ld_tensor *x, ld_tensor *w, ld_tensor *bias, const ld_conv_shape *s, int in,
+                       int out) {
+    int bad = ld_check_compute(op, (ld_tensor *[]){x, w, bias}, 3);
+    if (!bad)
+        bad = ld_check_rank(op, "x", x, 4);
+    if (!bad)
+        bad = ld_check_rank(op, "weight", w, 4);
+    if (!bad && x->shape[1] != w->shape[in])
+        bad = ld_fail(LD_ESHAPE, "%s: x has %lld channels, weight %s takes %lld; x is %s", op, (long long)x->shape[1],
+                      ld_tensor_text(w), (long long)w->shape[in], ld_tensor_text(x));
+    if (!bad)
+        bad = ld_check_vector(op, "bias", bias, w->shape[out]);
+    if (!bad && (s->stride_h < 1 || s->stride_w < 1 || s->top < 0 || s->bottom < 0 || s->left < 0 || s->right < 0))
+        bad = ld_fail(LD_EVALUE, "%s: stride %d x %d, padding %d %d %d %d; strides are at least 1, padding at least 0",
+                      op, s->stride_h, s->stride_w, s->top, s->bottom, s->left, s->right);
+    if (!bad && (w->shape[0] == 0 || w->shape[1] == 0 || w->shape[2] == 0 || w->shape[3] == 0))
+        bad = ld_fail(LD_ESHAPE, "%s: weight %s is empty", op, ld_tensor_text(w));
+    return bad;
+}
+
+/* The three directions over canonical copies. */
+static ld_tensor *run_forward(ld_tensor *x, ld_tensor *w, ld_tensor *bias, const ld_conv_shape *s, const int64_t *out,
+                              const char *op) {
+    ld_tensor *cx = ld_tensor_canonical(x, op), *cw = cx ? ld_tensor_canonical(w, op) : NULL;
+    ld_tensor *cb = cw && bias ? ld_tensor_canonical(bias, op) : NULL, *y = NULL;
+    if (cw && (!bias || cb) && (y = ld_tensor_new(x->storage->device, x->dtype, 4, out, op))) {
+        ld_view vb = cb ? ld_tensor_as_view(cb) : ld_tensor_as_view(y);
+        y = ld_result(y, LD_BACKEND(x)->conv2d(LD_VIEW(y), LD_VIEW(cx), LD_VIEW(cw), cb ? &vb : NULL, s));
+    }
+    ld_tensor_drop(cx);
+    ld_tensor_drop(cw);
+    ld_tensor_drop(cb);
+    return y;
+}
+
+static ld_tensor *run_dx(ld_tensor *g, ld_tensor *w, const ld_conv_shape *s, const int64_t *shape, const char *op) {
+    ld_tensor *cg = ld_tensor_canonical(g, op), *cw = cg ? ld_tensor_canonical(w, op) : NULL;
+    ld_tensor *dx = cw ? ld_tensor_new(g->storage->device, g->dtype, 4, shape, op) : NULL;
+    if (dx)
+        dx = ld_result(dx, LD_BACKEND(g)->conv2d_dx(LD_VIEW(dx), LD_VIEW(cg), LD_VIEW(cw), s));
+    ld_tensor_drop(cg);
+    ld_tensor_drop(cw);
+    return dx;
+}
+
+/* dw, and db when asked for. */
+static ld_tensor *run_dw(ld_tensor *x, ld_tensor *g, const ld_conv_shape *s, const int64_t *shape, ld_tensor **db,
+                         const char *op) {
+    ld_tensor *cx = ld_tensor_canonical(x, op), *cg = cx ? ld_tensor_canonical(g, op) : NULL;
+    ld_tensor *dw = cg ? ld_tensor_new(g->storage->device, g->dtype, 4, shape, op) : NULL;
+    if (dw && db && !(*db = ld_tensor_new(g->storage->device, g->dtype, 1, shape, op)))
+        dw = ld_result(dw, 1);
+    if (dw) {
+        ld_view vb = ld_tensor_as_view(db ? *db : dw);
+        int bad = LD_BACKEND(g)->conv2d_dw(LD_VIEW(dw), db ? &vb : NULL, LD_VIEW(cx), LD_VIEW(cg), s);
+        if (bad && db) {
+            ld_tensor_drop(*db);
+            *db = NULL;
+        }
+        dw = ld_result(dw, bad);
+    }
+    ld_tensor_drop(cx);
+    ld_tensor_drop(cg);
+    return dw;
+}
+
+static int give_bias(ld_node *n, ld_tensor *g) {
+    return ld_node_give(n, 2, ld_reduce(ld_node_op(n), LD_SUM, g, (int[]){0, 2, 3}, 3, false));
+}
+
+static int conv2d_backward(ld_node *n, ld_tensor *g) {
+    const conv_attr *t = ld_node_attr(n);
+    int bad = 0;
+    if (ld_node_needs(n, 0)) {
+        ld_tensor *w = ld_node_saved(n, 1);
+        bad = ld_node_give(n, 0, w ? run_dx(g, w, &t->s, t->x, "conv2d") : NULL);
+    }
+    if (!bad && ld_node_needs(n, 1)) {
+        ld_tensor *x = ld_node_saved(n, 0), *db = NULL;
+        bool bias = ld_node_needs(n, 2);
+        bad = ld_node_give(n, 1, x ? run_dw(x, g, &t->s, t->w, bias ? &db : NULL, "conv2d") : NULL);
+        if (bad)
+            ld_tensor_drop(db);
+        else if (bias)
+            bad = ld_node_give(n, 2, db);
+    } else if (!bad && ld_node_needs(n, 2)) {
+        bad = give_bias(n, g);
+    }
+    return bad;
+}
+
+ld_tensor *ld_conv2d(ld_tensor *x, ld_tensor *w, ld_tensor *bias, const ld_conv_shape *s) {
+    if (check_shape("conv2d", x, w, bias, s, 1, 0))
+        return NULL;
+    int64_t h = x->shape[2] + s->top + s->bottom - w->shape[2], v = x->shape[3] + s->left + s->right - w->shape[3];
+    if (h < 0 || v < 0)
+        return ld_fail_null(LD_ESHAPE, "conv2d: a kernel of %lld x %lld does not fit into %s with padding %d %d %d %d",
+                            (long long)w->shape[2], (long long)w->shape[3], ld_tensor_text(x), s->top, s->bottom,
+                            s->left, s->right);
+    int64_t out[4] = {x->shape[0], w->shape[0], h / s->stride_h + 1, v / s->stride_w + 1};
+    ld_tensor *y = run_forward(x, w, bias, s, out, "conv2d");
+    conv_attr t = attr_of(x, w, s);
+    ld_tensor *in[3] = {x, w, bias}, *save[2] = {w->requires_grad ? x : NULL, x->requires_grad ? w : NULL};
+    return ld_record(y, "conv2d", conv2d_backward, in, 3, save, 2, &t, sizeof t);
+}
+
+/* The transposed convolution is conv2d's data gradient: its own gradients are conv2d forward and the weight gradient with
+ * x and g exchanged. */
+static int conv_transpose_backward(ld_node *n, ld_tensor *g) {
+    const conv_attr *t = ld_node_attr(n);
+    static const char op[] = "conv_transpose2d";
+    int bad = 0;
+    if (ld_node_needs(n, 0)) {
+        ld_tensor *w = ld_node_saved(n, 1);
+        bad = ld_node_give(n, 0, w ? run_forward(g, w, NULL, &t->s, t->x, op) : NULL);
+    }
+    if (!bad && ld_node_needs(n, 1)) {
+        ld_tensor *x = ld_node_saved(n, 0);
+        bad = ld_node_give(n, 1, x ? run_dw(g, x, &t->s, t->w, NULL, op) : NULL);
+    }
+    return !bad && ld_node_needs(n, 2) ? give_bias(n, g) : bad;
+}
+
+ld_tensor *ld_conv_transpose2d(ld_tensor *x, ld_tensor *w, ld_tensor *bias, const ld_conv_shape *s, int extra) {
+    static const char op[] = "conv_transpose2d";
+    if (check_shape(op, x, w, bias, s, 0, 1))
+        return NULL;
+    if (extra < 0 || extra >= (s->stride_h > s->stride_w ? s->stride_h : s->stride_w))
+        return ld_fail_null(LD_EVALUE, "%s: output_padding %d; it must be below the stride", op, extra);
+    int64_t out[4] = {x->shape[0], w->shape[1],
+                      (x->shape[2] - 1) * s->stride_h - s->top - s->bottom + w->shape[2] + extra,
+                      (x->shape[3] - 1) * s->stride_w - s->left - s->right + w->shape[3] + extra};
+    if (out[2] < 1 || out[3] < 1)
+        return ld_fail_null(LD_ESHAPE, "%s: nothing is left of %s with this kernel and padding", op, ld_tensor_text(x));
+    ld_tensor *y = run_dx(x, w, s, out, op);
+    if (y && bias) {
+        ld_tensor *cb = ld_tensor_canonical(bias, op);
+        int bad = cb ? 0 : ld_error_code();
+        if (cb) {
+            ld_view v = {.dtype = y->dtype, .ndim = 4, .data = ld_tensor_data(cb)};
+            for (int i = 0; i < 4; i++)
+                v.shape[i] = y->shape[i];
+            v.stride[1] = 1;
+            bad = LD_BACKEND(y)->binary(LD_VIEW(y), LD_VIEW(y), &v, LD_ADD);
+        }
+        ld_tensor_drop(cb);
+        y = ld_result(y, bad);
+    }
+    conv_attr t = attr_of(x, w, s);
+    ld_tensor *in[3] = {x, w, bias}, *save[2] = {w->requires_grad ? x : NULL, x->requires_grad ? w : NULL};
+    return ld_record(y, op, conv_transpose_backward, in, 3, save, 2, &t, sizeof t);
+}

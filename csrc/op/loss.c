@@ -1,0 +1,99 @@
+/* Losses. The elementwise ones are compositions; cross entropy is one operation. */
+#include "base/error.h"
+#include "op/check.h"
+
+static ld_tensor *reduced(const char *op, ld_tensor *d, ld_mean m) {
+    if (!d || m == LD_MEAN_NONE)
+        return d;
+    ld_tensor *y = ld_reduce(op, m == LD_MEAN_SUM ? LD_SUM : LD_MEAN, d, NULL, 0, false);
+    ld_tensor_drop(d);
+    return y;
+}
+
+static ld_tensor *difference(const char *op, ld_tensor *x, ld_tensor *y) {
+    if (!ld_tensor_same_shape(x, y))
+        return ld_fail_null(LD_ESHAPE, "%s: %s against %s; equal shapes are needed", op, ld_tensor_text(x),
+                            ld_tensor_text(y));
+    return ld_binary(op, LD_SUB, x, y);
+}
+
+static ld_tensor *through(const char *op, ld_unary_op u, ld_tensor *d, double a, double b) {
+    ld_tensor *y = d ? ld_unary(op, u, d, a, b) : NULL;
+    ld_tensor_drop(d);
+    return y;
+}
+
+ld_tensor *ld_mse(ld_tensor *x, ld_tensor *y, ld_mean m) {
+    return reduced("mse", through("mse", LD_SQUARE, difference("mse", x, y), 0, 0), m);
+}
+
+ld_tensor *ld_l1(ld_tensor *x, ld_tensor *y, ld_mean m) {
+    return reduced("l1", through("l1", LD_ABS, difference("l1", x, y), 0, 0), m);
+}
+
+/* With c = clamp(d, -delta, delta): c (d - c/2) is d^2/2 inside and delta (|d| - delta/2) outside. */
+ld_tensor *ld_huber(ld_tensor *x, ld_tensor *y, double delta, ld_mean m) {
+    static const char op[] = "huber";
+    if (!(delta > 0))
+        return ld_fail_null(LD_EVALUE, "%s: delta is %g; it must be positive", op, delta);
+    ld_tensor *d = difference(op, x, y), *c = d ? ld_unary(op, LD_CLAMP, d, -delta, delta) : NULL;
+    ld_tensor *half = c ? ld_unary(op, LD_AFFINE, c, 0.5, 0) : NULL;
+    ld_tensor *rest = half ? ld_binary(op, LD_SUB, d, half) : NULL;
+    ld_tensor *z = rest ? ld_binary(op, LD_MUL, c, rest) : NULL;
+    ld_tensor_drop(d);
+    ld_tensor_drop(c);
+    ld_tensor_drop(half);
+    ld_tensor_drop(rest);
+    return reduced(op, z, m);
+}
+
+/* ---- cross entropy -------------------------------------------------------------------------------------------------- */
+
+typedef struct entropy_attr {
+    double smoothing;
+} entropy_attr;
+
+static int cross_entropy_backward(ld_node *n, ld_tensor *g) {
+    static const char op[] = "cross_entropy";
+    const entropy_attr *t = ld_node_attr(n);
+    ld_tensor *x = ld_node_saved(n, 0), *classes = x ? ld_node_saved(n, 1) : NULL;
+    ld_tensor *cg = classes ? ld_tensor_canonical(g, op) : NULL, *dx = cg ? ld_tensor_like(x, op) : NULL;
+    if (dx)
+        dx = ld_result(
+            dx, LD_BACKEND(g)->cross_entropy_bwd(LD_VIEW(dx), LD_VIEW(cg), LD_VIEW(x), LD_VIEW(classes), t->smoothing));
+    ld_tensor_drop(cg);
+    return ld_node_give(n, 0, dx);
+}
+
+static int check_classes(const char *op, const ld_tensor *t, int64_t k) {
+    for (int64_t i = 0; i < t->shape[0]; i++) {
+        int64_t v = ((const int64_t *)ld_tensor_data(t))[i];
+        if (v < 0 || v >= k)
+            return ld_fail(LD_EINDEX, "%s: class %lld in row %lld; the logits have 0 to %lld", op, (long long)v,
+                           (long long)i + 1, (long long)k - 1);
+    }
+    return 0;
+}
+
+ld_tensor *ld_cross_entropy(ld_tensor *x, ld_tensor *t, double smoothing, ld_mean m) {
+    static const char op[] = "cross_entropy";
+    if (ld_check_compute(op, &x, 1) || ld_check_devices(op, (ld_tensor *[]){x, t}, 2) ||
+        ld_check_rank(op, "logits", x, 2))
+        return NULL;
+    if (t->dtype != LD_I64)
+        return ld_fail_null(LD_EDTYPE, "%s: the classes are %s; i64 is needed", op, ld_tensor_text(t));
+    if (ld_check_vector(op, "classes", t, x->shape[0]))
+        return NULL;
+    if (!(smoothing >= 0 && smoothing < 1))
+        return ld_fail_null(LD_EVALUE, "%s: smoothing is %g; 0 <= smoothing < 1 is needed", op, smoothing);
+    ld_tensor *dense = ld_tensor_canonical(x, op), *classes = dense ? ld_tensor_canonical(t, op) : NULL, *y = NULL;
+    if (classes && !check_classes(op, classes, x->shape[1]))
+        y = ld_tensor_new(x->storage->device, x->dtype, 1, x->shape, op);
+    if (y)
+        y = ld_result(y, LD_BACKEND(x)->cross_entropy(LD_VIEW(y), LD_VIEW(dense), LD_VIEW(classes), smoothing));
+    entropy_attr a = {smoothing};
+    y = ld_record(y, op, cross_entropy_backward, &x, 1, (ld_tensor *[]){dense, classes}, 2, &a, sizeof a);
+    ld_tensor_drop(dense);
+    ld_tensor_drop(classes);
+    return reduced(op, y, m);
+}

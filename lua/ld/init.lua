@@ -1,0 +1,72 @@
+-- ld: the module recipes require. Functions of the core, and the parts below, loaded when first named.
+local core = require 'ld.core'
+local host = package.loaded['ld.host'] or {}
+
+local ld = {core = core, version = host.version, root = host.root}
+
+if host.root then core.set_library('@' .. host.root .. '/lua/ld/') end
+if host.threads then core.threads(tonumber(host.threads)) end
+if host.device then core.default_device(host.device) end
+
+-- tables of the core that a Lua part of the same name extends are left to that part
+local extended = {layer = true, init = true, diffusion = true, optim = true, sampler = true, schedule = true, ema = true}
+for name, value in pairs(core) do
+  if not extended[name] then ld[name] = value end
+end
+ld.optim = core.optim
+ld.sampler = core.sampler
+ld.init = core.init
+
+-- part name -> Lua file
+local parts = {
+  nn = 'ld.nn', models = 'ld.models', vae = 'ld.vae', diffusion = 'ld.diffusion', perceptual = 'ld.perceptual',
+  schedule = 'ld.schedule', ema = 'ld.ema', images = 'ld.images', latents = 'ld.latents', run = 'ld.run',
+  options = 'ld.options', gradcheck = 'ld.gradcheck', grid = 'ld.grid', checkpoint = 'ld.checkpoint',
+  train_classifier = 'ld.train_classifier', metrics = 'ld.metrics',
+}
+
+--- Variance over dimensions (all when nil); divided by n - 1 unless `biased`.
+function ld.var(x, dims, biased)
+  local mean = dims and core.mean(x, dims, true) or core.mean(x)
+  local squares = core.square(x - mean)
+  local v = dims and core.mean(squares, dims) or core.mean(squares)
+  if biased then return v end
+  local n = x:numel() / v:numel()
+  return v * (n / (n - 1))
+end
+
+--- Standard deviation, as ld.var.
+function ld.std(x, dims, biased)
+  return core.sqrt(ld.var(x, dims, biased))
+end
+
+--- How a value is printed at the prompt.
+function ld.repr(v)
+  if type(v) == 'string' then return string.format('%q', v) end
+  if type(v) ~= 'table' or (getmetatable(v) or {}).__tostring then return tostring(v) end
+  local out, n = {}, 0
+  for key, value in pairs(v) do
+    n = n + 1
+    if n > 40 then out[#out + 1] = '  ...' break end
+    local text = type(value) == 'table' and tostring(value) or ld.repr(value)
+    if type(value) == 'userdata' and ld.is_tensor(value) then text = '[tensor ' .. value:describe() .. ']' end
+    out[#out + 1] = ('  %s = %s'):format(tostring(key), (text:gsub('\n', '\n  ')))
+  end
+  table.sort(out)
+  return n == 0 and '{}' or '{\n' .. table.concat(out, '\n') .. '\n}'
+end
+
+--- An error at the user's line: ld.fail('recipe: %d is too many', n).
+function ld.fail(message, ...)
+  return core.fail(select('#', ...) > 0 and message:format(...) or message)
+end
+
+return setmetatable(ld, {
+  __index = function(t, key)
+    local file = parts[key]
+    if not file then core.fail(("ld has no '%s'"):format(tostring(key))) end
+    local part = require(file)
+    rawset(t, key, part)
+    return part
+  end,
+})

@@ -1,0 +1,282 @@
+-- Modules: layers of the core and networks composed of them.
+--
+-- A module has named children in order of assignment; dotted paths of names equal PyTorch's where there is a counterpart.
+-- Define one with nn.class, compose with nn.sequential and nn.list, call it like a function.
+local core = require 'ld.core'
+
+local nn = {}
+local Module = {}
+Module.__index = Module
+
+local function is_module(v)
+  return type(v) == 'table' and rawget(v, '_order') ~= nil
+end
+nn.is_module = is_module
+
+-- First assignment of a field: children and tensors are listed, in order.
+local function remember(self, key, value)
+  if is_module(value) or (type(value) == 'userdata' and core.is_tensor(value)) then
+    local order = rawget(self, '_order')
+    order[#order + 1] = key
+    if not is_module(value) then core.keep(value) end
+  end
+  rawset(self, key, value)
+end
+
+local function forward(self, ...)
+  return self:forward(...)
+end
+
+--- nn.class(name, init): a class whose instances are modules. init(self, options) builds the children.
+--   local Block = nn.class('Block', function(self, o) self.conv = nn.conv2d{...} end)
+--   function Block:forward(x) return self.conv(x) end
+--   local b = Block{...}
+function nn.class(name, init)
+  local class = setmetatable({}, {
+    __index = Module,
+    __call = function(class, ...)
+      local self = setmetatable({_order = {}, training = true}, class)
+      if init then init(self, ...) end
+      return self
+    end,
+  })
+  class.__index, class.__newindex, class.__call, class.name = class, remember, forward, name
+  class.__tostring = Module.tree
+  return class
+end
+
+function Module:forward()
+  core.fail(('%s has no forward'):format(self.name or 'this module'))
+end
+
+-- Numbered children count from 0 in paths, as PyTorch's, and from 1 in Lua.
+local function path_of(prefix, key)
+  local part = type(key) == 'number' and tostring(key - 1) or key
+  return prefix == '' and part or prefix .. '.' .. part
+end
+
+--- Every module below and itself, as (path, module), parents first: for path, m in net:modules() do ... end
+function Module:modules()
+  local list = {}
+  local function walk(m, path)
+    list[#list + 1] = {path, m}
+    for _, key in ipairs(rawget(m, '_order')) do
+      local child = rawget(m, key)
+      if is_module(child) then walk(child, path_of(path, key)) end
+    end
+  end
+  walk(self, '')
+  local i = 0
+  return function()
+    i = i + 1
+    if list[i] then return list[i][1], list[i][2] end
+  end
+end
+
+-- Named tensors of one kind: {path, tensor} in order.
+local function collect(self, kind)
+  local out = {}
+  for path, m in self:modules() do
+    local layer = rawget(m, 'layer')
+    if layer then
+      for _, entry in ipairs(layer[kind](layer)) do out[#out + 1] = {path_of(path, entry[1]), entry[2]} end
+    end
+    for _, key in ipairs(rawget(m, '_order')) do
+      local x = rawget(m, key)
+      if not is_module(x) and (x.requires_grad == (kind == 'parameters')) then
+        out[#out + 1] = {path_of(path, key), x}
+      end
+    end
+  end
+  return out
+end
+
+--- {name, tensor} of every parameter, and of every buffer, in order.
+function Module:named_parameters() return collect(self, 'parameters') end
+function Module:named_buffers() return collect(self, 'buffers') end
+
+local function second(list)
+  for i, entry in ipairs(list) do list[i] = entry[2] end
+  return list
+end
+
+--- The parameters as a list, for optimisers.
+function Module:parameters() return second(self:named_parameters()) end
+function Module:buffers() return second(self:named_buffers()) end
+
+--- All parameters and buffers by path; the tensors share storage with the network.
+function Module:state()
+  local out = {}
+  for _, entry in ipairs(self:named_parameters()) do out[entry[1]] = entry[2] end
+  for _, entry in ipairs(self:named_buffers()) do out[entry[1]] = entry[2] end
+  return out
+end
+
+local function shape_text(shape)
+  return '(' .. table.concat(shape, ',') .. ')'
+end
+
+local function list_some(title, names)
+  if #names == 0 then return '' end
+  table.sort(names)
+  local shown = {}
+  for i = 1, math.min(#names, 6) do shown[i] = names[i] end
+  return ('; %d %s: %s%s'):format(#names, title, table.concat(shown, ', '), #names > 6 and ', ...' or '')
+end
+
+--- Copy tensors by path into the network. Every shape is checked before anything is copied; options: strict (true), name
+-- (for messages), ignore (a pattern of paths that may be missing).
+function Module:load_state(state, options)
+  options = options or {}
+  local missing, unexpected, wrong, own = {}, {}, {}, self:state()
+  for path, x in pairs(own) do
+    local given = state[path]
+    if not given then
+      if not (options.ignore and path:match(options.ignore)) and not path:match('num_batches_tracked$') then
+        missing[#missing + 1] = path
+      end
+    elseif shape_text(given.shape) ~= shape_text(x.shape) then
+      wrong[#wrong + 1] = ('%s is %s, needed %s'):format(path, shape_text(given.shape), shape_text(x.shape))
+    end
+  end
+  for path in pairs(state) do
+    if own[path] == nil then unexpected[#unexpected + 1] = path end
+  end
+  local strict = options.strict ~= false
+  if #wrong > 0 or (strict and (#missing > 0 or #unexpected > 0)) then
+    core.fail(('load_state: %s does not fit the network%s%s%s'):format(options.name or 'the state',
+      list_some('missing', missing), list_some('unexpected', unexpected), list_some('misshapen', wrong)))
+  end
+  core.no_grad(function()
+    for path, x in pairs(own) do
+      if state[path] then x:copy_(state[path]) end
+    end
+  end)
+  return self
+end
+
+local function each_layer(self, f)
+  for _, m in self:modules() do
+    local layer = rawget(m, 'layer')
+    if layer then f(layer) end
+  end
+  return self
+end
+
+--- Training mode (batch statistics, dropout) on or off.
+function Module:train(on)
+  on = on ~= false
+  for _, m in self:modules() do rawset(m, 'training', on) end
+  return each_layer(self, function(layer) layer:train(on) end)
+end
+function Module:eval() return self:train(false) end
+
+--- Another dtype ('f64') or device.
+function Module:to(what)
+  return each_layer(self, function(layer) layer:to(what) end)
+end
+
+--- Whether gradients of the parameters are wanted.
+function Module:requires_grad_(on)
+  return each_layer(self, function(layer) layer:require_grad(on ~= false) end)
+end
+function Module:freeze() return self:requires_grad_(false):eval() end
+
+function Module:zero_grad()
+  for _, x in ipairs(self:parameters()) do x:zero_grad() end
+  return self
+end
+
+--- Numbers of parameters, tensors among them, and running values.
+function Module:count()
+  local n, tensors, buffers = 0, 0, 0
+  for _, x in ipairs(self:parameters()) do n, tensors = n + x:numel(), tensors + 1 end
+  for _, entry in ipairs(self:named_buffers()) do
+    if not entry[1]:match('num_batches_tracked$') then buffers = buffers + entry[2]:numel() end
+  end
+  return n, tensors, buffers
+end
+
+local function thousands(n)
+  local s = ('%d'):format(n):reverse():gsub('(%d%d%d)', '%1 '):reverse()
+  return (s:gsub('^ ', ''))
+end
+
+--- The network as a tree with shapes and counts of parameters.
+function Module:tree()
+  local lines = {}
+  local function walk(m, name, indent)
+    local layer, n = rawget(m, 'layer'), m:count()
+    local text = layer and layer:describe() or m.name or 'module'
+    local count = n > 0 and '  ' .. thousands(n) or ''
+    lines[#lines + 1] = ('%s%s%s%s'):format(('  '):rep(indent), name and name .. ': ' or '', text, count)
+    for _, key in ipairs(rawget(m, '_order')) do
+      local child = rawget(m, key)
+      local label = type(key) == 'number' and tostring(key - 1) or key
+      if is_module(child) then
+        walk(child, label, indent + 1)
+      else
+        lines[#lines + 1] = ('%s%s: tensor %s'):format(('  '):rep(indent + 1), label, child:describe())
+      end
+    end
+  end
+  walk(self, nil, 0)
+  return table.concat(lines, '\n')
+end
+
+-- ---- layers of the core ------------------------------------------------------------------------------------------------
+
+local Layer = nn.class('layer')
+function Layer:forward(x)
+  return self.layer:forward(x)
+end
+
+for name, make in pairs(core.layer) do
+  nn[name] = function(options)
+    local m = Layer()
+    rawset(m, 'layer', make(options))
+    return m
+  end
+end
+
+-- Activations by name: nn.silu(), nn.relu(), nn.general_relu{slope = 0.1, sub = 0.4}
+for _, kind in ipairs{'identity', 'relu', 'silu', 'gelu', 'tanh', 'sigmoid'} do
+  nn[kind] = function() return nn.activation{kind = kind} end
+end
+function nn.leaky_relu(o) return nn.activation{kind = 'leaky', slope = o and o.slope or 0.01} end
+function nn.general_relu(o)
+  return nn.activation{kind = 'leaky', slope = o and o.slope or 0.1, sub = o and o.sub or 0.4}
+end
+
+-- ---- composition -------------------------------------------------------------------------------------------------------
+
+--- nn.sequential{a, b, c}: each applied to the result of the one before; children are named 0, 1, 2 in paths.
+local Sequential = nn.class('sequential', function(self, list)
+  for i, m in ipairs(list) do
+    if not is_module(m) then core.fail(('nn.sequential: entry %d is %s, not a module'):format(i, type(m))) end
+    self[i] = m
+  end
+end)
+function Sequential:forward(x)
+  for i = 1, #self._order do x = self[i](x) end
+  return x
+end
+function nn.sequential(list) return Sequential(list) end
+
+--- nn.list{a, b}: modules kept by number, applied by the owner.
+local List = nn.class('list', function(self, list)
+  for i, m in ipairs(list or {}) do self[i] = m end
+end)
+function List:append(m)
+  self[#self._order + 1] = m
+  return self
+end
+function List:size() return #self._order end
+function nn.list(list) return List(list) end
+
+--- nn.func(f): a function as a module without parameters.
+local Func = nn.class('function', function(self, f) rawset(self, 'f', f) end)
+function Func:forward(...) return self.f(...) end
+function nn.func(f) return Func(f) end
+
+return nn
