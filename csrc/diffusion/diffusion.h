@@ -29,7 +29,7 @@ ld_tensor *ld_diffusion_eps(ld_device *d, ld_dtype t, int ndim, const int64_t *s
 ld_tensor *ld_diffusion_noise(ld_tensor *x0, ld_tensor *t, ld_tensor *eps);
 /* x0^ = (x_t - sigma(t) eps) / alpha(t), shapes as above. Gradient: x, eps. */
 ld_tensor *ld_diffusion_x0(ld_tensor *x, ld_tensor *t, ld_tensor *eps);
-/* abar(t) ^ 1/2 = alpha, sigma, or snr per sample: (N) -> (N), dtype of t, computed in f64. No history. */
+/* The schedule for a batch of times: (N) -> (N), dtype of t, computed in f64. No history. */
 ld_tensor *ld_diffusion_alpha(ld_tensor *t);
 ld_tensor *ld_diffusion_sigma(ld_tensor *t);
 ld_tensor *ld_diffusion_snr(ld_tensor *t);

@@ -169,6 +169,7 @@ edit_result edit_read(const char *prompt, const char **line) {
     if (!editor)
         return read_plain(prompt, line);
     el_resize(editor);
+    el_set(editor, EL_PREP_TERM, 1); /* before the prompt is seen: a Ctrl-D typed at once would be lost otherwise */
     typed = el_gets(editor, &n);
     if (!typed || n <= 0) {
         fputs(host_edit_signal() == SIGINT ? "^C\n" : "\n", stdout);

@@ -42,10 +42,10 @@ int ld_image_fit(ld_image *out, const ld_image *in, int size, ld_fit fit);
 
 typedef enum ld_filter { LD_FILTER_BOX, LD_FILTER_BILINEAR, LD_FILTER_BICUBIC, LD_FILTER_LANCZOS } ld_filter;
 
-/* Separable, antialiased resize of the rectangle (x, y, w, h) of `in` (in pixels, fractional allowed) to width x height,
- * with the arithmetic of Pillow's `Image.resize(box=...)`: support scaled when shrinking, bicubic with a = -0.5, weights
- * fixed to 22 bits, rows first and then columns with 8 bits between. Equal to Pillow 11 byte for byte; newer ones start
- * with the columns where that is faster, and then round differently. */
+/* Separable, antialiased resize of the rectangle (x, y, w, h) of `in` (in pixels, fractions allowed) to width x height,
+ * with the arithmetic of Pillow's `Image.resize(box=...)`: support scaled when shrinking, bicubic with a = -0.5,
+ * weights fixed to 22 bits, rows first and then columns with 8 bits between. Equal to Pillow 11 byte for byte; newer
+ * ones start with the columns where that is faster, and then round differently. */
 int ld_image_resize(ld_image *out, const ld_image *in, double x, double y, double w, double h, int width, int height,
                     ld_filter filter);
 

@@ -1,7 +1,7 @@
 /* Between image.c and the files of one format each; nobody else includes this.
  *
  * A decoder gets a zeroed `im` and fills it with the channels the file has: 1 for gray, 3 for all else. On failure it
- * returns the code of one ld_fail and leaves `im` zeroed. `name` is never NULL. */
+ * returns the code of one ld_fail; the caller frees `im` then too. `name` is never NULL. */
 #ifndef LD_IMAGE_CODEC_H
 #define LD_IMAGE_CODEC_H
 

@@ -138,7 +138,5 @@ int ld_jpeg_decode(ld_image *im, const void *bytes, size_t n, const char *name) 
     job.progress.progress_monitor = on_progress;
     int code = decode(&job);
     jpeg_destroy_decompress(&job.info);
-    if (code)
-        ld_image_free(im);
     return code;
 }

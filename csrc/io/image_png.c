@@ -106,8 +106,6 @@ int ld_png_decode(ld_image *im, const void *bytes, size_t n, const char *name) {
     r.info = png_create_info_struct(r.png);
     int code = r.info ? decode(&r) : ld_fail(LD_EMEM, "image: %s: PNG: out of memory", name);
     png_destroy_read_struct(&r.png, &r.info, NULL);
-    if (code)
-        ld_image_free(im);
     return code;
 }
 

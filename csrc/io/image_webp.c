@@ -38,8 +38,5 @@ int ld_webp_decode(ld_image *im, const void *bytes, size_t n, const char *name) 
     config.output.u.RGBA.size = stride * (size_t)im->height;
     status = WebPDecode(bytes, n, &config);
     WebPFreeDecBuffer(&config.output);
-    if (status == VP8_STATUS_OK)
-        return LD_OK;
-    ld_image_free(im);
-    return fail_status(status, name);
+    return status == VP8_STATUS_OK ? LD_OK : fail_status(status, name);
 }

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 #define CLASS_H5   "ld.h5"
 #define CLASS_SAFE "ld.safetensors"
@@ -318,6 +320,20 @@ static int l_disk_free(lua_State *L) {
     return 1;
 }
 
+/* clock(): seconds since 1970, with fractions */
+static int l_clock(lua_State *L) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    lua_pushnumber(L, (lua_Number)t.tv_sec + (lua_Number)t.tv_nsec * 1e-9);
+    return 1;
+}
+
+/* terminal(): is standard output a terminal? */
+static int l_terminal(lua_State *L) {
+    lua_pushboolean(L, isatty(STDOUT_FILENO));
+    return 1;
+}
+
 /* sha256(string) */
 static int l_sha256(lua_State *L) {
     size_t n;
@@ -368,6 +384,8 @@ void ldl_open_io(lua_State *L) {
                                          {"make_dirs", l_make_dirs},
                                          {"file_kind", l_file_kind},
                                          {"disk_free", l_disk_free},
+                                         {"clock", l_clock},
+                                         {"terminal", l_terminal},
                                          {"sha256", l_sha256},
                                          {"sha256_file", l_sha256_file},
                                          {NULL, NULL}};

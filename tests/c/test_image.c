@@ -369,7 +369,8 @@ static void test_resize(void **state) {
     ld_image_free(&gray);
 }
 
-/* The same size gives the same picture, whole pixels of a rectangle a cut; rows wider than a strip of the column pass. */
+/* The same size gives the same picture, a rectangle of whole pixels a cut. Rows are wider than the column pass takes at
+ * a time. */
 static void test_resize_identity(void **state) {
     (void)state;
     ld_image in, out;

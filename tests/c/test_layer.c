@@ -82,6 +82,18 @@ static void conv_starts_as_pytorch(void **s) {
     assert_int_equal(ld_layer_param(l, 0, NULL)->shape[0], 3);
     within(ld_layer_param(l, 0, NULL), 1 / sqrt(8 * 9.0));
     ld_layer_drop(l);
+
+    l = ld_layer_linear(NULL, LD_F32, &(ld_linear_options){7, 100, true});
+    within(ld_layer_param(l, 0, NULL), 1 / sqrt(7.0));
+    within(ld_layer_param(l, 1, NULL), 1 / sqrt(7.0));
+    ld_layer_drop(l);
+
+    l = ld_layer_embedding(NULL, LD_F32, &(ld_embedding_options){50, 40});
+    ld_tensor *squares = ld_reduce("sumsq", LD_SUMSQ, w = ld_layer_param(l, 0, NULL), NULL, 0, false);
+    near(ld_tensor_item(squares) / 2000, 1, 5 * sqrt(2 / 2000.0)); /* five standard errors */
+    assert_true(squares->requires_grad);
+    ld_tensor_drop(squares);
+    ld_layer_drop(l);
 }
 
 static void forward_of_conv_and_linear(void **s) {

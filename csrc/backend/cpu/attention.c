@@ -21,6 +21,8 @@
 enum { LANES = 16, TILE = 24, DEPTH = 256, MOST_RUNS = 16 };
 
 typedef float v16 __attribute__((vector_size(64), may_alias));
+typedef float v8 __attribute__((vector_size(32), may_alias));
+typedef float v4 __attribute__((vector_size(16), may_alias));
 
 typedef struct sizes {
     int64_t n, heads, t, s, d;
@@ -43,49 +45,63 @@ static rows head_of(const ld_view *v, int64_t n, int64_t h) {
 #define EACH(X) X(0) X(1) X(2) X(3) X(4) X(5)
 enum { ROWS = 6 };
 
-/* c[i][0..15] (+)= sum_k a[i ai + k ak] b[16 k + 0..15] for i < m <= ROWS; rows past m repeat the last one, unused. */
-LD_BODY void six_rows(int64_t m, int64_t depth, const float *a, int64_t ai, int64_t ak, const float *b, float *c,
-                      int64_t ci, int add) {
+/* c[i][0..15] (+)= sum_k a[i ai + k ak] b[16 k + 0..15] for i < m <= ROWS, one register of columns after the other; rows
+ * past m repeat the last one, unused. gcc keeps a vector type in registers only where it fits one: hence three widths. */
 #define DECLARE(i)                                                                                                     \
     const float *a##i = a + (i < m ? i : m - 1) * ai;                                                                  \
-    float *c##i = c + (i < m ? i : m - 1) * ci;                                                                        \
-    v16 s##i = {0};
-    EACH(DECLARE)
-#undef DECLARE
-    if (add) {
-#define LOAD(i) s##i = *(const v16 *)c##i;
-        EACH(LOAD)
-#undef LOAD
-    }
-    for (int64_t k = 0; k < depth; k++) {
-        v16 r = *(const v16 *)(b + LANES * k);
-#define STEP(i) s##i += a##i[k * ak] * r;
-        EACH(STEP)
-#undef STEP
-    }
+    float *c##i = c + (i < m ? i : m - 1) * ci + j;
+#define START(i) s##i = add ? *(const vec *)c##i : zero;
+#define STEP(i)  s##i += a##i[k * ak] * r;
 #define STORE(i)                                                                                                       \
     if (i < m)                                                                                                         \
-        *(v16 *)c##i = s##i;
-    EACH(STORE)
+        *(vec *)c##i = s##i;
+#define SIX_ROWS(name, vec_type, lanes)                                                                                \
+    LD_BODY void name(int64_t m, int64_t depth, const float *a, int64_t ai, int64_t ak, const float *b, float *c,      \
+                      int64_t ci, int add) {                                                                           \
+        typedef vec_type vec;                                                                                          \
+        for (int64_t j = 0; j < LANES; j += (lanes)) {                                                                 \
+            EACH(DECLARE)                                                                                              \
+            vec s0, s1, s2, s3, s4, s5, zero = {0};                                                                    \
+            EACH(START)                                                                                                \
+            for (int64_t k = 0; k < depth; k++) {                                                                      \
+                vec r = *(const vec *)(b + LANES * k + j);                                                             \
+                EACH(STEP)                                                                                             \
+            }                                                                                                          \
+            EACH(STORE)                                                                                                \
+        }                                                                                                              \
+    }
+SIX_ROWS(six_rows_16, v16, 16)
+SIX_ROWS(six_rows_8, v8, 8)
+SIX_ROWS(six_rows_4, v4, 4)
+#undef DECLARE
+#undef START
+#undef STEP
 #undef STORE
-}
 
 /* C (m x 16 panels, row stride ci, 64-byte aligned) (+)= A B: A has strides ai and ak; B is `panels` panels of
  * depth x 16. Sums over k are added up in blocks of DEPTH. */
-LD_BODY void product_body(int64_t m, int64_t panels, int64_t depth, const float *a, int64_t ai, int64_t ak,
+LD_BODY void product_body(int lanes, int64_t m, int64_t panels, int64_t depth, const float *a, int64_t ai, int64_t ak,
                           const float *b, float *c, int64_t ci, int add) {
     for (int64_t k = 0; k < depth; k += DEPTH) {
         int64_t part = depth - k < DEPTH ? depth - k : DEPTH;
         for (int64_t p = 0; p < panels; p++)
-            for (int64_t i = 0; i < m; i += ROWS)
-                six_rows(m - i < ROWS ? m - i : ROWS, part, a + i * ai + k * ak, ai, ak, b + (p * depth + k) * LANES,
-                         c + i * ci + p * LANES, ci, add || k);
+            for (int64_t i = 0; i < m; i += ROWS) {
+                int64_t count = m - i < ROWS ? m - i : ROWS;
+                const float *ap = a + i * ai + k * ak, *bp = b + (p * depth + k) * LANES;
+                float *cp = c + i * ci + p * LANES;
+                if (lanes == 16)
+                    six_rows_16(count, part, ap, ai, ak, bp, cp, ci, add || k);
+                else if (lanes == 8)
+                    six_rows_8(count, part, ap, ai, ak, bp, cp, ci, add || k);
+                else
+                    six_rows_4(count, part, ap, ai, ak, bp, cp, ci, add || k);
+            }
     }
 }
 LD_VERSIONS(product,
             (int64_t m, int64_t panels, int64_t depth, const float *a, int64_t ai, int64_t ak, const float *b, float *c,
              int64_t ci, int add),
-            (m, panels, depth, a, ai, ak, b, c, ci, add))
+            (LD_LANES, m, panels, depth, a, ai, ak, b, c, ci, add))
 
 /* Panels of x^T: out[p][c][j] = f x[16 p + j][c], 0 past the last row. */
 static void pack_transposed(float *out, rows x, int64_t count, int64_t d, float f) {

@@ -1,7 +1,7 @@
 /* Vector code in a portable binary: a body is compiled once a level of the x86-64 instruction set, and the level of this
  * processor is taken at run time. LD_VERSIONS writes the versions of a function around an always-inline body
  * (name_body); it is used for functions called from parallel regions, because the outlined part of a region does not
- * inherit a target attribute. Not for translation units under -ffast-math: ld_exp_f32 rounds by adding and subtracting. */
+ * inherit a target attribute. `args` may contain LD_LANES, the number of floats in a register of the version. Not for translation units under -ffast-math: ld_exp_f32 rounds by adding and subtracting. */
 #ifndef LD_CPU_VMATH_H
 #define LD_CPU_VMATH_H
 
@@ -13,8 +13,13 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
+#ifdef __clang__
+#define LD_WIDE ""
+#else
+#define LD_WIDE ",prefer-vector-width=512"
+#endif
 #define LD_AVX2   __attribute__((target("avx2,fma,bmi2")))
-#define LD_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi2,prefer-vector-width=512")))
+#define LD_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi2" LD_WIDE)))
 
 /* 4: AVX-512, 3: AVX2 and FMA, 1: SSE2. The environment variable LD_SIMD lowers it, for tests. */
 static inline int ld_simd_level(void) {
@@ -35,12 +40,15 @@ static inline int ld_simd_level(void) {
 
 #define LD_VERSIONS_OF(name, params, args)                                                                             \
     LD_AVX512 static void name##_avx512 params {                                                                       \
+        enum { LD_LANES = 16 };                                                                                        \
         name##_body args;                                                                                              \
     }                                                                                                                  \
     LD_AVX2 static void name##_avx2 params {                                                                           \
+        enum { LD_LANES = 8 };                                                                                         \
         name##_body args;                                                                                              \
     }                                                                                                                  \
     static void name##_sse2 params {                                                                                   \
+        enum { LD_LANES = 4 };                                                                                         \
         name##_body args;                                                                                              \
     }                                                                                                                  \
     static void name params {                                                                                          \
@@ -60,6 +68,7 @@ static inline int ld_simd_level(void) {
 
 #define LD_VERSIONS_OF(name, params, args)                                                                             \
     static void name params {                                                                                          \
+        enum { LD_LANES = 4 };                                                                                         \
         name##_body args;                                                                                              \
     }
 

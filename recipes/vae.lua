@@ -1,0 +1,50 @@
+-- Train the small autoencoder (8 times down, 4 channels) on synthetic faces and, where given, real photographs.
+--   data    --photos a folder of pictures (any sub-folders); without it only the synthetic faces are used
+--   train   ldlua recipes/vae.lua --photos data/imagenet [--epochs 20 ...]     run it again to resume
+--   look    runs/vae/samples/*.png: pictures above, what the autoencoder makes of them below
+--   use     ldlua recipes/celeba.lua --vae runs/vae/vae.h5
+local ld = require 'ld'
+
+local opt = ld.options{
+  photos = 'data/photos', out = 'runs/vae', size = 128, faces = 4000, held_out = 0.1,
+  width = 48, blocks = 3, epochs = 20, batch = 16, lr = 1e-3, seed = 1, ema = 0.999,
+  l1 = 0.2,            -- weight of the absolute error beside the squared one
+}
+
+local data = require('ld.picture_mix'){photos = opt.photos, faces = opt.faces, size = opt.size, seed = opt.seed,
+                                       held_out = opt.held_out}
+print(data)
+ld.seed(opt.seed)
+local net   = ld.models.small_autoencoder{width = opt.width, blocks = opt.blocks}
+local adamw = ld.optim.adamw(net:parameters(), {lr = opt.lr, weight_decay = 1e-4})
+local run   = ld.run(opt.out, {opt = opt, model = net, optim = adamw, ema = opt.ema, seed = opt.seed, clip = 1,
+                               schedule = ld.schedule.one_cycle{max = opt.lr, pct_start = 0.1}})
+
+local function psnr(images)
+  return ld.vae.wrap(net, {name = 'small'}):round_trip(images)
+end
+
+for batch in run:batches(data, opt.batch, opt.epochs) do
+  run:step(function()
+    local x = ld.augment.random_flip(batch.x:f32():affine(1 / 255, 0), {seed = opt.seed, first = batch.first})
+    local y = net(x)
+    local mse, l1 = ld.mse(y, x), ld.l1(y, x)
+    return mse * 10 + l1 * opt.l1, {mse = mse}
+  end)
+  if run:epoch_end() then
+    run.ema:use(function()
+      local held = data:held_out_images(64)
+      local db = psnr(held)
+      run:log{event = 'held out', images = run.images, psnr = db}
+      run:say('epoch %d: %.2f dB on %d pictures it never saw', batch.epoch, db, held.shape[1])
+      local few = held:slice(1, 1, math.min(8, held.shape[1]))
+      local vae = ld.vae.wrap(net, {name = 'small'})
+      run:image('round-trip', ld.concat({few:f32() * (1 / 255), vae:decode_images(vae:encode_images(few))}, 1),
+                {columns = few.shape[1]})
+    end)
+    net:requires_grad_(true):train()
+  end
+end
+
+run.ema:use(function() ld.checkpoint.write(opt.out .. '/vae.h5', {model = net, record = {name = 'vae-small', half = true}}) end)
+run:finish()
