@@ -6,12 +6,12 @@
 local ld = require 'ld'
 
 local opt = ld.options{
-  photos = 'data/photos', out = 'runs/vae', size = 128, faces = 4000, held_out = 0.1,
-  width = 48, blocks = 3, epochs = 20, batch = 16, lr = 1e-3, seed = 1, ema = 0.999,
+  photos = 'data/photos', out = 'runs/vae', size = 128, crop = 64, faces = 4000, held_out = 0.1,
+  width = 64, blocks = 3, epochs = 20, batch = 16, lr = 2e-3, seed = 1, ema = 0.999,
   l1 = 0.2,            -- weight of the absolute error beside the squared one
 }
 
-local data = require('ld.picture_mix'){photos = opt.photos, faces = opt.faces, size = opt.size, seed = opt.seed,
+local data = require('ld.picture_mix'){photos = opt.photos, faces = opt.faces, size = opt.size, crop = opt.crop, seed = opt.seed,
                                        held_out = opt.held_out}
 print(data)
 ld.seed(opt.seed)

@@ -36,15 +36,15 @@ local function split(count, share)
   return train, held
 end
 
--- Crops are cut from pictures one and a half times as large.
+-- Half of the crops are cut from pictures one and a half times as large.
 local ZOOM = 1.5
 
---- picture_mix{photos = folder or nil, faces = 0, size = 128, seed = 0, held_out = 0.1, repeats = 16}: a data set for
--- ld.run; an epoch shows each photograph `repeats` times (half of them as whole picture, half as crop) and each face once.
+--- picture_mix{photos = folder or nil, faces = 0, size = 128, crop = size, seed = 0, held_out = 0.1, repeats = 16}: a data
+-- set for ld.run. An epoch shows `repeats` random crop x crop cuts of each photograph, at two scales, and one of each face.
 local function new(options)
-  local o = take('picture_mix', options, {photos = take.optional, faces = 0, size = 128, seed = 0, held_out = 0.1,
-                                          repeats = 16})
-  local self = setmetatable({size = o.size, seed = o.seed, photo_count = 0, held_count = 0, name = 'picture mix',
+  local o = take('picture_mix', options, {photos = take.optional, faces = 0, size = 128, crop = take.optional, seed = 0,
+                                          held_out = 0.1, repeats = 16})
+  local self = setmetatable({size = o.size, crop_size = o.crop or o.size, seed = o.seed, photo_count = 0, held_count = 0, name = 'picture mix',
                              repeats = o.repeats}, Mix)
   if o.photos and core.file_kind(o.photos) then
     local whole = images.open(o.photos, {size = o.size})
@@ -60,26 +60,27 @@ local function new(options)
   return self
 end
 
--- A crop of `size` at a place that depends on the position in the epoch and the draw.
-function Mix:crop(photo, draw)
-  local side, size = self.large.shape[3], self.size
+-- A crop of one u8 picture (3,H,W); where it lies depends on the draw alone.
+function Mix:crop(picture, draw)
+  local side, size = picture.shape[2], self.crop_size
   local u = core.noise({1, 2}, {seed = self.seed, purpose = 7, first = draw, uniform = true})
   local top, left = math.floor(u[{1, 1}]:item() * (side - size + 1)), math.floor(u[{1, 2}]:item() * (side - size + 1))
-  return self.large[{photo, {}, {top + 1, top + size}, {left + 1, left + size}}]
+  return picture[{{}, {top + 1, top + size}, {left + 1, left + size}}]
 end
 
-function Mix:get(indices)
+--- A batch: crops of the pictures `indices`; sample first + i decides where they lie.
+function Mix:get(indices, first)
   return core.scope(function()
     local parts = {}
     for i, index in ipairs(indices) do
-      local k = index - 1
+      local k, picture = index - 1, nil
       if k >= self.photo_count * self.repeats then
-        parts[i] = self.faces:read({k - self.photo_count * self.repeats + 1})[1]
+        picture = self.faces:read({k - self.photo_count * self.repeats + 1})[1]
       else
-        local photo, turn = k % self.photo_count + 1, math.floor(k / self.photo_count)
-        self.drawn = (self.drawn or 0) + 1
-        parts[i] = turn % 2 == 0 and self.whole[photo] or self:crop(photo, self.drawn * 1048576 + index)
+        local turn = math.floor(k / self.photo_count)
+        picture = (turn % 2 == 0 and self.whole or self.large)[k % self.photo_count + 1]
       end
+      parts[i] = self:crop(picture, first + i)
     end
     return {x = core.stack(parts, 1)}
   end)

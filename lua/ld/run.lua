@@ -150,7 +150,7 @@ function Run:batches(data, size, epochs)
         local indices = {}
         for i = 1, count do indices[i] = core.shuffled(at + i, n, self.seed, epoch) end
         pending = count
-        local batch = data.get and core.keep(data:get(indices)) or {}
+        local batch = data.get and core.keep(data:get(indices, self.images)) or {}
         batch.indices, batch.first, batch.epoch, batch.count = indices, self.images, epoch + 1, count
         batch.seed = self.seed
         self.batch = batch

@@ -98,10 +98,11 @@ LD_BODY void product_body(int lanes, int64_t m, int64_t panels, int64_t depth, c
             }
     }
 }
-LD_VERSIONS(product,
-            (int64_t m, int64_t panels, int64_t depth, const float *a, int64_t ai, int64_t ak, const float *b, float *c,
-             int64_t ci, int add),
-            (LD_LANES, m, panels, depth, a, ai, ak, b, c, ci, add))
+LD_VERSIONS_BY_LANES(product,
+                     (int64_t m, int64_t panels, int64_t depth, const float *a, int64_t ai, int64_t ak, const float *b,
+                      float *c, int64_t ci, int add),
+                     (m, panels, depth, a, ai, ak, b, c, ci, add),
+                     (LD_LANES, m, panels, depth, a, ai, ak, b, c, ci, add))
 
 /* Panels of x^T: out[p][c][j] = f x[16 p + j][c], 0 past the last row. */
 static void pack_transposed(float *out, rows x, int64_t count, int64_t d, float f) {

@@ -1,5 +1,5 @@
 /* uniform, normal, dropout: the numbers of base/rng.h, counted in logical row-major order whatever the layout. Blocks of
- * numbers are drawn into a buffer and moved to their places, shared out to threads. tests/c/test_cpu_light.c compares them
+ * numbers are drawn into a buffer and moved to their places, shared out to threads. tests/c/test_cpu_light_random.c compares them
  * with base/rng.h one by one. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/iterate.h"

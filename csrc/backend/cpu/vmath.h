@@ -1,7 +1,9 @@
 /* Vector code in a portable binary: a body is compiled once a level of the x86-64 instruction set, and the level of this
  * processor is taken at run time. LD_VERSIONS writes the versions of a function around an always-inline body
  * (name_body); it is used for functions called from parallel regions, because the outlined part of a region does not
- * inherit a target attribute. `args` may contain LD_LANES, the number of floats in a register of the version. Not for translation units under -ffast-math: ld_exp_f32 rounds by adding and subtracting. */
+ * inherit a target attribute. LD_VERSIONS_BY_LANES calls the body with arguments of its own, among which LD_LANES is the
+ * number of floats in a register of the version. Not for translation units under -ffast-math: ld_exp_f32 rounds by
+ * adding and subtracting. */
 #ifndef LD_CPU_VMATH_H
 #define LD_CPU_VMATH_H
 
@@ -38,18 +40,18 @@ static inline int ld_simd_level(void) {
     return level;
 }
 
-#define LD_VERSIONS_OF(name, params, args)                                                                             \
+#define LD_VERSIONS_OF(name, params, args, body_args)                                                                  \
     LD_AVX512 static void name##_avx512 params {                                                                       \
         enum { LD_LANES = 16 };                                                                                        \
-        name##_body args;                                                                                              \
+        name##_body body_args;                                                                                         \
     }                                                                                                                  \
     LD_AVX2 static void name##_avx2 params {                                                                           \
         enum { LD_LANES = 8 };                                                                                         \
-        name##_body args;                                                                                              \
+        name##_body body_args;                                                                                         \
     }                                                                                                                  \
     static void name##_sse2 params {                                                                                   \
         enum { LD_LANES = 4 };                                                                                         \
-        name##_body args;                                                                                              \
+        name##_body body_args;                                                                                         \
     }                                                                                                                  \
     static void name params {                                                                                          \
         switch (ld_simd_level()) {                                                                                     \
@@ -66,15 +68,16 @@ static inline int ld_simd_level(void) {
 
 #else
 
-#define LD_VERSIONS_OF(name, params, args)                                                                             \
+#define LD_VERSIONS_OF(name, params, args, body_args)                                                                  \
     static void name params {                                                                                          \
         enum { LD_LANES = 4 };                                                                                         \
-        name##_body args;                                                                                              \
+        name##_body body_args;                                                                                         \
     }
 
 #endif
 
-#define LD_VERSIONS(name, params, args) LD_VERSIONS_OF(name, params, args) /* expands `name` */
+#define LD_VERSIONS(name, params, args)                     LD_VERSIONS_OF(name, params, args, args)
+#define LD_VERSIONS_BY_LANES(name, params, args, body_args) LD_VERSIONS_OF(name, params, args, body_args)
 
 /* e^x for x <= 88, relative error below 2e-7; 0 below -87.3; NaN stays NaN. Made to be vectorised inside a loop.
  * x = n ln 2 + r with |r| <= ln 2 / 2; e^r = 1 + r + r^2 q(r), q interpolating at Chebyshev nodes (error 1e-8). */
