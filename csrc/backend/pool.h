@@ -14,7 +14,7 @@ typedef struct ld_pool_stats {
     int64_t allocations;       /* since start */
 } ld_pool_stats;
 
-/* raw_alloc returns NULL when it cannot; the pool never sees bytes beyond `limit` (0: no limit) live + cached. */
+/* raw_alloc returns memory aligned to 256 bytes, or NULL when it cannot; the pool never sees bytes beyond `limit` (0: no limit) live + cached. */
 ld_pool *ld_pool_new(const char *name, void *(*raw_alloc)(size_t), void (*raw_free)(void *, size_t), size_t limit);
 void ld_pool_free(ld_pool *p); /* everything, live blocks too */
 

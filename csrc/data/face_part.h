@@ -11,6 +11,10 @@
 #include <math.h>
 #include <stdint.h>
 
+/* The widest level of the head, and how square its top is. */
+#define LD_FACE_LEVEL (-0.03f)
+#define LD_FACE_DOME  3.3f
+
 enum { LD_FACE_BUMPS = 40, LD_FACE_BLOBS = 14, LD_FACE_LATTICE = 64 };
 
 typedef struct ld_rgb {
@@ -63,7 +67,7 @@ typedef enum ld_face_scene {
 } ld_face_scene;
 
 typedef struct ld_face {
-    /* pose and head; chin and crown are half-heights below and above the widest level v = 0.10 */
+    /* pose and head; chin and crown are half-heights below and above the widest level */
     float cx, cy, scale, cosr, sinr, sy, cosy, pitch;
     float wide, crown, chin, jaw, taper, age;
     int fem;

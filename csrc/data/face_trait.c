@@ -34,7 +34,7 @@ static ld_rgb hsv(float h, float s, float v) {
 }
 
 static void draw_pose(ld_face *f, const float *r) {
-    float roll = 0.09f * bell(r), yaw = 0.17f * bell(r + 2);
+    float roll = 0.09f * bell(r), yaw = 0.125f * bell(r + 2);
     f->cosr = cosf(roll);
     f->sinr = sinf(roll);
     f->sy = sinf(yaw);
@@ -50,10 +50,10 @@ static void draw_head(ld_face *f, const float *r) {
     f->age = r[1] * r[1] * 0.85f + 0.12f * r[2];
     float full = 0.5f * bell(r + 3);
     f->wide = 0.545f + 0.022f * full + 0.01f * bell(r + 5) - (f->fem ? 0.012f : 0);
-    f->crown = between(r[7], 0.86f, 0.92f);
-    f->chin = 0.70f + 0.02f * bell(r + 8) - (f->fem ? 0.02f : 0);
-    f->jaw = (f->fem ? 2.15f : 2.6f) + 0.25f * bell(r + 10) + 0.2f * full;
-    f->taper = (f->fem ? 0.17f : 0.10f) + 0.04f * bell(r + 12) - 0.03f * full;
+    f->crown = between(r[7], 0.74f, 0.80f);
+    f->chin = 0.835f + 0.02f * bell(r + 8) - (f->fem ? 0.02f : 0);
+    f->jaw = (f->fem ? 2.05f : 2.3f) + 0.2f * bell(r + 10) + 0.25f * full;
+    f->taper = (f->fem ? 0.25f : 0.19f) + 0.035f * bell(r + 12) - 0.04f * full;
     f->neck_w = (f->fem ? 0.265f : 0.335f) + 0.015f * bell(r + 14) + 0.01f * full;
     f->shoulder = between(r[16], 0, 1);
 }
@@ -79,7 +79,7 @@ static void unit3(float v[3]) {
 }
 
 static void draw_light(ld_face *f, const float *r, float tone) {
-    float side = r[0] < 0.5f ? -1 : 1, key = between(r[3], 0.72f, 0.98f), warm = 0.09f * bell(r + 4);
+    float side = r[0] < 0.5f ? -1 : 1, key = between(r[3], 0.62f, 0.86f), warm = 0.06f * bell(r + 4);
     f->key[0] = side * between(r[1], 0.08f, 0.85f);
     f->key[1] = -between(r[2], 0.25f, 0.65f);
     f->key[2] = 0.85f;
@@ -90,7 +90,7 @@ static void draw_light(ld_face *f, const float *r, float tone) {
     unit3(f->half);
     key *= 1 + 0.25f * tone;
     f->key_rgb = (ld_rgb){key * (1.02f + warm), key, key * (0.98f - warm)};
-    float amb = between(r[6], 0.24f, 0.42f), tint = 0.05f * bell(r + 7);
+    float amb = between(r[6], 0.22f, 0.36f), tint = 0.03f * bell(r + 7);
     f->amb_rgb = (ld_rgb){amb * (1 - tint), amb, amb * (1.03f + tint)};
     f->rim[0] = -side;
     f->rim[1] = -0.35f;
@@ -107,8 +107,8 @@ static void draw_eyes(ld_face *f, const float *r, float tone) {
     float pick = tone > 0.5f ? 0.28f * r[0] : r[0] < 0.45f ? 0.6f * r[0] : r[0];
     f->iris = palette(iris, 8, pick);
     f->eye_p = 0.238f + 0.006f * bell(r + 1);
-    f->eye_a = 0.122f + 0.005f * bell(r + 3) + (f->fem ? 0.005f : 0);
-    f->lid_up = (f->fem ? 0.50f : 0.43f) + 0.05f * bell(r + 5);
+    f->eye_a = 0.127f + 0.005f * bell(r + 3) + (f->fem ? 0.005f : 0);
+    f->lid_up = (f->fem ? 0.53f : 0.45f) + 0.045f * bell(r + 5);
     f->lid_low = 0.27f + 0.03f * bell(r + 7);
     f->eye_tilt = 0.06f + 0.05f * bell(r + 9);
     f->pupil = between(r[11], 0.34f, 0.48f);
@@ -133,7 +133,7 @@ static void draw_mouth(ld_face *f, const float *r, float tone) {
     f->nose_w = 0.100f + 0.011f * bell(r + 1) + 0.018f * tone - (f->fem ? 0.009f : 0);
     f->nose_q = 0.278f + 0.016f * bell(r + 3);
     f->nose_p = 0.22f * f->sy;
-    f->smile = mood < 0.25f ? between(mood * 4, -0.15f, 0.2f) : between((mood - 0.25f) / 0.75f, 0.2f, 1);
+    f->smile = mood < 0.25f ? between(mood * 4, -0.06f, 0.2f) : between((mood - 0.25f) / 0.75f, 0.2f, 1);
     f->open = 0;
     if (f->smile > 0.45f && r[5] < 0.72f)
         f->open = between(r[6], 0.35f, 1) * (0.25f + 0.75f * f->smile) * 0.07f;
@@ -142,14 +142,14 @@ static void draw_mouth(ld_face *f, const float *r, float tone) {
     f->lip_w = 0.170f + 0.008f * bell(r + 7) + 0.045f * f->smile;
     f->lip_q = 0.488f + 0.012f * bell(r + 9) - 0.012f * f->smile;
     float plump = 1 + 0.2f * bell(r + 11) + 0.3f * tone - 0.18f * f->smile + (f->fem ? 0.12f : -0.1f) - 0.3f * f->age;
-    f->lip_up = 0.038f * plump;
-    f->lip_low = 0.050f * plump;
-    ld_rgb bare = times(f->skin, tone > 0.6f ? (ld_rgb){0.86f, 0.60f, 0.62f} : (ld_rgb){0.80f, 0.45f, 0.46f});
+    f->lip_up = 0.047f * plump;
+    f->lip_low = 0.060f * plump;
+    ld_rgb bare = times(f->skin, tone > 0.6f ? (ld_rgb){0.86f, 0.56f, 0.58f} : (ld_rgb){0.74f, 0.36f, 0.37f});
     ld_rgb stick = hsv(between(r[14], 0.93f, 1.03f), between(r[15], 0.45f, 0.85f), between(r[16], 0.45f, 0.82f));
     float made = f->fem && r[13] < 0.6f ? between(r[17], 0.25f, 0.85f) : 0;
     f->lip_rgb = mix(bare, stick, made);
     f->gloss = between(r[18], 0.04f, 0.14f) + 0.14f * made;
-    f->lip_edge = lerp(0.016f, 0.005f, made);
+    f->lip_edge = lerp(0.014f, 0.005f, made);
 }
 
 static ld_rgb cloth_colour(float a, float b, float c) {
@@ -206,9 +206,9 @@ static void draw_scene(ld_face *f, const float *r) {
     f->back_a = between(r[4], -0.8f, 0.8f);
     f->back_b = between(r[5], 4, 11);
     for (int i = 0; i < 3; i++)
-        f->back[i] = hsv(base + 0.12f * (r[6 + i] - 0.5f), between(r[9 + i], 0.08f, 0.55f), dim * between(r[12 + i], 0.6f, 0.95f));
+        f->back[i] = hsv(base + 0.12f * (r[6 + i] - 0.5f), between(r[9 + i], 0.04f, 0.42f), dim * between(r[12 + i], 0.6f, 0.95f));
     if (f->scene == LD_SCENE_TWO_TONE)
-        f->back[1] = hsv(base + between(r[7], 0.2f, 0.6f), 0.35f, dim * between(r[13], 0.4f, 0.9f));
+        f->back[1] = hsv(base + between(r[7], 0.2f, 0.6f), 0.25f, dim * between(r[13], 0.4f, 0.9f));
     if (f->scene == LD_SCENE_OUTDOORS) {
         f->back_a = between(r[4], -0.35f, 0.3f);
         f->back[0] = hsv(between(r[6], 0.53f, 0.62f), between(r[9], 0.15f, 0.6f), between(r[12], 0.65f, 0.95f));

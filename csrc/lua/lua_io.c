@@ -296,6 +296,13 @@ static int l_write_file(lua_State *L) {
     return 0;
 }
 
+/* rename_file(from, to): from is written to the disk first, so that `to` is the old file or the whole new one. */
+static int l_rename_file(lua_State *L) {
+    const char *from = path_arg(L, 1, "rename_file"), *to = path_arg(L, 2, "rename_file");
+    ldl_ok(L, ld_file_commit(from, to));
+    return 0;
+}
+
 static int l_make_dirs(lua_State *L) {
     ldl_ok(L, ld_make_dirs(path_arg(L, 1, "make_dirs")));
     return 0;
@@ -381,6 +388,7 @@ void ldl_open_io(lua_State *L) {
                                          {"h5_create", l_h5_create},
                                          {"h5_open", l_h5_open},
                                          {"write_file", l_write_file},
+                                         {"rename_file", l_rename_file},
                                          {"make_dirs", l_make_dirs},
                                          {"file_kind", l_file_kind},
                                          {"disk_free", l_disk_free},

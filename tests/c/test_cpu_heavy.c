@@ -2,6 +2,8 @@
  *
  * Every slot is run three ways: f64 against a naive formula written here (or, for gradients, against central differences
  * of the f64 forward pass), and f32 against f64 on the same numbers. */
+#include <dnnl_version.h>
+
 #include "pair.h"
 
 /* F(4x4,3x3) adds and subtracts its inputs with weights of up to 8 before it multiplies; measured: about 1e-6. */
@@ -97,6 +99,15 @@ static void test_conv(void **state) {
     }
 }
 
+/* oneDNN 2 has Winograd for AVX-512, unless the environment holds it to less; nothing is known of later ones. */
+static bool has_winograd(void) {
+#if DNNL_VERSION_MAJOR < 3 && defined(__x86_64__)
+    return __builtin_cpu_supports("avx512dq") && !getenv("DNNL_MAX_CPU_ISA") && !getenv("ONEDNN_MAX_CPU_ISA");
+#else
+    return false;
+#endif
+}
+
 /* Without bias and without its gradient; auto takes Winograd for a 64-channel 3x3 where oneDNN has it, and never for
  * narrower ones: the choice shows in the rounding. */
 static void test_conv_choice(void **state) {
@@ -113,7 +124,9 @@ static void test_conv_choice(void **state) {
         ok(ld_cpu_conv2d(&t.y.v[0], &t.x.v[0], &t.w.v[0], NULL, &k.shape));
         close_to(&y[0], &t.y.v[0], F32_TOL);
         close_to(&y[1], &t.y.v[0], WINOGRAD_TOL);
-        if (distance(&y[0], &y[1]) > 0) /* there is a Winograd primitive */
+        if (has_winograd())
+            assert_true(distance(&y[0], &y[1]) > 0);
+        if (distance(&y[0], &y[1]) > 0)
             assert_true(distance(&y[2], &y[wide]) == 0);
         ok(ld_cpu_conv2d_dw(&t.dw.v[0], NULL, &t.x.v[0], &t.g.v[0], &k.shape));
         ok(ld_cpu_conv2d_dw(&t.dw.v[1], NULL, &t.x.v[1], &t.g.v[1], &k.shape));

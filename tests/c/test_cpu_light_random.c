@@ -214,26 +214,11 @@ static void optimisers(void **state) {
         }
 }
 
-/* A parameter that does not move leaves its average exactly where it is, though decay and 1 - decay are rounded. */
-static void ema_rests_at_the_parameter(void **state) {
-    (void)state;
-    int64_t n = 1000;
-    group k = make_group(LD_F32, n);
-    randomise(k.g, 1, 3);
-    ok(ld_cpu_copy(k.p, k.g));
-    ok(ld_cpu_ema(k.p, k.g, 0.3));
-    for (int64_t i = 0; i < n; i++)
-        assert_true(get(k.p, i) == get(k.g, i));
-}
-
 int main(void) {
 #define VIEWS_TEST(f) cmocka_unit_test_setup_teardown(f, free_views, free_views)
     const struct CMUnitTest tests[] = {
-        VIEWS_TEST(numbers_do_not_depend_on_layout),
-        VIEWS_TEST(rows_are_samples),
-        VIEWS_TEST(dropout),
-        VIEWS_TEST(optimisers),
-        VIEWS_TEST(ema_rests_at_the_parameter),
+        VIEWS_TEST(numbers_do_not_depend_on_layout), VIEWS_TEST(rows_are_samples), VIEWS_TEST(dropout),
+        VIEWS_TEST(dropout_at_the_threshold),        VIEWS_TEST(optimisers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

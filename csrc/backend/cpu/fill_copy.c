@@ -110,6 +110,11 @@ typedef struct transpose {
     static void tiles_##T(T *y, const T *x, const transpose *t, int64_t b0) {                                          \
         T tile[TILE][TILE];                                                                                            \
         int64_t nb = t->nb - b0 < TILE ? t->nb - b0 : TILE;                                                            \
+        for (int64_t a = 0; a < t->na && t->na < 8; a++) /* few channels: their lines of y stay in L1 */               \
+            for (int64_t b = 0; b < nb; b++)                                                                           \
+                y[(b0 + b) * t->y_step + a] = x[a * t->x_step + b0 + b];                                               \
+        if (t->na < 8)                                                                                                 \
+            return;                                                                                                    \
         for (int64_t a0 = 0; a0 < t->na; a0 += TILE) {                                                                 \
             int64_t na = t->na - a0 < TILE ? t->na - a0 : TILE;                                                        \
             for (int64_t a = 0; a < na; a++)                                                                           \

@@ -44,7 +44,7 @@ struct pass {
             p[i] -= lr * (nesterov ? ahead : kept);                                                                    \
         }                                                                                                              \
     }                                                                                                                  \
-    /* s + (1 - decay)(p - s): where p stays, s comes to rest */                                                       \
+    /* s + (1 - decay)(p - s): one rounded factor instead of two */                                                    \
     LD_CLONES static void ema_##T(const pass *k, int64_t first, int64_t last) {                                        \
         T *restrict s = k->m;                                                                                          \
         const T *restrict p = k->g, share = (T)k->decay;                                                               \

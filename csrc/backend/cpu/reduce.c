@@ -184,7 +184,9 @@ static void plan_shape(plan *p) {
 /* Dense rows. Narrow ones are laid side by side first, or single elements would wait for one another's sums. */
 static void fold_dense(const plan *p, cell *acc, const char *x, int64_t rows, int64_t width, int64_t size) {
     int64_t beside = LANES / width;
-    if (beside < 2 || rows < 2 * beside) {
+    while (beside > 1 && rows < 4 * beside)
+        beside /= 2;
+    if (beside < 2) {
         p->rows_of(acc, x, width, rows, width);
         return;
     }

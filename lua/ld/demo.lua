@@ -1,0 +1,98 @@
+-- What the recipes share for users who have no data yet: smaller settings, a classifier trained on the spot, directions.
+local core = require 'ld.core'
+
+local demo = {}
+
+-- Settings under which celeba.lua ends within ten minutes on two cores.
+local small = {size = 64, epochs = 40, batch = 32, lr = 3e-3, ema = 0.998, channels = {32, 64, 96}, layers = 1,
+               attention_from = 2, samples = 36, steps = 50, every = 10, out = 'runs/demo', judge = 'runs/demo/judge.h5',
+               data = ''}
+
+--- options(defaults): as ld.options; with --demo the small settings are the defaults.
+function demo.options(defaults)
+  for _, word in ipairs(rawget(_G, 'arg') or {}) do
+    if word == '--demo' or word == '--demo=true' then
+      for key, value in pairs(small) do
+        if defaults[key] ~= nil then defaults[key] = value end
+      end
+    end
+  end
+  return require('ld.options')(defaults)
+end
+
+-- A small classifier that tells sixteen kinds of latents apart: the signs of four fixed random directions of the
+-- picture's coarse latent. It needs no labels and gives features that know shape and colour.
+local function pseudo_labels(store)
+  local c, pooled = store.shape[1], nil
+  return core.no_grad(function()
+    pooled = core.adaptive_avg_pool2d(store:standardise(store.x:f32()), 4, 4)
+    local flat = pooled:reshape(pooled.shape[1], c * 16)
+    local directions = core.noise({c * 16, 4}, {seed = 7})
+    local bits = core.matmul(flat - core.mean(flat, 1, true), directions)
+    local powers = core.tensor{1, 2, 4, 8}
+    return core.matmul(core.gt(bits, 0):f32(), powers):i64()
+  end)
+end
+
+local function train_judge(path, store, opt)
+  local ld = require 'ld'
+  print('no classifier for the perceptual loss yet: training a small one on these latents (16 pseudo classes)')
+  ld.seed(opt.seed)
+  local labels = core.keep(pseudo_labels(store))
+  local net = ld.models.classifier{in_channels = store.shape[1], channels = {16, 32, 64, 128}, blocks = {1, 1, 1},
+                                   classes = 16}
+  local adamw = ld.optim.adamw(net:parameters(), {lr = 3e-3, eps = 1e-5})
+  local batch, epochs, right, seen = 64, 6, 0, 0
+  local per_epoch = math.floor(store.count / batch)
+  for step = 0, epochs * per_epoch - 1 do
+    local list = {}
+    for i = 1, batch do
+      list[i] = core.shuffled(step % per_epoch * batch + i, store.count, opt.seed, math.floor(step / per_epoch)) - 1
+    end
+    adamw.lr, adamw.beta1 = core.schedule.one_cycle(step, epochs * per_epoch, {max = 3e-3})
+    core.scope(function()
+      local at = core.tensor(list, {dtype = 'i64'})
+      local logits = net(store:standardise(core.gather(store.x, at):f32()))
+      local target = core.gather(labels, at)
+      adamw:zero_grad()
+      core.cross_entropy(logits, target):backward()
+      adamw:step()
+      if step >= (epochs - 1) * per_epoch then
+        right, seen = right + core.eq(logits:argmax(2), target):i64():sum():item(), seen + batch
+      end
+    end)
+  end
+  print(('classifier: accuracy %.2f over the last epoch (chance %.2f)'):format(right / seen, 1 / 16))
+  ld.checkpoint.write(path, {model = net, record = {mean = store.mean, std = store.std, vae_hash = store.vae_hash}})
+end
+
+--- judge(opt, store): the classifier of the perceptual loss, or nil when its weight is 0 or there is none (said so). In the
+-- demo it is trained first.
+function demo.judge(opt, store)
+  if opt.perceptual == 0 then return nil end
+  if opt.demo and not core.file_kind(opt.judge) then train_judge(opt.judge, store, opt) end
+  if not core.file_kind(opt.judge) then
+    print(('no classifier %s: training with MSE only; make one with recipes/imagenet_classifier.lua'):format(opt.judge))
+    return nil
+  end
+  local judge = require('ld.models').classifier.load(opt.judge)
+  if judge.record.vae_hash and judge.record.vae_hash ~= store.vae_hash then
+    core.fail(('%s was trained on latents of another autoencoder than %s'):format(opt.judge, store.path))
+  end
+  return judge
+end
+
+--- farewell(opt, path): where the pictures are and, after the demo, what to do next.
+function demo.farewell(opt, path)
+  print(('sample grid: %s'):format(path))
+  if not opt.demo then return end
+  print[[
+That was the whole road: pictures -> latents -> classifier -> U-Net with perceptual latent loss -> DDIM -> PNG, small.
+To train for real (data/README.md says where to get the pictures and the sd-vae-ft-ema weights):
+  ./ldlua recipes/imagenet_latents.lua    --data data/imagenet/train --vae data/sd-vae-ft-ema
+  ./ldlua recipes/imagenet_classifier.lua --train runs/imagenet/train.h5
+  ./ldlua recipes/celeba.lua              --data data/celeba-hq --vae data/sd-vae-ft-ema
+  ./ldlua recipes/lsun.lua                --data data/lsun-bedrooms --vae data/sd-vae-ft-ema]]
+end
+
+return demo

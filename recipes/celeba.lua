@@ -1,0 +1,61 @@
+-- CelebA-HQ faces in latent space: U-Net, eps target, MSE + perceptual latent loss, DDIM samples.
+--   data    --data FOLDER of pictures (see data/README.md); without it the built-in synthetic faces are used, and said so
+--   train   ldlua recipes/celeba.lua [--epochs 250 --device cuda:0 ...]     run it again to resume
+--   look    runs/celeba/samples/*.png, runs/celeba/log.jsonl
+--   demo    ldlua recipes/celeba.lua --demo: a small network on synthetic faces, minutes on two cores
+local ld = require 'ld'
+
+local opt = require('ld.demo').options{
+  data   = 'data/celeba-hq',           -- folder of images
+  vae    = 'data/vae-small.h5',        -- or sd-vae-ft-ema: a diffusers folder or .safetensors file
+  judge  = 'runs/imagenet-classifier/best.h5', -- latent classifier for the perceptual loss; trained on the spot in the demo
+  out    = 'runs/celeba',
+  size   = 256, epochs = 250, batch = 128, lr = 3e-3, ema = 0.9999, seed = 1,
+  channels = {128, 256, 512, 768}, layers = 2, attention_from = 2, attention_width = 16, norm = 'batch',
+  scale  = 0,                          -- latents enter the network times this; 0: mean 0, std 1 from the store's statistics
+  perceptual = 0.1, gate = 3,          -- weight of the perceptual latent loss (0: MSE only), and its noise gate
+  samples = 64, steps = 100, eta = 1,  -- what is drawn, and how
+  every = 10,                          -- epochs between sample grids
+  demo = false,
+}
+
+local vae    = ld.vae.load(opt.vae)
+local faces  = ld.file_kind(opt.data) and ld.images.open(opt.data, {size = opt.size})
+               or ld.images.synthetic_faces{n = opt.demo and 3000 or 30000, size = opt.size, seed = opt.seed}
+if not ld.file_kind(opt.data) then
+  print(('no folder %s: training on %s'):format(opt.data, tostring(faces)))
+end
+local store  = ld.latents.encode(vae, faces, opt.out .. '/latents.h5')
+local judge  = require('ld.demo').judge(opt, store)
+
+ld.seed(opt.seed)
+local unet   = ld.models.unet{in_channels = store.shape[1], out_channels = store.shape[1], channels = opt.channels,
+                              layers = opt.layers, attention_from = opt.attention_from,
+                              attention_width = opt.attention_width, norm = opt.norm}
+local model  = ld.diffusion.cosine(unet, store:scaling(opt.scale))
+local adamw  = ld.optim.adamw(unet:parameters(), {lr = opt.lr, eps = 1e-5, weight_decay = 0.01})
+local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = opt.ema, seed = opt.seed,
+                                schedule = ld.schedule.one_cycle{max = opt.lr},
+                                record = {scale = model.scale, shift = model.shift, vae = opt.vae, latent = store.shape}})
+local perceptual = judge and ld.perceptual{net = judge, mean = judge.record.mean, std = judge.record.std,
+                                           weight = opt.perceptual, gate = opt.gate}
+print(('U-Net of %d parameters, %d latents, perceptual latent loss %s'):format(unet:count(), store.count,
+  perceptual and ('weight %g'):format(opt.perceptual) or 'off'))
+
+-- Samples from the averaged weights; their batch-norm statistics are recomputed on data first.
+local function draw()
+  return run.ema:use(function()
+    return model:sample{n = opt.samples, channels = store.shape[1], size = store.shape[2], seed = opt.seed,
+                        sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}}
+  end, function(i) model:loss(store:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch}) end)
+end
+
+local path
+for batch in run:batches(store, opt.batch, opt.epochs) do
+  run:step(function()
+    return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
+  end)
+  if run:every{epochs = opt.every} then path = run:image('samples', vae:decode_images(draw())) end
+end
+run:finish()
+require('ld.demo').farewell(opt, path or run:image('samples', vae:decode_images(draw())))

@@ -1,0 +1,89 @@
+-- KL autoencoders under every published naming: as files, as a diffusers folder, with and without the prefix that whole
+-- Stable Diffusion checkpoints put in front.
+local ld = require 'ld'
+local network = dofile 'tests/reference/network.lua'
+
+local PREFIX = 'first_stage_model.'
+
+local function copy_file(from, to)
+  local f = assert(io.open(from, 'rb'))
+  local bytes = f:read('*a')
+  f:close()
+  ld.write_file(to, bytes)
+end
+
+local function is_autoencoder(source)
+  return source:has('encoder.conv_in.weight') or source:has(PREFIX .. 'encoder.conv_in.weight')
+end
+
+-- Are the networks' tensors the same to the last bit?
+local function same_state(a, b)
+  local x, y = a.net:state(), b.net:state()
+  for name, value in pairs(x) do
+    if not y[name] or value:bytes() ~= y[name]:bytes() then return false, name end
+  end
+  for name in pairs(y) do
+    if not x[name] then return false, name end
+  end
+  return true
+end
+
+-- The same tensors with the prefix put on or taken off, beside keys of a checkpoint that are not the autoencoder's.
+local function write_other_prefix(source, path)
+  local tensors, bare = {}, source:has('encoder.conv_in.weight')
+  for _, name in ipairs(source.list) do
+    tensors[bare and PREFIX .. name or name:sub(#PREFIX + 1)] = source:read(name)
+  end
+  for _, other in ipairs{'loss.logvar', 'model_ema.decay', 'cond_stage_model.position_ids'} do
+    tensors[other] = ld.zeros(1)
+  end
+  ld.safetensors_write(path, tensors, {note = 'rewritten'})
+end
+
+local function check_variant(report, title, path, reference, config)
+  local ok, loaded = pcall(ld.vae.load, path, {config = config})
+  local same, where = false, loaded
+  if ok then same, where = same_state(loaded, reference) end
+  report:expect(title .. ' loads the same weights', same, tostring(where))
+end
+
+local function check_file(report, source, io, folder)
+  local config = folder.path .. '/vae_config.json'
+  local found = ld.file_kind(config) == 'file'
+  local vae = ld.vae.load(source.path, {config = found and config or nil})
+  for _, name in ipairs(source.list) do source.used[name] = true end -- load_state has seen to every one of them
+  local net, image = vae.net, io:read('image')
+  ld.no_grad(function()
+    local title = source.name .. ' with ' .. io.name
+    local group = report:group(title, network.OUTPUT)
+    group:check('moments', net.quant_conv(net.encoder(image)), io:read('moments'))
+    local mean, logvar = net:moments(image)
+    group:check('mean', mean, io:read('mean'))
+    group:check('logvar', logvar, io:read('logvar'))
+    group:check('decoded', net:decode(io:read('mean')), io:read('decoded'))
+    group:done()
+  end)
+  local here = folder.temporary(source.name:gsub('%W', '_'))
+  ld.make_dirs(here .. '/whole/vae')
+  write_other_prefix(source, here .. '/prefix.safetensors')
+  check_variant(report, source.name .. ' with the prefix changed', here .. '/prefix.safetensors', vae, found and config)
+  if found and not source:has(PREFIX .. 'encoder.conv_in.weight') then
+    copy_file(source.path, here .. '/whole/vae/diffusion_pytorch_model.safetensors')
+    copy_file(config, here .. '/whole/vae/config.json')
+    check_variant(report, source.name .. ' as a diffusers folder', here .. '/whole/vae', vae)
+    check_variant(report, source.name .. ' as the vae of a pipeline folder', here .. '/whole', vae)
+  end
+end
+
+return {
+  title = 'autoencoder',
+  recognise = is_autoencoder,
+  check = function(report, source, folder)
+    for _, io in ipairs(folder.sources) do
+      if io:has('image') and io:has('moments') and io:has('decoded') then
+        return check_file(report, source, io, folder)
+      end
+    end
+    report:skip(source.name, 'no file with image, moments and decoded beside it')
+  end,
+}
