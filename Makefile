@@ -28,8 +28,8 @@ MODE := -O3 -g
 endif
 
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes $(if $(WERROR),-Werror)
-CFLAGS   := -std=gnu11 $(MODE) $(addprefix -march=,$(ARCH)) $(WARN) $(EXTRA_CFLAGS)
-KERNEL   := -fopenmp -fno-math-errno -fno-trapping-math
+CFLAGS   := -std=gnu11 -fopenmp $(MODE) $(addprefix -march=,$(ARCH)) $(WARN) $(EXTRA_CFLAGS)
+KERNEL   := -fno-math-errno -fno-trapping-math
 LDFLAGS  := -fopenmp -pthread -Wl,--as-needed -Wl,-z,lazy $(EXTRA_LDFLAGS)
 CPPFLAGS  = -Icsrc $(CORE_CFLAGS) -MMD -MP
 

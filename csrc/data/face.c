@@ -44,7 +44,8 @@ void ld_face_render(uint8_t *rgb, int size, uint64_t seed, uint64_t index) {
             float r = 0, g = 0, b = 0;
             for (int j = 0; j < ss; j++)
                 for (int i = 0; i < ss; i++) {
-                    ld_rgb c = shade(&f, ((float)(x * ss + i) + 0.5f) * step - 1, ((float)(y * ss + j) + 0.5f) * step - 1, step);
+                    ld_rgb c = shade(&f, ((float)(x * ss + i) + 0.5f) * step - 1,
+                                     ((float)(y * ss + j) + 0.5f) * step - 1, step);
                     r += develop(c.r);
                     g += develop(c.g);
                     b += develop(c.b);

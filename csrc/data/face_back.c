@@ -15,7 +15,8 @@ static ld_rgb bokeh(const ld_face *f, float x, float y, ld_rgb c) {
 static ld_rgb outdoors(const ld_face *f, float x, float y) {
     float ridge = f->back_a + 0.22f * noise1(f, x * 1.6f + 31) + 0.08f * noise1(f, x * 4.3f + 77);
     ld_rgb sky = mix(f->back[0], f->back[1], ramp(-1.1f, f->back_a, y));
-    ld_rgb land = scaled(f->back[2], 0.8f + 0.35f * noise2(f, x * 2.1f + 9, y * 2.6f + 4) + 0.12f * noise2(f, x * 5, y * 5));
+    ld_rgb land =
+        scaled(f->back[2], 0.8f + 0.35f * noise2(f, x * 2.1f + 9, y * 2.6f + 4) + 0.12f * noise2(f, x * 5, y * 5));
     return mix(sky, land, ramp(ridge - 0.16f, ridge + 0.16f, y));
 }
 

@@ -9,7 +9,8 @@ static ld_rgb neck(const ld_face *f, float bu, float bv, float skull) {
     float bone = bv - 1.02f + 0.10f * fabsf(bu);
     ld_rgb light = lit(f, a * 1.1f, 0.25f - 0.4f * ramp(0.8f, 1.1f, bv), sqrtf(1 - 0.8f * a * a), 0.22f);
     float shadow = lerp(0.33f, 1, ramp(-0.02f, 0.24f, skull + 0.10f * (bu * f->key[0] * -1)));
-    shadow *= 1 - 0.10f * hill(cord / 0.06f) * ramp(1.1f, 0.9f, bv) - 0.14f * hill(bone / 0.035f) * ramp(0.04f, 0.12f, fabsf(bu));
+    shadow *= 1 - 0.10f * hill(cord / 0.06f) * ramp(1.1f, 0.9f, bv) -
+              0.14f * hill(bone / 0.035f) * ramp(0.04f, 0.12f, fabsf(bu));
     return times(times(f->skin, light), (ld_rgb){powf(shadow, 0.85f), shadow, shadow});
 }
 
@@ -59,7 +60,8 @@ static ld_rgb cloth(const ld_face *f, float bu, float bv, float open, float pix)
     } else if (f->neckline == LD_NECK_ROLL) {
         float tube = ramp(0.97f, 0.88f, bv) * ramp(f->neck_w + 0.14f, f->neck_w + 0.06f, m);
         a = lerp(a, bu / (f->neck_w * 1.1f), tube);
-        dark *= (1 - 0.18f * tube * ramp(-0.4f, 0.6f, sinf(bu * 95)) * resolved(22 * pix)) * (1 - 0.2f * hill((bv - 0.98f) / 0.05f) * ramp(f->neck_w + 0.15f, f->neck_w, m));
+        dark *= (1 - 0.18f * tube * ramp(-0.4f, 0.6f, sinf(bu * 95)) * resolved(22 * pix)) *
+                (1 - 0.2f * hill((bv - 0.98f) / 0.05f) * ramp(f->neck_w + 0.15f, f->neck_w, m));
     } else {
         dark *= 1 - 0.30f * hill((open - 0.040f) / 0.012f) * resolved(40 * pix);
     }
@@ -68,7 +70,8 @@ static ld_rgb cloth(const ld_face *f, float bu, float bv, float open, float pix)
 }
 
 void ld_face_body(const ld_face *f, const ld_face_spot *s, ld_rgb *c) {
-    float bu = (s->x - f->cx * 0.75f + 0.10f * f->sy * f->scale) / f->scale, bv = (s->y - f->cy) / f->scale, m = fabsf(bu);
+    float bu = (s->x - f->cx * 0.75f + 0.10f * f->sy * f->scale) / f->scale, bv = (s->y - f->cy) / f->scale,
+          m = fabsf(bu);
     if (bv < 0.3f)
         return;
     float flare = ramp(0.68f, 1.08f, bv);

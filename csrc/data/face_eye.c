@@ -33,9 +33,11 @@ static void eye(const ld_face *f, const ld_face_spot *s, float side, ld_rgb ligh
     /* Lid above: its shadow colour, then the crease that bounds it. */
     float lid = up - y;
     if (f->shadow > 0 && lid > -0.1f)
-        *c = mix(*c, times(f->shadow_rgb, light), f->shadow * ramp(0.75f, 0.15f, lid) * ramp(1.45f, 0.7f, fabsf(e)) * ramp(-0.1f, 0.02f, lid));
+        *c = mix(*c, times(f->shadow_rgb, light),
+                 f->shadow * ramp(0.75f, 0.15f, lid) * ramp(1.45f, 0.7f, fabsf(e)) * ramp(-0.1f, 0.02f, lid));
     float crease = y - (-f->lid_up * (1 - 0.32f * e * e) - 0.17f);
-    *c = scaled(*c, 1 - 0.36f * f->crease * (crease > 0 ? hill(crease / 0.11f) : hill(crease / 0.22f)) * hill(e / 1.25f));
+    *c = scaled(*c,
+                1 - 0.36f * f->crease * (crease > 0 ? hill(crease / 0.11f) : hill(crease / 0.22f)) * hill(e / 1.25f));
     float under = y - low;
     *c = scaled(*c, 1 - 0.16f * hill((under - 0.08f) / 0.16f) * hill(e / 1.15f));
     float cover = inside(d, s->pix, 0.008f);
@@ -45,11 +47,13 @@ static void eye(const ld_face *f, const ld_face_spot *s, float side, ld_rgb ligh
     }
     /* Lashes: a band along the upper lid, thicker outwards, with a short wing; a fine one below. */
     float reach = f->fem ? 1.22f : 1.08f, wing = e > 0.75f ? (e - 0.75f) * 0.42f * f->lash : 0;
-    float edge = (bend > 0 ? up : -0.1f * bend) - wing, thick = (0.050f + 0.055f * f->lash * ramp(-1, 0.9f, e)) * ramp(reach, 0.85f, e) * ramp(-1.08f, -0.75f, e);
+    float edge = (bend > 0 ? up : -0.1f * bend) - wing,
+          thick = (0.050f + 0.055f * f->lash * ramp(-1, 0.9f, e)) * ramp(reach, 0.85f, e) * ramp(-1.08f, -0.75f, e);
     float band = (fabsf(y - edge) - thick) * f->eye_a;
     *c = mix(*c, f->lash_rgb, clamp01(0.62f + 0.33f * f->lash) * inside(band, s->pix, 0.008f) * (thick > 0.012f));
     float rim = (fabsf(y - low - 0.02f) - 0.016f) * f->eye_a;
-    *c = mix(*c, scaled(*c, 0.30f), (0.30f + 0.30f * f->lash) * inside(rim, s->pix, 0.012f) * ramp(-0.9f, 0.2f, e) * ramp(1.04f, 0.9f, e));
+    *c = mix(*c, scaled(*c, 0.30f),
+             (0.30f + 0.30f * f->lash) * inside(rim, s->pix, 0.012f) * ramp(-0.9f, 0.2f, e) * ramp(1.04f, 0.9f, e));
 }
 
 static void brow(const ld_face *f, const ld_face_spot *s, ld_rgb light, ld_rgb *c) {
@@ -58,11 +62,13 @@ static void brow(const ld_face *f, const ld_face_spot *s, ld_rgb light, ld_rgb *
         return;
     float peak = t < 0.62f ? (t - 0.62f) / 0.62f : (t - 0.62f) / 0.46f;
     float side = s->p < 0 ? -1 : 1;
-    float y = s->q - (f->brow_q + f->brow_tilt * side * 0.3f - f->brow_arch * (1 - peak * peak) + f->brow_tilt * (0.5f - t));
+    float y =
+        s->q - (f->brow_q + f->brow_tilt * side * 0.3f - f->brow_arch * (1 - peak * peak) + f->brow_tilt * (0.5f - t));
     float thick = f->brow_thick * ramp(-0.10f, 0.16f, t) * (1 - 0.75f * ramp(0.45f, 1.05f, t));
     float strand = noise1(f, (m * 0.8f - y * (1.1f - 1.3f * t)) * 190 + 900 * (side > 0) + 77);
     float d = fabsf(y) - thick + 0.003f * strand * resolved(95 * s->pix);
-    float cover = inside(d, s->pix, 0.013f) * f->brow_dense * (1 + 0.25f * strand * resolved(95 * s->pix)) * ramp(1.08f, 0.95f, t);
+    float cover = inside(d, s->pix, 0.013f) * f->brow_dense * (1 + 0.25f * strand * resolved(95 * s->pix)) *
+                  ramp(1.08f, 0.95f, t);
     *c = mix(*c, times(f->brow_rgb, plus(scaled(light, 0.8f), (ld_rgb){0.1f, 0.1f, 0.1f})), clamp01(cover));
 }
 

@@ -2,6 +2,7 @@
  * k = (u - part) / fan(v), where fan widens from 0 at the crown to 1 at the level of the eyes, and stays there. */
 #include "data/face_part.h"
 
+/* What all cuts have, then what is particular to one: close to the head, or full and long. */
 static void shape(ld_face *f, const float *r) {
     f->behind = f->over_ears = 0;
     f->top = 0.06f + 0.05f * r[2];
@@ -31,7 +32,7 @@ static void shape(ld_face *f, const float *r) {
     }
 }
 
-static void shape_cut(ld_face *f, const float *r) {
+static void shape_cropped(ld_face *f, const float *r) {
     switch (f->cut) {
     case LD_CUT_BALD:
         f->dense = 0;
@@ -63,6 +64,13 @@ static void shape_cut(ld_face *f, const float *r) {
         f->top = 0.10f + 0.07f * r[2];
         f->side = 0.04f + 0.04f * r[3];
         break;
+    default:
+        break;
+    }
+}
+
+static void shape_full(ld_face *f, const float *r) {
+    switch (f->cut) {
     case LD_CUT_AFRO:
         f->curl = 1;
         f->top = 0.12f + 0.14f * r[2];
@@ -92,15 +100,14 @@ static void shape_cut(ld_face *f, const float *r) {
         f->top = 0.05f + 0.03f * r[2];
         f->side = 0.018f;
         break;
-    case LD_CUT_BOB:
-    case LD_CUT_LONG:
+    default:
         break;
     }
 }
 
 static void colour(ld_face *f, const float *r, float tone) {
-    const ld_rgb list[] = {stored(26, 22, 22),   stored(40, 29, 25),    stored(62, 43, 32),    stored(92, 62, 42),
-                           stored(128, 88, 56),  stored(168, 124, 78),  stored(206, 166, 110), stored(228, 200, 152)};
+    const ld_rgb list[] = {stored(26, 22, 22),  stored(40, 29, 25),   stored(62, 43, 32),    stored(92, 62, 42),
+                           stored(128, 88, 56), stored(168, 124, 78), stored(206, 166, 110), stored(228, 200, 152)};
     float x = r[0] * (tone > 0.5f ? 2.2f : 7);
     int i = (int)x < 6 ? (int)x : 6;
     ld_rgb c = mix(list[i], list[i + 1], x - (float)i);
@@ -114,7 +121,7 @@ static void colour(ld_face *f, const float *r, float tone) {
     f->brow_rgb = scaled(mix(c, stored(150, 146, 142), 0.6f * grey), 0.55f);
     c = mix(c, stored(196, 193, 190), grey * 0.9f);
     f->hair = c;
-    f->hair_light = plus(scaled(c, 0.65f), (ld_rgb){0.085f, 0.072f, 0.058f});
+    f->hair_light = plus(scaled(c, 0.65f), (ld_rgb){0.055f, 0.045f, 0.036f});
     f->gleam = 0.9f + 1.0f * r[15];
     float bright = 0.3f * c.r + 0.6f * c.g + 0.1f * c.b;
     if (bright > 0.16f)
@@ -137,13 +144,18 @@ void ld_face_draw_hair(ld_face *f, const float *r, float tone) {
     if (f->cut == LD_CUT_AFRO && tone < 0.45f)
         f->cut = f->fem ? LD_CUT_LONG_CURLY : LD_CUT_CURLY;
     shape(f, r);
-    shape_cut(f, r);
+    shape_cropped(f, r);
+    shape_full(f, r);
     if (f->cut == LD_CUT_AFRO || f->cut == LD_CUT_BUZZ || f->cut >= LD_CUT_BUN || f->cut == LD_CUT_QUIFF)
         f->bangs = 0;
     if (f->bangs) {
         f->line = -0.285f + 0.05f * r[5];
         f->line_pow = 3.2f;
         f->sweep *= 0.25f;
+    }
+    if (f->hat) {
+        f->top = fminf(f->top, 0.02f);
+        f->side = fminf(f->side, 0.06f);
     }
     colour(f, r, tone);
 }
@@ -160,10 +172,12 @@ static float fan(float v) {
 static float outline(const ld_face *f, const ld_face_spot *s) {
     float w = f->wide + f->side, h = f->crown + f->top, u = s->u + 0.06f * f->sy, d;
     if (s->v < LD_FACE_LEVEL) {
-        float t = (LD_FACE_LEVEL - s->v) / h, n = LD_FACE_DOME - 0.4f, m = powf(t, n - 1), du = 2 * u / (w * w), dv = n * m / h;
+        float t = (LD_FACE_LEVEL - s->v) / h, n = LD_FACE_DOME - 0.4f, m = powf(t, n - 1), du = 2 * u / (w * w),
+              dv = n * m / h;
         d = (sq(u / w) + m * t - 1) / (sqrtf(du * du + dv * dv) + 0.2f);
     } else {
-        float t = s->v - LD_FACE_LEVEL, side = fabsf(u) - w - f->flare * ramp(0, 0.8f, t) + 0.15f * (f->cut == LD_CUT_BOB ? ramp(0.3f, 0.75f, t) : 0);
+        float t = s->v - LD_FACE_LEVEL, side = fabsf(u) - w - f->flare * ramp(0, 0.8f, t) +
+                                               0.15f * (f->cut == LD_CUT_BOB ? ramp(0.3f, 0.75f, t) : 0);
         float end = s->v - f->fall + 0.12f * u * u;
         d = side > end ? side : end;
         if (f->cut == LD_CUT_AFRO)
@@ -223,12 +237,14 @@ static ld_rgb strand_light(const ld_face *f, const float t[3], const float n[3],
 
 static float tufts(const ld_face *f, float u, float v, float pix) {
     float bend = noise2(f, u * 7 + 3, v * 7);
-    return 0.55f * noise2(f, u * 13 + 0.8f * bend, v * 11 + 30) + 0.42f * noise2(f, u * 27 + bend, v * 25) * resolved(20 * pix) +
+    return 0.55f * noise2(f, u * 13 + 0.8f * bend, v * 11 + 30) +
+           0.42f * noise2(f, u * 27 + bend, v * 25) * resolved(20 * pix) +
            0.35f * noise2(f, u * 52, v * 46 + 9 + bend) * resolved(40 * pix);
 }
 
 static ld_rgb hair_colour(const ld_face *f, const ld_face_spot *s, float depth) {
-    float g = fan(s->v), w = f->wide + f->side, a = s->u / (w * 1.04f), b = s->v < 0 ? s->v / (f->crown + f->top) : 0.25f * s->v;
+    float g = fan(s->v), w = f->wide + f->side, a = s->u / (w * 1.04f),
+          b = s->v < 0 ? s->v / (f->crown + f->top) : 0.25f * s->v;
     float bend = f->wave * sinf(s->v * f->wave_n + 2.5f * noise1(f, s->u * 3 + 50));
     float k = (s->u + bend * ramp(-0.6f, 0.1f, s->v) - f->part) / g, foot = s->pix / g;
     float along = s->v * 1.5f;
@@ -237,7 +253,7 @@ static ld_rgb hair_colour(const ld_face *f, const ld_face_spot *s, float depth) 
                  0.40f * noise2(f, k * 90, along * 2 + 40) * resolved(90 * foot);
     float t[3] = {k * (s->v < 0.02f ? 0.9f * (0.02f - s->v) / (g + 0.1f) : 0.05f), 1, 0}, n[3];
     if (f->wave > 0.015f)
-        t[0] += f->wave * f->wave_n * 1.6f * cosf(s->v * f->wave_n + 2.5f * noise1(f, s->u * 3 + 50));
+        t[0] += f->wave * f->wave_n * 0.55f * cosf(s->v * f->wave_n + 2.5f * noise1(f, s->u * 3 + 50));
     a = a < -0.98f ? -0.98f : a > 0.98f ? 0.98f : a;
     a *= 0.55f + 0.45f * a * a;
     b *= 0.7f + 0.25f * b * b;
@@ -248,8 +264,9 @@ static ld_rgb hair_colour(const ld_face *f, const ld_face_spot *s, float depth) 
     float body = 1;
     if (f->curl > 0) {
         /* Curls: a tufted surface, bright where it turns to the light. */
-        float tuft = tufts(f, s->u, s->v, s->pix), lean = tuft - tufts(f, s->u + 0.022f * f->key[0], s->v + 0.03f * f->key[1], s->pix);
-        body = 1 + f->curl * (0.55f * lean + 0.38f * tuft);
+        float tuft = tufts(f, s->u, s->v, s->pix),
+              lean = tuft - tufts(f, s->u + 0.022f * f->key[0], s->v + 0.03f * f->key[1], s->pix);
+        body = 1 + f->curl * (0.42f * lean + 0.32f * tuft);
         n[1] -= f->curl * 0.15f * lean;
         fine *= 1 - 0.7f * f->curl;
     }

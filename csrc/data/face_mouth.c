@@ -5,17 +5,19 @@ static void teeth(float t, float depth, float pix, ld_rgb light, ld_rgb *c) {
     ld_rgb in = {0.045f, 0.012f, 0.012f};
     in = mix(in, (ld_rgb){0.22f, 0.06f, 0.06f}, ramp(0.6f, 1.1f, depth) * hill(t / 0.6f));
     float cell = t * 4.2f + 0.5f, gap = fabsf(cell - floorf(cell) - 0.5f);
-    float enamel = (1 - 0.62f * t * t) * (1 - 0.13f * ramp(0.40f, 0.5f, gap) * resolved(18 * pix));
-    ld_rgb tooth = times(scaled((ld_rgb){0.83f, 0.80f, 0.74f}, enamel), plus(scaled(light, 0.7f), (ld_rgb){0.15f, 0.15f, 0.15f}));
+    float enamel = (1 - 0.5f * t * t) * (1 - 0.13f * ramp(0.40f, 0.5f, gap) * resolved(18 * pix));
+    ld_rgb tooth =
+        times(scaled((ld_rgb){0.86f, 0.83f, 0.77f}, enamel), plus(scaled(light, 0.7f), (ld_rgb){0.28f, 0.28f, 0.28f}));
     float low = 0.92f - 0.30f * t * t - 0.05f * ramp(0.3f, 0.5f, gap);
-    *c = mix(in, scaled(tooth, lerp(0.55f, 1, ramp(-0.05f, 0.3f, depth))), ramp(low + 0.10f, low - 0.04f, depth));
+    *c = mix(in, scaled(tooth, lerp(0.7f, 1, ramp(-0.05f, 0.3f, depth))), ramp(low + 0.10f, low - 0.04f, depth));
 }
 
 void ld_face_mouth(const ld_face *f, const ld_face_spot *s, ld_rgb light, ld_rgb *c) {
     float t = (s->p - 0.08f * f->sy) / f->lip_w, a = fabsf(t), bend = 1 - t * t;
     if (a > 1.35f || fabsf(s->q - f->lip_q) > 0.2f)
         return;
-    float lift = f->smile * 0.040f, mid = f->lip_q + lift * (0.45f - t * t) + 0.006f * hill(t / 0.28f) - 0.004f * hill((a - 0.45f) / 0.3f);
+    float lift = f->smile * 0.040f,
+          mid = f->lip_q + lift * (0.45f - t * t) + 0.006f * hill(t / 0.28f) - 0.004f * hill((a - 0.45f) / 0.3f);
     float y = s->q - mid, b = bend > 0 ? bend : 0;
     float gap_up = -0.20f * f->open * b, gap_low = f->open * b;
     float bow = 1 - 0.30f * hill(t / 0.20f);
@@ -59,19 +61,22 @@ static float growth(const ld_face *f, const ld_face_spot *s, float m, float edge
     float lift = f->smile * 0.030f * (0.45f - t * t);
     /* A moustache lies between the nose and the mouth and hangs a little at its ends. */
     float droop = 0.035f * t * t, tash_q = lip + lift - f->lip_up - 0.020f + droop;
-    float tash = ramp(1.12f, 0.88f, t + edge * 3) * ramp(0.042f, 0.026f, fabsf(s->q - tash_q + 0.004f) + edge + 0.012f * t * t);
+    float tash =
+        ramp(1.12f, 0.88f, t + edge * 3) * ramp(0.042f, 0.026f, fabsf(s->q - tash_q + 0.004f) + edge + 0.012f * t * t);
     if (f->beard == LD_BEARD_MOUSTACHE)
         return tash;
     float below = s->q - lip - f->lip_low - f->open * hill(t);
     float soul = ramp(-0.01f, 0.02f, below + edge);
     if (f->beard == LD_BEARD_GOATEE) {
-        float link = ramp(0.045f, 0.02f, fabsf(m - f->lip_w * 1.12f) + edge) * ramp(tash_q - 0.02f, tash_q + 0.02f, s->q) * ramp(lip + 0.14f, lip + 0.1f, s->q);
-        float chin = ramp(f->lip_w * 1.22f, f->lip_w * 1.0f, m + edge * 2) * soul * ramp(0.03f, 0.055f, below + m * 0.3f + edge);
+        float link = ramp(0.045f, 0.02f, fabsf(m - f->lip_w * 1.12f) + edge) *
+                     ramp(tash_q - 0.02f, tash_q + 0.02f, s->q) * ramp(lip + 0.14f, lip + 0.1f, s->q);
+        float chin =
+            ramp(f->lip_w * 1.22f, f->lip_w * 1.0f, m + edge * 2) * soul * ramp(0.03f, 0.055f, below + m * 0.3f + edge);
         return fmaxf(fmaxf(tash, link), chin);
     }
     /* Cheek line: from the sideburn down to the end of the moustache. */
     float cheek = lerp(lip - 0.02f, 0.02f, ramp(0.20f, 0.52f, m)) + 0.04f * hill((m - 0.36f) / 0.14f);
-    float jaw = ramp(-0.03f, 0.03f, s->q - cheek + edge * 2);
+    float jaw = ramp(-0.05f, 0.05f, s->q - cheek + edge * 3);
     float lips = t < 1.05f ? ramp(lip - f->lip_up, lip, s->q) * (1 - soul) * ramp(1.05f, 0.86f, t) : 0;
     jaw *= 1 - lips;
     jaw *= 1 - ramp(tash_q, tash_q - 0.05f, s->q) * ramp(f->lip_w * 1.5f, f->lip_w * 1.3f, m);
@@ -84,15 +89,18 @@ void ld_face_beard_on(const ld_face *f, const ld_face_spot *s, ld_rgb light, ld_
     float m = fabsf(s->p), reach = s->skull - f->beard_len * ramp(0.25f, 0.75f, s->q);
     if (reach > 0.03f)
         return;
-    float k = s->p / (0.35f + s->q), strand = 0.6f * noise1(f, k * 46 + 12 + 0.9f * noise2(f, s->p * 9, s->q * 9)) * resolved(46 * s->pix);
+    float k = s->p / (0.35f + s->q),
+          strand = 0.6f * noise1(f, k * 46 + 12 + 0.9f * noise2(f, s->p * 9, s->q * 9)) * resolved(46 * s->pix);
     strand += 0.55f * noise2(f, k * 85, s->q * 17 + 6) * resolved(85 * s->pix);
     if (f->beard == LD_BEARD_STUBBLE) {
         float grain = noise2(f, s->p * 70 + 5, s->q * 60) * resolved(55 * s->pix);
-        float a = growth(f, s, m, 0.01f * grain) * f->beard_dense * (0.62f + 0.45f * grain) * inside(s->skull, s->pix, 0.01f);
+        float a =
+            growth(f, s, m, 0.01f * grain) * f->beard_dense * (0.62f + 0.45f * grain) * inside(s->skull, s->pix, 0.01f);
         *c = mix(*c, times(mix(f->beard_rgb, scaled(f->skin, 0.25f), 0.5f), light), clamp01(a) * 0.75f);
         return;
     }
-    float a = growth(f, s, m, 0.012f * strand) * f->beard_dense * (1 + 0.22f * strand) * inside(reach + 0.016f * strand, s->pix, 0.02f);
+    float a = growth(f, s, m, 0.012f * strand) * f->beard_dense * (1 + 0.22f * strand) *
+              inside(reach + 0.016f * strand, s->pix, 0.02f);
     ld_rgb hair = scaled(times(f->beard_rgb, light), 0.85f + 0.55f * strand);
     hair = plus(hair, scaled(light, 0.018f * (1 + strand)));
     hair = scaled(hair, lerp(0.55f, 1, ramp(0.06f, -0.14f, s->skull)));

@@ -1,10 +1,11 @@
-/* What the parts of the face renderer share: the drawn attributes of one face, the point being shaded, small mathematics.
+/* What the parts of the face renderer share: the attributes of one face, the point being shaded, small mathematics.
  *
  * Three frames, all with y downwards:
  *   picture   (x, y)   -1 .. 1 over the frame
- *   head      (u, v)   roll, shift and scale undone; eyes at v = 0, chin near 0.8, crown near -0.8, cheeks near u = 0.54
- *   feature   (p, q)   the head frame with the turn to the side undone: eyes, nose and mouth are symmetric about p = 0
- * Colours are linear light (about the square of the stored value), 0 .. 1. Lengths along an edge are in units of its frame. */
+ *   head      (u, v)   roll, shift and scale undone; eyes at v = 0, chin near 0.8, crown near -0.8, cheeks near
+ *                      u = 0.55
+ *   feature   (p, q)   the head frame with the turn to the side undone: eyes and mouth are symmetric about p = 0
+ * Colours are linear light (about the square of the stored value), 0 .. 1. An edge is measured in its own frame. */
 #ifndef LD_FACE_PART_H
 #define LD_FACE_PART_H
 
@@ -120,15 +121,15 @@ typedef struct ld_face {
     float lattice[LD_FACE_LATTICE * LD_FACE_LATTICE]; /* -1 .. 1, for the value noise */
 } ld_face;
 
-/* The point being shaded. pix is the width of a sample in the head frame; skull and locks are signed distances (negative
- * inside) to the head's outline and to the hair lying in front of it. */
+/* The point being shaded. pix is the width of a sample in the head frame; skull and locks are signed distances
+ * (negative inside) to the head's outline and to the hair lying in front of it. */
 typedef struct ld_face_spot {
     float x, y, u, v, p, q, pix, skull, locks;
 } ld_face_spot;
 
 /* Draw every attribute of face `index`. */
 void ld_face_draw(ld_face *f, uint64_t seed, uint64_t index);
-/* Hair attributes (cut, volumes, colour) from uniforms r[0 .. 19]; called by ld_face_draw. */
+/* Hair attributes (cut, volumes, colour) from uniforms r[0 .. 21]; called by ld_face_draw. */
 void ld_face_draw_hair(ld_face *f, const float *r, float tone);
 /* The relief of the face, from its attributes. */
 void ld_face_relief(ld_face *f);
@@ -227,7 +228,7 @@ static inline float resolved(float cells) {
     return clamp01(1.4f - 2 * cells);
 }
 
-/* Light that reaches a surface of normal (a, b, z), of any length; wrap > 0 lets it creep round the edge (cloth, skin). */
+/* Light that reaches a surface of normal (a, b, z), of any length; wrap > 0 lets it creep round the edge. */
 static inline ld_rgb lit(const ld_face *f, float a, float b, float z, float wrap) {
     float n = 1 / sqrtf(a * a + b * b + z * z + 1e-9f);
     float d = (a * f->key[0] + b * f->key[1] + z * f->key[2]) * n;

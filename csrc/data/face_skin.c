@@ -56,7 +56,8 @@ void ld_face_relief(ld_face *f) {
 
 /* The normal: a flattened ellipsoid with the relief upon it. */
 static void normal_at(const ld_face *f, const ld_face_spot *s, float n[3]) {
-    float a = s->u / (f->wide * 1.03f), b = (s->v - LD_FACE_LEVEL) / (s->v < LD_FACE_LEVEL ? f->crown * 1.02f : f->chin * 1.12f);
+    float a = s->u / (f->wide * 1.03f),
+          b = (s->v - LD_FACE_LEVEL) / (s->v < LD_FACE_LEVEL ? f->crown * 1.02f : f->chin * 1.12f);
     a *= 0.60f + 0.40f * a * a;
     b *= 0.50f + 0.40f * b * b;
     float z = 1 - a * a - b * b, gp = 0, gq = 0;
@@ -93,7 +94,8 @@ static ld_rgb albedo(const ld_face *f, const ld_face_spot *s) {
     float nose = hill(hypotf((s->p - f->nose_p) / 0.13f, (s->q - f->nose_q + 0.02f) / 0.12f));
     float chin = hill(hypotf(s->p / 0.2f, (s->q - LD_FACE_LEVEL - f->chin * 0.86f) / 0.14f));
     float red = f->flush * (0.55f * cheek + 0.45f * nose + 0.2f * chin);
-    red += 0.06f * noise2(f, s->p * 7 + 11, s->q * 7 + 5) + 0.05f * noise2(f, s->p * 19, s->q * 19 + 8) * resolved(19 * s->pix);
+    red += 0.06f * noise2(f, s->p * 7 + 11, s->q * 7 + 5) +
+           0.05f * noise2(f, s->p * 19, s->q * 19 + 8) * resolved(19 * s->pix);
     ld_rgb c = mix(f->skin, f->blush, clamp01(red + 0.06f));
     c = scaled(c, 1 + 0.025f * noise2(f, s->p * 4 + 40, s->q * 4 + 21));
     if (f->freckles > 0) {
@@ -110,7 +112,8 @@ static float hollow(const ld_face *f, const ld_face_spot *s) {
     dark += 0.26f * hill(hypotf((m - 0.135f) / 0.09f, (s->q + 0.035f) / 0.11f));
     dark += 0.12f * hill(hypotf((m - f->eye_p) / 0.17f, (s->q + 0.02f) / 0.13f));
     dark += 0.30f * hill(hypotf((off + f->key[0] * 0.05f) / (f->nose_w * 1.35f), (s->q - f->nose_q - 0.062f) / 0.055f));
-    dark += 0.20f * hill(hypotf((off + f->key[0] * 0.16f) / 0.10f, (s->q - f->nose_q + 0.06f) / 0.17f)) * fabsf(f->key[0]) * 1.6f;
+    dark += 0.20f * hill(hypotf((off + f->key[0] * 0.16f) / 0.10f, (s->q - f->nose_q + 0.06f) / 0.17f)) *
+            fabsf(f->key[0]) * 1.6f;
     dark += 0.20f * hill(hypotf(s->p / 0.15f, (s->q - f->lip_q - f->lip_low - f->open - 0.040f) / 0.034f));
     /* Wings of the nose and the fold that runs from there past the mouth. */
     float wing = fabsf(off) - f->nose_w * 1.12f - 0.05f * (s->q - f->nose_q);
@@ -119,7 +122,8 @@ static float hollow(const ld_face *f, const ld_face_spot *s) {
     if (t > -0.1f && t < 1.25f) {
         float fold = m - (f->nose_w * 1.2f + 0.015f + (0.09f + 0.03f * f->smile) * powf(clamp01(t), 1.15f));
         float deep = 0.03f + 0.30f * f->age + 0.14f * clamp01(f->smile);
-        dark += deep * (fold < 0 ? hill(fold / 0.03f) : hill(fold / 0.055f)) * ramp(-0.1f, 0.2f, t) * ramp(1.25f, 0.6f, t);
+        dark +=
+            deep * (fold < 0 ? hill(fold / 0.03f) : hill(fold / 0.055f)) * ramp(-0.1f, 0.2f, t) * ramp(1.25f, 0.6f, t);
     }
     return 1 - dark;
 }
@@ -129,8 +133,9 @@ static float wrinkles(const ld_face *f, const ld_face_spot *s) {
     float m = fabsf(s->p), e = (m - f->eye_p) / f->eye_a, dark = 0, old = clamp01(f->age * 1.5f - 0.25f);
     if (old > 0 && s->q < -0.22f) {
         float row = (s->q + 0.02f * noise1(f, s->p * 5 + 60) - 0.06f * s->p * s->p) * 17;
-        dark += 0.16f * old * (0.5f + 0.5f * noise2(f, s->p * 3, row * 0.32f)) * hill(2.2f * (row - floorf(row) - 0.5f)) *
-                ramp(-0.50f, -0.40f, s->q) * ramp(0.36f, 0.2f, m) * resolved(25 * s->pix);
+        dark += 0.16f * old * (0.5f + 0.5f * noise2(f, s->p * 3, row * 0.32f)) *
+                hill(2.2f * (row - floorf(row) - 0.5f)) * ramp(-0.50f, -0.40f, s->q) * ramp(0.36f, 0.2f, m) *
+                resolved(25 * s->pix);
     }
     if (old > 0 && e > 0.9f && e < 2) {
         float a = (s->q - 0.01f) / (m - f->eye_p + 0.05f) * 7;
@@ -162,7 +167,8 @@ void ld_face_skin(const ld_face *f, const ld_face_spot *s, ld_rgb *c) {
     normal_at(f, s, n);
     ld_rgb light = lit(f, n[0], n[1], n[2], 0.28f), hard = lit(f, n[0], n[1], n[2], 0.06f);
     light = (ld_rgb){light.r, lerp(light.g, hard.g, 0.75f), lerp(light.b, hard.b, 0.9f)};
-    float shadow = hollow(f, s) * wrinkles(f, s) * lerp(0.52f, 1, ramp(-0.02f, 0.10f, s->locks)) * ramp(-0.35f, 0.09f, -s->skull);
+    float shadow =
+        hollow(f, s) * wrinkles(f, s) * lerp(0.52f, 1, ramp(-0.02f, 0.10f, s->locks)) * ramp(-0.35f, 0.09f, -s->skull);
     if (f->hat)
         shadow *= lerp(0.6f, 1, ramp(0, 0.12f, s->q - f->hat_q));
     /* Light that has passed through skin is redder in the shade. */
@@ -199,7 +205,8 @@ void ld_face_ears(const ld_face *f, const ld_face_spot *s, ld_rgb *c) {
     if (f->earring > 0) {
         float dx = m + 0.004f, dy = q - 0.150f - f->earring * 0.6f;
         float e = hypotf(dx, dy) - f->earring;
-        ld_rgb metal = scaled(f->earring_rgb, 0.45f + 0.8f * hill(hypotf(dx + 0.3f * f->earring, dy + 0.4f * f->earring) / f->earring));
+        ld_rgb metal = scaled(f->earring_rgb,
+                              0.45f + 0.8f * hill(hypotf(dx + 0.3f * f->earring, dy + 0.4f * f->earring) / f->earring));
         *c = mix(*c, metal, inside(e, s->pix, 0.004f));
     }
 }

@@ -40,16 +40,16 @@ static void draw_pose(ld_face *f, const float *r) {
     f->sy = sinf(yaw);
     f->cosy = cosf(yaw);
     f->pitch = 0.018f * bell(r + 4);
-    f->scale = between(r[6], 0.82f, 0.93f);
+    f->scale = between(r[6], 0.88f, 0.99f);
     f->cx = 0.035f * bell(r + 7) - 0.16f * f->sy;
-    f->cy = 0.04f + 0.03f * bell(r + 9);
+    f->cy = 0.07f + 0.03f * bell(r + 9);
 }
 
 static void draw_head(ld_face *f, const float *r) {
     f->fem = r[0] < 0.5f;
     f->age = r[1] * r[1] * 0.85f + 0.12f * r[2];
     float full = 0.5f * bell(r + 3);
-    f->wide = 0.545f + 0.022f * full + 0.01f * bell(r + 5) - (f->fem ? 0.012f : 0);
+    f->wide = 0.556f + 0.022f * full + 0.01f * bell(r + 5) - (f->fem ? 0.012f : 0);
     f->crown = between(r[7], 0.74f, 0.80f);
     f->chin = 0.835f + 0.02f * bell(r + 8) - (f->fem ? 0.02f : 0);
     f->jaw = (f->fem ? 2.05f : 2.3f) + 0.2f * bell(r + 10) + 0.25f * full;
@@ -59,7 +59,7 @@ static void draw_head(ld_face *f, const float *r) {
 }
 
 static float draw_skin(ld_face *f, const float *r) {
-    const ld_rgb list[] = {stored(250, 222, 204), stored(243, 206, 182), stored(233, 188, 158), stored(219, 168, 133),
+    const ld_rgb list[] = {stored(246, 212, 188), stored(240, 199, 170), stored(231, 183, 150), stored(219, 168, 133),
                            stored(198, 143, 106), stored(170, 115, 80),  stored(135, 88, 60),   stored(100, 65, 46)};
     float tone = r[0] < 0.6f ? 0.55f * r[1] : between(r[1], 0.35f, 1);
     ld_rgb c = palette(list, 8, tone);
@@ -101,9 +101,8 @@ static void draw_light(ld_face *f, const float *r, float tone) {
 }
 
 static void draw_eyes(ld_face *f, const float *r, float tone) {
-    const ld_rgb iris[] = {stored(62, 38, 22),    stored(92, 58, 32),    stored(128, 88, 44),
-                           stored(112, 122, 74),  stored(96, 136, 108),  stored(104, 138, 158),
-                           stored(88, 134, 180),  stored(138, 152, 160)};
+    const ld_rgb iris[] = {stored(62, 38, 22),   stored(92, 58, 32),    stored(128, 88, 44),  stored(112, 122, 74),
+                           stored(96, 136, 108), stored(104, 138, 158), stored(88, 134, 180), stored(138, 152, 160)};
     float pick = tone > 0.5f ? 0.28f * r[0] : r[0] < 0.45f ? 0.6f * r[0] : r[0];
     f->iris = palette(iris, 8, pick);
     f->eye_p = 0.238f + 0.006f * bell(r + 1);
@@ -169,17 +168,16 @@ static void draw_worn(ld_face *f, const float *r) {
                    : r[6] < 0.75f ? stored(96, 60, 34)
                    : r[6] < 0.9f  ? stored(170, 150, 110)
                                   : hsv(r[7], 0.6f, 0.5f);
-    f->hat = r[8] < 0.90f    ? LD_HAT_NONE
-             : r[8] < 0.94f  ? LD_HAT_BEANIE
-             : r[8] < 0.975f ? LD_HAT_CAP
-                             : LD_HAT_BRIM;
+    f->hat = r[8] < 0.90f ? LD_HAT_NONE : r[8] < 0.94f ? LD_HAT_BEANIE : r[8] < 0.975f ? LD_HAT_CAP : LD_HAT_BRIM;
     f->hat_q = between(r[9], -0.40f, -0.34f);
     f->hat_rgb = cloth_colour(r[10], r[11], r[12] * 0.9f);
     f->hat_band = r[13] < 0.5f ? scaled(f->hat_rgb, 0.45f) : cloth_colour(r[14], r[15], r[16]);
     f->earring = f->fem && r[17] < 0.4f ? between(r[18], 0.016f, 0.036f) : 0;
     f->earring_rgb = r[19] < 0.5f ? stored(226, 186, 96) : stored(214, 216, 222);
     int formal = r[20] < 0.5f;
-    f->neckline = formal ? (f->fem ? (r[21] < 0.5f ? LD_NECK_VEE : LD_NECK_SHIRT) : r[21] < 0.5f ? LD_NECK_SUIT : LD_NECK_SHIRT)
+    f->neckline = formal          ? (f->fem         ? (r[21] < 0.5f ? LD_NECK_VEE : LD_NECK_SHIRT)
+                                     : r[21] < 0.5f ? LD_NECK_SUIT
+                                                    : LD_NECK_SHIRT)
                   : r[21] < 0.55f ? LD_NECK_CREW
                   : r[21] < 0.75f ? LD_NECK_ROLL
                   : f->fem        ? LD_NECK_WIDE
@@ -206,7 +204,8 @@ static void draw_scene(ld_face *f, const float *r) {
     f->back_a = between(r[4], -0.8f, 0.8f);
     f->back_b = between(r[5], 4, 11);
     for (int i = 0; i < 3; i++)
-        f->back[i] = hsv(base + 0.12f * (r[6 + i] - 0.5f), between(r[9 + i], 0.04f, 0.42f), dim * between(r[12 + i], 0.6f, 0.95f));
+        f->back[i] = hsv(base + 0.12f * (r[6 + i] - 0.5f), between(r[9 + i], 0.04f, 0.42f),
+                         dim * between(r[12 + i], 0.6f, 0.95f));
     if (f->scene == LD_SCENE_TWO_TONE)
         f->back[1] = hsv(base + between(r[7], 0.2f, 0.6f), 0.25f, dim * between(r[13], 0.4f, 0.9f));
     if (f->scene == LD_SCENE_OUTDOORS) {

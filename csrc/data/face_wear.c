@@ -35,7 +35,8 @@ void ld_face_glasses(const ld_face *f, const ld_face_spot *s, ld_rgb *c) {
     /* The frame's shadow falls a little below it. */
     *c = scaled(*c, 1 - 0.22f * hill((fabsf(lens - 0.012f) + (y < 0 ? 0.03f : 0)) / 0.03f) * (frame > 0));
     float gloss = 0.55f + 0.6f * ramp(0.3f, -1, y / f->glass_h);
-    *c = mix(*c, scaled(times(f->glass_rgb, plus(f->amb_rgb, scaled(f->key_rgb, 0.7f))), gloss), inside(frame, s->pix, 0.004f));
+    *c = mix(*c, scaled(times(f->glass_rgb, plus(f->amb_rgb, scaled(f->key_rgb, 0.7f))), gloss),
+             inside(frame, s->pix, 0.004f));
 }
 
 /* Distance to the dome of a hat above its rim. */
@@ -67,7 +68,8 @@ void ld_face_hat_on(const ld_face *f, const ld_face_spot *s, ld_rgb *c) {
         d = fmaxf(dome(f, s, 0.03f, 2.4f), below + 0.02f);
         float seam = hill(s->p / 0.010f) + hill((fabsf(s->p) - 0.30f - 0.3f * s->q) / 0.010f);
         cloth = scaled(felt(f, s, f->hat_rgb, s->v * 0.9f), 1 - 0.3f * clamp01(seam) * resolved(30 * s->pix));
-        float m = s->p - 0.25f * f->sy, peak = fmaxf(hypotf(m / 0.50f, (s->q - f->hat_q + 0.06f) / 0.17f) - 1, -2) * 0.15f;
+        float m = s->p - 0.25f * f->sy,
+              peak = fmaxf(hypotf(m / 0.50f, (s->q - f->hat_q + 0.06f) / 0.17f) - 1, -2) * 0.15f;
         peak = fmaxf(peak, f->hat_q - 0.05f + 0.10f * m * m - s->q);
         float on = inside(peak, s->pix, 0.006f);
         *c = mix(*c, cloth, inside(d, s->pix, 0.006f));
@@ -77,7 +79,10 @@ void ld_face_hat_on(const ld_face *f, const ld_face_spot *s, ld_rgb *c) {
     } else {
         d = fmaxf(dome(f, s, 0.01f, 3.2f), below);
         cloth = felt(f, s, mix(f->hat_rgb, f->hat_band, ramp(-0.13f, -0.125f, below)), -0.25f);
-        float brim = (hypotf((s->u + 0.05f * f->sy) / 0.92f, (s->v - f->hat_q - 0.04f - 0.14f * s->u * s->u + 0.06f) / 0.105f) - 1) * 0.1f;
+        float brim =
+            (hypotf((s->u + 0.05f * f->sy) / 0.92f, (s->v - f->hat_q - 0.04f - 0.14f * s->u * s->u + 0.06f) / 0.105f) -
+             1) *
+            0.1f;
         *c = mix(*c, cloth, inside(d, s->pix, 0.006f));
         ld_rgb flat = felt(f, s, f->hat_rgb, -0.7f + 5 * (s->v - f->hat_q));
         *c = mix(*c, scaled(flat, 0.8f), inside(brim, s->pix, 0.006f));

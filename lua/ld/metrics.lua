@@ -24,7 +24,7 @@ local function pair(who, x, y)
   return x, y
 end
 
--- ---- symmetric matrices as rows of doubles -------------------------------------------------------------------------------
+-- ---- symmetric matrices as rows of doubles -------------------------------------------------------------------------
 
 -- A copy of a tensor's elements, row-major.
 local function doubles(x)
@@ -144,7 +144,9 @@ local function ql(d, e, n)
   for l = 0, n - 1 do
     for turn = 1, 101 do
       local m = l
-      while m < n - 1 and math.abs(e[m + 1]) > 2.2e-16 * math.max(math.abs(d[m]) + math.abs(d[m + 1]), 1e-3 * largest) do
+      while m < n - 1 do
+        local around = math.max(math.abs(d[m]) + math.abs(d[m + 1]), 1e-3 * largest)
+        if math.abs(e[m + 1]) <= 2.2e-16 * around then break end
         m = m + 1
       end
       if m == l then break end
@@ -167,7 +169,7 @@ function metrics.eigenvalues(s)
   return core.tensor(list, {dtype = 'f64'})
 end
 
--- ---- Frechet distance ----------------------------------------------------------------------------------------------------
+-- ---- Frechet distance ----------------------------------------------------------------------------------------------
 
 local function trace(s)
   local at, n, sum = doubles(s), s.shape[1], 0
@@ -247,7 +249,7 @@ function metrics.frechet(x, y, options)
   return metrics.frechet_of(m1, s1, m2, s2, options)
 end
 
--- ---- kernel distance -----------------------------------------------------------------------------------------------------
+-- ---- kernel distance -----------------------------------------------------------------------------------------------
 
 -- Sum of k(a,b) = (a.b / d + 1)^3 over all pairs of rows, 1024 rows of x at a time.
 local function kernel_sum(x, y)

@@ -48,12 +48,11 @@ local function run(path, say)
   local temporary, clean = scratch()
   local folder = {path = path, sources = {}, temporary = temporary}
   for _, name in ipairs(list(path)) do folder.sources[#folder.sources + 1] = Source.open(path .. '/' .. name) end
-  local claimed = {}
   for _, kind in ipairs(kinds) do
     local found = false
     for _, source in ipairs(folder.sources) do
       if kind.recognise(source) then
-        found, claimed[source] = true, true
+        found = true
         attempt(report, kind, source, folder)
       end
     end

@@ -8,22 +8,23 @@ function network.load(net, source)
 end
 
 -- What a gradient's difference is measured against. A bias in front of a batch norm has no effect, so its gradient is
--- rounding error; biases are therefore measured against no less than a hundredth of the gradient of the weight beside.
-local function scale_of(name, recorded, largest)
+-- rounding error; biases are therefore measured against no less than a tenth of the gradient of the weight beside them.
+local function scale_of(name, recorded, own, largest)
   local layer, scale = name:match('^(.*)%.bias$'), largest(recorded[name])
-  local weight = layer and recorded[layer .. '.weight']
-  return weight and math.max(scale, 1e-2 * largest(weight)) or scale
+  local weight = layer and (recorded[layer .. '.weight'] or own[layer .. '.weight'])
+  return weight and math.max(scale, 0.1 * largest(weight)) or scale
 end
 
---- Every recorded gradient against own = {name = tensor}, as a group that is not finished yet.
+--- Every recorded gradient against own = {name = tensor}, as a group that is not finished yet. A file that says in its
+-- metadata that it is reduced may lack some.
 function network.gradients(report, source, own, title)
   local group = report:group(source.name .. ' ' .. (title or 'train.grad'), network.GRADIENT)
   local recorded = source:below('train.grad.')
   for name, x in pairs(recorded) do
-    group:check(name, own[name], x, {scale = scale_of(name, recorded, report.largest)})
+    group:check(name, own[name], x, {scale = scale_of(name, recorded, own, report.largest)})
   end
   for name in pairs(own) do
-    if not recorded[name] then group:check(name .. ' (not in the file)', nil) end
+    if not recorded[name] and not source.meta.reduced then group:check(name .. ' (not in the file)', nil) end
   end
   return group
 end

@@ -33,7 +33,8 @@ local function largest_difference(got, want, relative)
     local d = math.abs(a[i] - b[i])
     if relative and d > 0 then d = d / math.abs(b[i]) end
     if a[i] == b[i] then d = 0 end
-    if not (d <= most) then most = d == d and d or math.huge end
+    if d ~= d then d = math.huge end
+    if d > most then most = d end
   end
   return most, keep_a, keep_b
 end

@@ -22,12 +22,13 @@ local function check_trajectory(report, source, model, steps, eta)
   local prefix = ('ddim.%d.eta%s.'):format(steps, eta)
   local group = report:group(('%s ddim %d steps, eta %s'):format(source.name, steps, eta),
                              trajectory_limit(steps))
-  local sampler, noise = ld.sampler.ddim{steps = steps, eta = tonumber(eta)}, source:read('noise.' .. steps)
+  local sampler, noisy = ld.sampler.ddim{steps = steps, eta = tonumber(eta)}, tonumber(eta) > 0
+  local noise = noisy and source:read('noise.' .. steps)
   local x, x0 = source:read('x_T')
   for i = 1, sampler:steps() do
     local t = sampler:t(i)
     assert(math.abs(t - (1 - i / steps)) < 1e-12, 'the sampler calls the model at another time')
-    x, x0 = sampler:step(i, x, model(x, t), noise[i])
+    x, x0 = sampler:step(i, x, model(x, t), noisy and noise[i] or nil)
     local name = prefix .. 'x_after.' .. i - 1
     if source:has(name) then group:check(name, x, source:read(name)) end
   end
@@ -39,7 +40,7 @@ local function check_ddim(report, source)
   local model = analytic(source)
   for _, name in ipairs(source.list) do
     local steps, eta = name:match('^ddim%.(%d+)%.eta([%d%.]+)%.x0$')
-    if steps and source:has('noise.' .. steps) then
+    if steps and (tonumber(eta) == 0 or source:has('noise.' .. steps)) then
       check_trajectory(report, source, model, tonumber(steps), eta)
     elseif steps then
       report:skip(name, 'the file has no noise.' .. steps)

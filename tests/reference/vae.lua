@@ -28,6 +28,36 @@ local function same_state(a, b)
   return true
 end
 
+-- diffusers' names as the two older namings: method section 1.2. levels is the number of levels.
+local function compvis_name(name, levels)
+  local attention = {group_norm = 'norm', to_q = 'q', to_k = 'k', to_v = 'v', ['to_out.0'] = 'proj_out'}
+  name = name:gsub('mid_block%.attentions%.0%.(.*)%.(%w+)$', function(part, last)
+    return 'mid.attn_1.' .. attention[part] .. '.' .. last
+  end)
+  name = name:gsub('mid_block%.resnets%.(%d)', function(i) return 'mid.block_' .. i + 1 end)
+  name = name:gsub('up_blocks%.(%d+)', function(i) return 'up.' .. levels - 1 - i end)
+  name = name:gsub('down_blocks', 'down'):gsub('resnets', 'block'):gsub('conv_shortcut', 'nin_shortcut')
+  name = name:gsub('downsamplers%.0', 'downsample'):gsub('upsamplers%.0', 'upsample')
+  return (name:gsub('conv_norm_out', 'norm_out'))
+end
+
+local function old_name(name)
+  local old = {to_q = 'query', to_k = 'key', to_v = 'value', ['to_out.0'] = 'proj_attn'}
+  return (name:gsub('(attentions%.0%.)(to_.*)(%.%w+)$', function(head, part, last)
+    return head .. old[part] .. last
+  end))
+end
+
+local function write_renamed(source, path, rename, levels)
+  local tensors = {}
+  for _, name in ipairs(source.list) do
+    local x, new = source:read(name), rename(name, levels)
+    if new:match('attn_1%.[qkvp].*weight$') then x = x:reshape(x.shape[1], x.shape[2], 1, 1) end
+    tensors[new] = x
+  end
+  ld.safetensors_write(path, tensors, {})
+end
+
 -- The same tensors with the prefix put on or taken off, beside keys of a checkpoint that are not the autoencoder's.
 local function write_other_prefix(source, path)
   local tensors, bare = {}, source:has('encoder.conv_in.weight')
@@ -49,8 +79,8 @@ end
 
 local function check_file(report, source, io, folder)
   local config = folder.path .. '/vae_config.json'
-  local found = ld.file_kind(config) == 'file'
-  local vae = ld.vae.load(source.path, {config = found and config or nil})
+  if ld.file_kind(config) ~= 'file' then config = nil end
+  local vae = ld.vae.load(source.path, {config = config})
   for _, name in ipairs(source.list) do source.used[name] = true end -- load_state has seen to every one of them
   local net, image = vae.net, io:read('image')
   ld.no_grad(function()
@@ -66,8 +96,15 @@ local function check_file(report, source, io, folder)
   local here = folder.temporary(source.name:gsub('%W', '_'))
   ld.make_dirs(here .. '/whole/vae')
   write_other_prefix(source, here .. '/prefix.safetensors')
-  check_variant(report, source.name .. ' with the prefix changed', here .. '/prefix.safetensors', vae, found and config)
-  if found and not source:has(PREFIX .. 'encoder.conv_in.weight') then
+  check_variant(report, source.name .. ' with the prefix changed', here .. '/prefix.safetensors', vae, config)
+  if source:any('attentions%.0%.to_q') then
+    local levels = #vae.net.options.block_out_channels
+    write_renamed(source, here .. '/compvis.safetensors', compvis_name, levels)
+    write_renamed(source, here .. '/old.safetensors', old_name, levels)
+    check_variant(report, source.name .. ' under CompVis names', here .. '/compvis.safetensors', vae, config)
+    check_variant(report, source.name .. ' under old diffusers names', here .. '/old.safetensors', vae, config)
+  end
+  if config and not source:has(PREFIX .. 'encoder.conv_in.weight') then
     copy_file(source.path, here .. '/whole/vae/diffusion_pytorch_model.safetensors')
     copy_file(config, here .. '/whole/vae/config.json')
     check_variant(report, source.name .. ' as a diffusers folder', here .. '/whole/vae', vae)

@@ -1,0 +1,74 @@
+-- LSUN bedrooms in latent space, as fast.ai's notebook 30: U-Net, eps target, MSE + perceptual latent loss, DDIM samples.
+--   data    --data FOLDER of bedroom pictures, short side 256 (see data/README.md)
+--   train   ldlua recipes/lsun.lua [--epochs 25 --device cuda:0 ...]     run it again to resume
+--   look    runs/lsun/samples/*.png, runs/lsun/log.jsonl (train and held-out loss)
+local ld = require 'ld'
+
+local opt = ld.options{
+  data   = 'data/lsun-bedrooms', vae = 'data/sd-vae-ft-ema', range = 'unit',  -- fast.ai feeds the VAE [0,1]
+  judge  = 'runs/imagenet-classifier/best.h5', out = 'runs/lsun',
+  size   = 256, fit = 'topleft', epochs = 25, batch = 128, lr = 3e-3, ema = 0.9999, seed = 1,
+  channels = {128, 256, 512, 768}, layers = 2, attention_from = 2, attention_width = 16, norm = 'batch', scale = 0.2,
+  perceptual = 0.1, gate = 3, samples = 64, steps = 100, eta = 1, limit = 1e9,
+}
+
+if not ld.file_kind(opt.data) then
+  ld.fail([[there is no folder %s.
+The recipe uses the 303 125 bedroom pictures of fast.ai's bedroom.tgz (a tenth of LSUN bedrooms, short side 256): unpack it
+and name the folder with --data. The autoencoder sd-vae-ft-ema is at stabilityai's page on Hugging Face (MIT): --vae.]],
+    opt.data)
+end
+
+local vae    = ld.vae.load(opt.vae, {range = opt.range ~= 'own' and opt.range or nil})
+local rooms  = ld.images.open(opt.data, {size = opt.size, fit = opt.fit, limit = opt.limit})
+ld.latents.encode(vae, rooms, opt.out .. '/latents.h5', {least_psnr = opt.range == 'unit' and 0 or 15})
+local train  = ld.latents.open(opt.out .. '/latents.h5', {split = 'train'})
+local valid  = ld.latents.open(opt.out .. '/latents.h5', {split = 'valid'})
+local judge  = require('ld.demo').judge(setmetatable({demo = false}, {__index = opt}), train)
+
+ld.seed(opt.seed)
+local unet   = ld.models.unet{in_channels = train.shape[1], out_channels = train.shape[1], channels = opt.channels,
+                              layers = opt.layers, attention_from = opt.attention_from,
+                              attention_width = opt.attention_width, norm = opt.norm}
+local model  = ld.diffusion.cosine(unet, train:scaling(opt.scale))
+local adamw  = ld.optim.adamw(unet:parameters(), {lr = opt.lr, eps = 1e-5, weight_decay = 0.01})
+local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = opt.ema, seed = opt.seed,
+                                schedule = ld.schedule.one_cycle{max = opt.lr},
+                                record = {scale = model.scale, shift = model.shift, vae = opt.vae, range = opt.range,
+                                          latent = train.shape}})
+local perceptual = judge and ld.perceptual{net = judge, mean = judge.record.mean, std = judge.record.std,
+                                           weight = opt.perceptual, gate = opt.gate}
+
+-- eps-MSE on the held-out latents, the number that notebook 30 prints.
+local function evaluate()
+  unet:eval()
+  local sum, first = 0, 0
+  for batch in valid:in_order(256) do
+    sum = sum + ld.no_grad(function()
+      return model:loss(batch.x, {seed = opt.seed + 1, first = first}):item() * batch.x.shape[1]
+    end)
+    first = first + batch.x.shape[1]
+  end
+  unet:train()
+  return sum / valid.count
+end
+
+local function draw()
+  return run.ema:use(function()
+    return model:sample{n = opt.samples, channels = train.shape[1], size = train.shape[2], seed = opt.seed,
+                        sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}}
+  end, function(i) model:loss(train:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch}) end)
+end
+
+for batch in run:batches(train, opt.batch, opt.epochs) do
+  run:step(function()
+    return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
+  end)
+  if run:epoch_end() then
+    local loss = evaluate()
+    run:log{event = 'epoch', epoch = batch.epoch, valid_mse = loss}
+    run:say('epoch %d: held-out eps-MSE %.4f; samples in %s', batch.epoch, loss,
+      run:image('samples', vae:decode_images(draw())))
+  end
+end
+run:finish()
