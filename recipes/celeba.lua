@@ -1,18 +1,18 @@
 -- CelebA-HQ faces in latent space: U-Net, eps target, MSE + perceptual latent loss, DDIM samples.
---   data    --data FOLDER of pictures (see data/README.md); without it the built-in synthetic faces are used, and said so
+--   data    --data FOLDER of pictures (see data/README.md); without it the built-in synthetic faces are used, said so
 --   train   ldlua recipes/celeba.lua [--epochs 250 --device cuda:0 ...]     run it again to resume
 --   look    runs/celeba/samples/*.png, runs/celeba/log.jsonl
 --   demo    ldlua recipes/celeba.lua --demo: a small network on synthetic faces, minutes on two cores
 local ld = require 'ld'
 
-local opt = require('ld.demo').options{
+local opt = ld.demo.options{
   data   = 'data/celeba-hq',           -- folder of images
   vae    = 'data/vae-small.h5',        -- or sd-vae-ft-ema: a diffusers folder or .safetensors file
-  judge  = 'runs/imagenet-classifier/best.h5', -- latent classifier for the perceptual loss; trained on the spot in the demo
+  judge  = 'runs/imagenet-classifier/best.h5', -- latent classifier for the perceptual loss; the demo trains its own
   out    = 'runs/celeba',
   size   = 256, epochs = 250, batch = 128, lr = 3e-3, ema = 0.9999, seed = 1,
   channels = {128, 256, 512, 768}, layers = 2, attention_from = 2, attention_width = 16, norm = 'batch',
-  scale  = 0,                          -- latents enter the network times this; 0: mean 0, std 1 from the store's statistics
+  scale  = 0,                          -- latents enter the network times this; 0: to mean 0, std 1
   perceptual = 0.1, gate = 3,          -- weight of the perceptual latent loss (0: MSE only), and its noise gate
   samples = 64, steps = 100, eta = 1,  -- what is drawn, and how
   every = 10,                          -- epochs between sample grids
@@ -23,10 +23,14 @@ local vae    = ld.vae.load(opt.vae)
 local faces  = ld.file_kind(opt.data) and ld.images.open(opt.data, {size = opt.size})
                or ld.images.synthetic_faces{n = opt.demo and 3000 or 30000, size = opt.size, seed = opt.seed}
 if not ld.file_kind(opt.data) then
-  print(('no folder %s: training on %s'):format(opt.data, tostring(faces)))
+  if not opt.demo then
+    print(('there is no folder %s; for real faces get CelebA-HQ (30 000 pictures, data/README.md says where) and name '
+      .. 'its folder with --data'):format(opt.data))
+  end
+  print('training on ' .. tostring(faces))
 end
 local store  = ld.latents.encode(vae, faces, opt.out .. '/latents.h5')
-local judge  = require('ld.demo').judge(opt, store)
+local judge  = ld.demo.judge(opt, store)
 
 ld.seed(opt.seed)
 local unet   = ld.models.unet{in_channels = store.shape[1], out_channels = store.shape[1], channels = opt.channels,
@@ -36,7 +40,8 @@ local model  = ld.diffusion.cosine(unet, store:scaling(opt.scale))
 local adamw  = ld.optim.adamw(unet:parameters(), {lr = opt.lr, eps = 1e-5, weight_decay = 0.01})
 local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = opt.ema, seed = opt.seed,
                                 schedule = ld.schedule.one_cycle{max = opt.lr},
-                                record = {scale = model.scale, shift = model.shift, vae = opt.vae, latent = store.shape}})
+                                record = {scale = model.scale, shift = model.shift, vae = opt.vae,
+                                          latent = store.shape}})
 local perceptual = judge and ld.perceptual{net = judge, mean = judge.record.mean, std = judge.record.std,
                                            weight = opt.perceptual, gate = opt.gate}
 print(('U-Net of %d parameters, %d latents, perceptual latent loss %s'):format(unet:count(), store.count,
@@ -58,4 +63,4 @@ for batch in run:batches(store, opt.batch, opt.epochs) do
   if run:every{epochs = opt.every} then path = run:image('samples', vae:decode_images(draw())) end
 end
 run:finish()
-require('ld.demo').farewell(opt, path or run:image('samples', vae:decode_images(draw())))
+ld.demo.farewell(opt, path or run:image('samples', vae:decode_images(draw())))

@@ -1,5 +1,5 @@
--- Perceptual latent loss against MSE only: the same network, data, order, noise and seeds, trained twice; then samples side
--- by side from the same starting noise.
+-- Perceptual latent loss against MSE only: the same network, data, order, noise and seeds, trained twice; then samples
+-- side by side from the same starting noise.
 --   ldlua recipes/compare.lua --store runs/celeba/latents.h5 --judge runs/imagenet-classifier/best.h5
 --   look    runs/compare/compare.png: rows in pairs, MSE only above, with the perceptual loss below
 local ld = require 'ld'

@@ -12,13 +12,17 @@ local opt = ld.options{
 }
 
 if not ld.file_kind(opt.train) then
-  ld.fail('there is no store %s: make it with recipes/imagenet_latents.lua --data FOLDER --out %s', opt.train, opt.train)
+  ld.fail('there is no store %s: make it with recipes/imagenet_latents.lua --data FOLDER --out %s', opt.train,
+    opt.train)
 end
 local held  = opt.valid ~= ''
 local train = ld.latents.open(opt.train)
 local valid = held and ld.latents.open(opt.valid)
 if #train.classes < 2 then ld.fail('%s has no classes to learn', opt.train) end
 if not held then train, valid = train:shuffled_split(0.1, opt.seed) end
+if table.concat(valid.classes, ' ') ~= table.concat(train.classes, ' ') then
+  ld.fail('%s and %s have different classes', opt.train, opt.valid)
+end
 
 ld.seed(opt.seed)
 local net   = ld.models.classifier{in_channels = train.shape[1], channels = opt.channels, blocks = opt.blocks,
@@ -62,7 +66,8 @@ for batch in run:batches(train, opt.batch, opt.epochs) do
     local loss, accuracy = evaluate()
     run:log{event = 'epoch', epoch = batch.epoch, train_accuracy = right / seen, valid_loss = loss,
             valid_accuracy = accuracy}
-    run:say('epoch %d: train accuracy %.3f, held out: loss %.3f, accuracy %.3f', batch.epoch, right / seen, loss, accuracy)
+    run:say('epoch %d: train accuracy %.3f, held out: loss %.3f, accuracy %.3f', batch.epoch, right / seen, loss,
+      accuracy)
     seen, right = 0, 0
     run:best(accuracy)
   end

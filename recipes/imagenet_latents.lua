@@ -15,10 +15,11 @@ local opt = ld.options{
 
 if not ld.file_kind(opt.data) then
   ld.fail([[there is no folder %s.
-ImageNet (ILSVRC-2012): register at image-net.org, download ILSVRC2012_img_train.tar and unpack it and the 1000 archives
-inside so that data/imagenet/train/n01440764/*.JPEG and so on exist; or name any folder of class folders with --data.
-The autoencoder of the method, sd-vae-ft-ema, is at stabilityai's page on Hugging Face (MIT): name its folder with --vae.]],
-    opt.data)
+ImageNet (ILSVRC-2012): register at image-net.org, download ILSVRC2012_img_train.tar and unpack it and the 1000
+archives inside so that data/imagenet/train/n01440764/*.JPEG and so on exist; or name any folder of class folders with
+--data.
+The autoencoder of the method, sd-vae-ft-ema, is at stabilityai's page on Hugging Face (MIT): name its folder with
+--vae.]], opt.data)
 end
 
 local vae = ld.vae.load(opt.vae, {range = opt.range ~= 'own' and opt.range or nil})

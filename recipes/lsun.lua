@@ -1,4 +1,4 @@
--- LSUN bedrooms in latent space, as fast.ai's notebook 30: U-Net, eps target, MSE + perceptual latent loss, DDIM samples.
+-- LSUN bedrooms in latent space, as fast.ai's notebook 30: U-Net, eps target, MSE + perceptual latent loss, DDIM.
 --   data    --data FOLDER of bedroom pictures, short side 256 (see data/README.md)
 --   train   ldlua recipes/lsun.lua [--epochs 25 --device cuda:0 ...]     run it again to resume
 --   look    runs/lsun/samples/*.png, runs/lsun/log.jsonl (train and held-out loss)
@@ -14,9 +14,9 @@ local opt = ld.options{
 
 if not ld.file_kind(opt.data) then
   ld.fail([[there is no folder %s.
-The recipe uses the 303 125 bedroom pictures of fast.ai's bedroom.tgz (a tenth of LSUN bedrooms, short side 256): unpack it
-and name the folder with --data. The autoencoder sd-vae-ft-ema is at stabilityai's page on Hugging Face (MIT): --vae.]],
-    opt.data)
+The recipe uses the 303 125 bedroom pictures of fast.ai's bedroom.tgz (a tenth of LSUN bedrooms, short side 256):
+unpack it and name the folder with --data. The autoencoder sd-vae-ft-ema is at stabilityai's page on Hugging Face
+(MIT): name its folder with --vae.]], opt.data)
 end
 
 local vae    = ld.vae.load(opt.vae, {range = opt.range ~= 'own' and opt.range or nil})
@@ -24,7 +24,7 @@ local rooms  = ld.images.open(opt.data, {size = opt.size, fit = opt.fit, limit =
 ld.latents.encode(vae, rooms, opt.out .. '/latents.h5', {least_psnr = opt.range == 'unit' and 0 or 15})
 local train  = ld.latents.open(opt.out .. '/latents.h5', {split = 'train'})
 local valid  = ld.latents.open(opt.out .. '/latents.h5', {split = 'valid'})
-local judge  = require('ld.demo').judge(setmetatable({demo = false}, {__index = opt}), train)
+local judge  = ld.demo.judge(setmetatable({demo = false}, {__index = opt}), train)
 
 ld.seed(opt.seed)
 local unet   = ld.models.unet{in_channels = train.shape[1], out_channels = train.shape[1], channels = opt.channels,

@@ -11,8 +11,12 @@ local opt = ld.options{
   l1 = 0.2,            -- weight of the absolute error beside the squared one
 }
 
-local data = require('ld.picture_mix'){photos = opt.photos, faces = opt.faces, size = opt.size, crop = opt.crop, seed = opt.seed,
-                                       held_out = opt.held_out}
+local data = ld.picture_mix{photos = opt.photos, faces = opt.faces, size = opt.size, crop = opt.crop, seed = opt.seed,
+                            held_out = opt.held_out}
+if not ld.file_kind(opt.photos) then
+  print(('there is no folder %s: faces only; name any folder of photographs with --photos (data/README.md)'):format(
+    opt.photos))
+end
 print(data)
 ld.seed(opt.seed)
 local net   = ld.models.small_autoencoder{width = opt.width, blocks = opt.blocks}
@@ -46,5 +50,5 @@ for batch in run:batches(data, opt.batch, opt.epochs) do
   end
 end
 
-run.ema:use(function() ld.checkpoint.write(opt.out .. '/vae.h5', {model = net, record = {name = 'vae-small', half = true}}) end)
+run.ema:use(function() ld.checkpoint.write(opt.out .. '/vae.h5', {model = net, record = {name = 'vae-small'}}) end)
 run:finish()

@@ -4,9 +4,11 @@
 #include "io/file.h"
 #include "io/h5_file.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- errors and types ----------------------------------------------------------------------------------------------- */
 
@@ -135,8 +137,14 @@ ld_h5 *ld_h5_open(const char *path, bool writable) {
     return f;
 }
 
+/* Down to the disk: the library only hands its buffers to the system. */
 int ld_h5_flush(ld_h5 *f) {
-    return H5Fflush(f->file, H5F_SCOPE_GLOBAL) < 0 ? h5_fail(f, LD_EIO, "flush the file", "") : 0;
+    void *handle = NULL;
+    if (H5Fflush(f->file, H5F_SCOPE_GLOBAL) < 0 || H5Fget_vfd_handle(f->file, H5P_DEFAULT, &handle) < 0)
+        return h5_fail(f, LD_EIO, "flush the file", "");
+    if (fsync(*(int *)handle) && errno != EINVAL)
+        return ld_fail(LD_EIO, "hdf5: %s: cannot flush the file: %s", f->path, strerror(errno));
+    return 0;
 }
 
 int ld_h5_commit(ld_h5 *f) {

@@ -82,14 +82,15 @@ int ld_h5_attribute(ld_h5 *f, const char *path, const char *key, double *number,
     if (H5Aexists(o, key) > 0) {
         hid_t a = H5Aopen(o, key, H5P_DEFAULT), type = H5Aget_type(a), space = H5Aget_space(a);
         H5T_class_t c = H5Tget_class(type);
-        if (H5Sget_simple_extent_npoints(space) != 1)
-            h5_fail(f, LD_EFORMAT, "use the attribute, which is no single value,", key);
-        else if (c == H5T_STRING)
+        bool single = H5Sget_simple_extent_npoints(space) == 1;
+        if (single && c == H5T_STRING)
             found = (*text = read_text(a, type)) ? 2 : 0;
-        else if (c == H5T_FLOAT || c == H5T_INTEGER)
+        else if (single && (c == H5T_FLOAT || c == H5T_INTEGER))
             found = H5Aread(a, H5T_NATIVE_DOUBLE, number) >= 0;
-        if (!found)
-            found = h5_fail(f, LD_EFORMAT, "read the attribute", key) ? -1 : 0;
+        if (!found) {
+            h5_fail(f, LD_EFORMAT, single ? "read the attribute" : "use the attribute, which is no single value,", key);
+            found = -1;
+        }
         H5Sclose(space);
         H5Tclose(type);
         H5Aclose(a);

@@ -4,6 +4,7 @@
 
 #include <cjson/cJSON.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -82,10 +83,21 @@ ld_json *ld_json_new(void) {
     return document();
 }
 
+/* The shortest digits that are v again when read: cJSON's own may lose the last bit. */
+static cJSON *number(double v) {
+    char s[32];
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(s, sizeof s, "%.*g", digits, v);
+        if (strtod(s, NULL) == v)
+            break;
+    }
+    return cJSON_CreateRaw(s);
+}
+
 static cJSON *made(const ld_json_event *e) {
     switch (e->kind) {
     case LD_JSON_NUMBER:
-        return cJSON_CreateNumber(e->number);
+        return number(e->number);
     case LD_JSON_STRING:
         return cJSON_CreateString(e->text);
     case LD_JSON_ARRAY:

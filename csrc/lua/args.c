@@ -57,10 +57,32 @@ int ldl_dim(lua_State *L, int i, int ndim, const char *who) {
     return d > 0 ? (int)d - 1 : (int)d + ndim;
 }
 
+int ldl_list(lua_State *L, int i, const char *who) {
+    for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1))
+        if (lua_type(L, -2) == LUA_TSTRING)
+            ldl_error(L, "%s: '%s' stands among the numbers; options go into a table of their own, which comes last",
+                      who, lua_tostring(L, -2));
+    return (int)lua_objlen(L, i);
+}
+
+const char *ldl_string(lua_State *L, int i, const char *who, const char *what) {
+    if (lua_type(L, i) != LUA_TSTRING)
+        ldl_error(L, "%s: %s must be a string, not %s", who, what, luaL_typename(L, i));
+    return lua_tostring(L, i);
+}
+
+void ldl_callable(lua_State *L, int i, const char *who) {
+    if (lua_isfunction(L, i))
+        return;
+    if (!luaL_getmetafield(L, i, "__call"))
+        ldl_error(L, "%s: a function was expected, not %s", who, luaL_typename(L, i));
+    lua_pop(L, 1);
+}
+
 int ldl_shape(lua_State *L, int i, int64_t *out, int *next, const char *who) {
     int n = 0;
     if (lua_istable(L, i)) {
-        int count = (int)lua_objlen(L, i);
+        int count = ldl_list(L, i, who);
         if (count > LD_MAX_DIMS)
             ldl_error(L, "%s: %d dimensions; at most %d are possible", who, count, LD_MAX_DIMS);
         for (; n < count; n++) {

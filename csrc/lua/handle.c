@@ -81,76 +81,103 @@ static int l_gc(lua_State *L) {
 }
 
 static int l_release(lua_State *L) {
-    ldl_handle *h = luaL_checkudata(L, 1, LDL_TENSOR);
-    let_go(h);
+    if (!ldl_is_tensor(L, 1))
+        ldl_error(L, "release: argument 1 must be a tensor, not %s", luaL_typename(L, 1));
+    let_go(lua_touserdata(L, 1));
     return 0;
 }
 
 /* ---- scopes --------------------------------------------------------------------------------------------------------- */
 
-/* Move what is reachable from value i (a tensor, or tables of them) out of the innermost scope. */
-static void keep_value(lua_State *L, int i, int base, int depth) {
-    if (ldl_is_tensor(L, i)) {
-        ldl_handle *h = lua_touserdata(L, i);
-        if (h->slot >= base) {
-            slots[h->slot] = NULL;
-            h->slot = -1;
-        }
-    } else if (lua_istable(L, i) && depth < 8) {
-        luaL_checkstack(L, 4, "scope");
-        lua_pushnil(L);
-        while (lua_next(L, i)) {
-            keep_value(L, lua_gettop(L), base, depth + 1);
-            lua_pop(L, 1);
-        }
-    }
+enum { NESTED = 100 }; /* tables within tables that are searched for tensors */
+
+/* h, made since `base`, becomes one of the first *kept handles there; other handles stay where they are. */
+static void put_first(ldl_handle *h, int base, int *kept) {
+    int to = base + *kept;
+    if (h->slot < to)
+        return;
+    ldl_handle *other = slots[to];
+    slots[h->slot] = other;
+    if (other)
+        other->slot = h->slot;
+    slots[to] = h;
+    h->slot = to;
+    ++*kept;
 }
 
-static void close_scope(int base) {
-    for (int i = slot_count - 1; i >= base; i--)
+static void leave_scopes(ldl_handle *h) {
+    if (h->slot >= 0)
+        slots[h->slot] = NULL;
+    h->slot = -1;
+}
+
+/* Every tensor in value i, a tensor or tables of them: put_first, or with kept NULL leave_scopes. `seen` is the stack index
+ * of a table of the tables met. False when tables are nested too deep. */
+static bool visit(lua_State *L, int i, int seen, int depth, int base, int *kept) {
+    if (ldl_is_tensor(L, i)) {
+        if (kept)
+            put_first(lua_touserdata(L, i), base, kept);
+        else
+            leave_scopes(lua_touserdata(L, i));
+        return true;
+    }
+    if (!lua_istable(L, i))
+        return true;
+    lua_pushvalue(L, i);
+    lua_rawget(L, seen);
+    bool known = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    if (known)
+        return true;
+    if (depth == NESTED || !lua_checkstack(L, 8))
+        return false;
+    lua_pushvalue(L, i);
+    lua_pushboolean(L, true);
+    lua_rawset(L, seen);
+    bool whole = true;
+    for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1))
+        whole = visit(L, lua_gettop(L), seen, depth + 1, base, kept) && whole;
+    return whole;
+}
+
+/* The innermost scope ends; its first `kept` handles belong to the one around it, if there is one. */
+static void close_scope(int base, int kept) {
+    for (int i = slot_count - 1; i >= base + kept; i--)
         if (slots[i])
             let_go(slots[i]);
-    slot_count = base;
-    scope_depth--;
+    slot_count = base + kept;
+    if (--scope_depth)
+        return;
+    for (int i = 0; i < slot_count; i++)
+        slots[i]->slot = -1;
+    slot_count = 0;
 }
 
-/* Kept handles belong to the enclosing scope from now on. */
-static void adopt(lua_State *L, int i, int depth) {
-    if (ldl_is_tensor(L, i)) {
-        ldl_handle *h = lua_touserdata(L, i);
-        if (h->x && h->slot < 0)
-            enlist(h);
-    } else if (lua_istable(L, i) && depth < 8) {
-        lua_pushnil(L);
-        while (lua_next(L, i)) {
-            adopt(L, lua_gettop(L), depth + 1);
-            lua_pop(L, 1);
-        }
-    }
-}
-
-/* scope(f, ...): f's results; tensors made inside and not among them are released. */
+/* scope(f, ...): f's results; tensors made inside and not among them (or in tables among them) are released. */
 static int l_scope(lua_State *L) {
-    luaL_checktype(L, 1, LUA_TFUNCTION);
-    int base = slot_count;
+    ldl_callable(L, 1, "scope");
+    int base = slot_count, kept = 0;
     scope_depth++;
-    int bad = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
-    int n = lua_gettop(L);
-    int outer = base;
+    int bad = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0), n = lua_gettop(L);
+    bool whole = true;
+    lua_newtable(L);
     for (int i = 1; i <= n; i++)
-        keep_value(L, i, outer, 0);
-    close_scope(base);
+        whole = visit(L, i, n + 1, 0, base, &kept) && whole;
+    lua_pop(L, 1);
+    close_scope(base, kept);
     if (bad)
         return lua_error(L);
-    if (scope_depth)
-        for (int i = 1; i <= n; i++)
-            adopt(L, i, 0);
+    if (!whole)
+        ldl_error(L, "scope: tables in the result are nested deeper than %d", NESTED);
     return n;
 }
 
-/* keep(x): x outlives the scope it was made in. Returns x. */
+/* keep(x): x, or every tensor in table x, outlives the scope it was made in. Returns x. */
 static int l_keep(lua_State *L) {
-    keep_value(L, 1, 0, 0);
+    lua_settop(L, 1);
+    lua_newtable(L);
+    if (!visit(L, 1, 2, 0, 0, NULL))
+        ldl_error(L, "keep: tables are nested deeper than %d", NESTED);
     lua_settop(L, 1);
     return 1;
 }
@@ -164,7 +191,7 @@ static int without_recording(lua_State *L) {
 
 /* no_grad(f, ...): f's results, computed without recording, in a scope of its own. */
 static int l_no_grad(lua_State *L) {
-    luaL_checktype(L, 1, LUA_TFUNCTION);
+    ldl_callable(L, 1, "no_grad");
     lua_pushcfunction(L, l_scope);
     lua_insert(L, 1);
     lua_pushcfunction(L, without_recording);
@@ -186,7 +213,9 @@ static int l_set_grad_enabled(lua_State *L) {
 /* memory(): {live, cached, peak (bytes), blocks, tensors}; memory('reset') also sets peak to live; 'trim' frees the cache. */
 static int l_memory(lua_State *L) {
     ld_pool *pool = ldl_default_device()->pool;
-    const char *what = luaL_optstring(L, 1, "");
+    const char *what = lua_isnoneornil(L, 1) ? "" : ldl_string(L, 1, "memory", "what to do");
+    if (*what && strcmp(what, "trim") && strcmp(what, "reset"))
+        ldl_error(L, "memory: unknown word '%s'; known: reset trim", what);
     if (!strcmp(what, "trim"))
         ld_pool_trim(pool);
     ld_pool_stats s = ld_pool_figures(pool);
@@ -204,7 +233,10 @@ static int l_memory(lua_State *L) {
 
 /* memory_limit(bytes): live + cached stay below it; 0 lifts the limit. */
 static int l_memory_limit(lua_State *L) {
-    ld_pool_set_limit(ldl_default_device()->pool, (size_t)luaL_checknumber(L, 1));
+    int64_t bytes = ldl_int(L, 1, "memory_limit", "the number of bytes");
+    if (bytes < 0)
+        ldl_error(L, "memory_limit: %lld bytes; 0 stands for no limit", (long long)bytes);
+    ld_pool_set_limit(ldl_default_device()->pool, (size_t)bytes);
     return 0;
 }
 

@@ -25,16 +25,13 @@ static ld_tensor *apply_range(lua_State *L, int i, ld_tensor *v, int dim) {
     int64_t last = position(L, lua_gettop(L) - 1, size, dim, "index");
     int64_t step = lua_isnil(L, -1) ? 1 : ldl_int(L, lua_gettop(L), "index", "a step");
     lua_pop(L, 3);
-    if (step < 1)
-        ldl_error(L, "index: a step of %lld; it must be at least 1", (long long)step);
     int64_t count = last < first ? 0 : (last - first) / step + 1;
     ld_tensor *y = ld_slice(v, dim, first, count, step);
     ld_tensor_drop(v);
     return y;
 }
 
-/* The part of x that the key at stack index i names: a new reference, or NULL after ld_fail. Lua errors raised while a
- * reference is held leak only the header's count, so keys are checked first. */
+/* Raises when the key at stack index i names no part of x: before `part` holds a reference, which an error would leak. */
 static void check_key(lua_State *L, int i, ld_tensor *x) {
     if (lua_type(L, i) == LUA_TNUMBER) {
         if (x->ndim == 0)
@@ -42,7 +39,7 @@ static void check_key(lua_State *L, int i, ld_tensor *x) {
         position(L, i, x->shape[0], 0, "index");
         return;
     }
-    int n = (int)lua_objlen(L, i);
+    int n = ldl_list(L, i, "index");
     if (n > x->ndim)
         ldl_error(L, "index: %d indices for %s", n, ld_tensor_text(x));
     for (int k = 0; k < n; k++) {
@@ -55,6 +52,8 @@ static void check_key(lua_State *L, int i, ld_tensor *x) {
                 lua_rawgeti(L, top, e);
                 if (e < 3)
                     position(L, top + 1, x->shape[k], k, "index");
+                else if (e > 3 || ldl_int(L, top + 1, "index", "a step") < 1)
+                    ldl_error(L, "index: a range is {first, last, step}, with a step of at least 1");
                 lua_pop(L, 1);
             }
         } else {
@@ -64,6 +63,7 @@ static void check_key(lua_State *L, int i, ld_tensor *x) {
     }
 }
 
+/* The part of x that the key at stack index i names: a new reference, or NULL after ld_fail. */
 static ld_tensor *part(lua_State *L, int i, ld_tensor *x) {
     check_key(L, i, x);
     if (lua_type(L, i) == LUA_TNUMBER)
@@ -147,7 +147,11 @@ static int l_newindex(lua_State *L) {
         x->grad = own;
         return 0;
     }
+    if (lua_type(L, 2) != LUA_TNUMBER && !lua_istable(L, 2))
+        return ldl_error(L, "index: a tensor is indexed by a number, a table or a name, not %s", luaL_typename(L, 2));
     bool number = lua_type(L, 3) == LUA_TNUMBER;
+    if (!number && !ldl_is_tensor(L, 3))
+        return ldl_error(L, "index: a number or a tensor can be assigned, not %s", luaL_typename(L, 3));
     ld_tensor *y = number ? NULL : ldl_tensor(L, 3, "index");
     ld_tensor *to = part(L, 2, x);
     if (!to)

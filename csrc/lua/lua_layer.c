@@ -174,6 +174,8 @@ static int l_flatten(lua_State *L) {
 
 static int l_forward(lua_State *L) {
     ld_layer *l = layer_arg(L, "forward");
+    if (!ldl_is_tensor(L, 2))
+        ldl_error(L, "%s: x must be a tensor, not %s", l->type->name, luaL_typename(L, 2));
     return ldl_push(L, ld_layer_forward(l, ldl_tensor(L, 2, l->type->name)));
 }
 
@@ -214,7 +216,7 @@ static int l_require_grad(lua_State *L) {
 /* l:to('f64') or l:to('cpu') */
 static int l_to(lua_State *L) {
     ld_layer *l = layer_arg(L, "to");
-    const char *what = luaL_checkstring(L, 2);
+    const char *what = ldl_string(L, 2, "to", "the dtype or device");
     ld_dtype t = l->n_params ? l->param[0].x->dtype : LD_F32;
     ld_device *d = NULL;
     if (ld_dtype_find(what) >= 0)

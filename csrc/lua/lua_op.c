@@ -110,6 +110,7 @@ static int l_binary_(lua_State *L) {
     const binary_entry *e = &binaries[lua_tointeger(L, lua_upvalueindex(1))];
     ld_tensor *x = ldl_tensor(L, 1, e->in_place);
     if (lua_type(L, 2) == LUA_TNUMBER) {
+        ldl_ok(L, ld_check_number(e->in_place, x, lua_tonumber(L, 2)));
         ld_device *d = x->storage->device;
         ld_tensor *s = ld_tensor_full(d, x->dtype, 0, NULL, lua_tonumber(L, 2), e->in_place);
         if (!s)

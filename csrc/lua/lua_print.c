@@ -46,7 +46,7 @@ static format choose_format(const ld_tensor *x) {
     double low = INFINITY, high = 0;
     bool whole = true;
     survey(x, 0, at, &low, &high, &whole);
-    format f = {.integers = whole && high < 1e7, .digits = 4};
+    format f = {.integers = !ld_dtype_is_float(x->dtype) || (whole && high < 1e7), .digits = 4};
     int before = high >= 1 ? (int)log10(high) + 1 : 1;
     f.scientific = !f.integers && (high >= 1e5 || (high > 0 && high < 1e-3));
     f.width = f.integers ? before + 1 : f.scientific ? 11 : before + 6;
@@ -57,7 +57,9 @@ static format choose_format(const ld_tensor *x) {
 
 static void add_number(luaL_Buffer *b, const format *f, double v, bool is_float) {
     char s[48];
-    if (f->integers && isfinite(v))
+    if (isnan(v))
+        snprintf(s, sizeof s, "%*s", f->width, "nan"); /* C's own may carry a sign */
+    else if (f->integers && isfinite(v))
         snprintf(s, sizeof s, is_float ? "%*.0f." : "%*.0f", f->width - (is_float ? 1 : 0), v);
     else if (f->scientific)
         snprintf(s, sizeof s, "%*.4e", f->width, v);

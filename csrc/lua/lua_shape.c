@@ -49,6 +49,8 @@ static int l_flatten(lua_State *L) {
         return ldl_push(L, ld_reshape(x, 1, (int64_t[]){1}));
     int a = lua_isnoneornil(L, 2) ? 0 : ldl_dim(L, 2, x->ndim, "flatten");
     int b = lua_isnoneornil(L, 3) ? x->ndim - 1 : ldl_dim(L, 3, x->ndim, "flatten");
+    if (a > b)
+        ldl_error(L, "flatten: the first dimension, %d, lies behind the last, %d", a + 1, b + 1);
     int64_t shape[LD_MAX_DIMS];
     int n = 0;
     for (int i = 0; i < x->ndim; i++) {
@@ -84,7 +86,8 @@ static int l_unsqueeze(lua_State *L) {
 static int join(lua_State *L, const char *who, bool stack) {
     if (!lua_istable(L, 1))
         ldl_error(L, "%s: a table of tensors was expected, not %s", who, luaL_typename(L, 1));
-    int n = (int)lua_objlen(L, 1);
+    lua_settop(L, 2);
+    int n = ldl_list(L, 1, who);
     if (n == 0)
         ldl_error(L, "%s: the table is empty", who);
     ld_tensor **xs = lua_newuserdata(L, (size_t)n * sizeof *xs);

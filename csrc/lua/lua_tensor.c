@@ -51,6 +51,8 @@ static int l_ones(lua_State *L) {
 
 /* full(shape, value, options) */
 static int l_full(lua_State *L) {
+    if (!lua_istable(L, 1) && lua_type(L, 3) == LUA_TNUMBER)
+        ldl_error(L, "full: sizes in a table and one value were expected, as in full({2, 3}, 0.5)");
     double value = ldl_number(L, 2, "full", "the value");
     lua_remove(L, 2);
     return make_full(L, "full", value);
@@ -88,11 +90,11 @@ static int l_arange(lua_State *L) {
     double last = one ? ldl_number(L, 1, "arange", "the count") - 1 : ldl_number(L, 2, "arange", "the last value");
     double step = lua_type(L, 3) == LUA_TNUMBER ? lua_tonumber(L, 3) : 1;
     making m = read_making(L, one ? 2 : lua_type(L, 3) == LUA_TNUMBER ? 4 : 3, "arange", false, LD_F32);
-    if (step == 0 || (last - first) / step < -1)
+    double steps = (last - first) / step;
+    if (step == 0 || !(steps >= -1 && steps < 281474976710656.0))
         ldl_error(L, "arange: no steps of %g lead from %g to %g", step, first, last);
-    int64_t n = (int64_t)((last - first) / step + 1e-9) + 1;
     m.ndim = 1;
-    m.shape[0] = n < 0 || (last - first) / step < 0 ? 0 : n;
+    m.shape[0] = steps < 0 ? 0 : (int64_t)(steps + 1e-9) + 1;
     ld_tensor *x = ld_tensor_new(m.device, m.dtype, 1, m.shape, "arange");
     if (x)
         for (int64_t i = 0; i < m.shape[0]; i++)
@@ -107,7 +109,7 @@ static int table_shape(lua_State *L, int64_t *shape) {
     while (lua_istable(L, -1)) {
         if (ndim == LD_MAX_DIMS)
             ldl_error(L, "tensor: tables are nested deeper than %d", LD_MAX_DIMS);
-        shape[ndim++] = (int64_t)lua_objlen(L, -1);
+        shape[ndim++] = ldl_list(L, lua_gettop(L), "tensor");
         lua_rawgeti(L, -1, 1);
     }
     lua_settop(L, top);
@@ -136,6 +138,8 @@ static double *fill_table(lua_State *L, double *to, int ndim, const int64_t *sha
 
 /* tensor(number or nested tables, {dtype, device, requires_grad}) */
 static int l_tensor(lua_State *L) {
+    if (ldl_is_tensor(L, 1) && !lua_isnoneornil(L, 2))
+        ldl_error(L, "tensor: argument 1 is a tensor already; use :to(dtype), :clone(), :detach()");
     if (ldl_is_tensor(L, 1))
         return ldl_push(L, ld_clone(ldl_tensor(L, 1, "tensor")));
     if (!lua_istable(L, 1) && lua_type(L, 1) != LUA_TNUMBER)
@@ -191,8 +195,12 @@ static int l_seed(lua_State *L) {
         lua_pushnumber(L, (lua_Number)ld_random.draws);
         return 2;
     }
-    ld_random.seed = (uint64_t)ldl_int(L, 1, "seed", "the seed");
-    ld_random.draws = lua_isnoneornil(L, 2) ? 0 : (uint64_t)ldl_int(L, 2, "seed", "the number of draws");
+    int64_t seed = ldl_int(L, 1, "seed", "the seed");
+    int64_t draws = lua_isnoneornil(L, 2) ? 0 : ldl_int(L, 2, "seed", "the number of draws");
+    if (seed < 0 || draws < 0)
+        ldl_error(L, "seed: %lld; it must not be negative", (long long)(seed < 0 ? seed : draws));
+    ld_random.seed = (uint64_t)seed;
+    ld_random.draws = (uint64_t)draws;
     return 0;
 }
 
@@ -298,8 +306,12 @@ static int l_same_storage(lua_State *L) {
 
 /* ---- gradients ------------------------------------------------------------------------------------------------------ */
 
-/* backward(y, gradient or nil, {retain}) */
+/* backward(y, gradient or nil, {retain}), or backward(y, {retain}) */
 static int l_backward(lua_State *L) {
+    if (lua_istable(L, 2)) {
+        lua_pushnil(L);
+        lua_insert(L, 2);
+    }
     ld_tensor *y = ldl_tensor(L, 1, "backward"), *g = ldl_opt_tensor(L, 2, "backward");
     ldl_options(L, 3, "backward", "retain");
     ldl_ok(L, ld_backward(y, g, ldl_field_bool(L, 3, "retain", false, "backward")));
@@ -337,7 +349,7 @@ static int l_clone(lua_State *L) {
 /* to(x, dtype or device name) */
 static int l_to(lua_State *L) {
     ld_tensor *x = ldl_tensor(L, 1, "to");
-    const char *what = luaL_checkstring(L, 2);
+    const char *what = ldl_string(L, 2, "to", "the dtype or device");
     if (ld_dtype_find(what) >= 0)
         return ldl_push(L, ld_cast(x, ldl_dtype(L, 2, "to")));
     ld_device *d = ld_device_find(what);
@@ -366,7 +378,7 @@ static int l_threads(lua_State *L) {
 
 static int l_default_device(lua_State *L) {
     if (!lua_isnoneornil(L, 1)) {
-        ld_device *d = ld_device_find(luaL_checkstring(L, 1));
+        ld_device *d = ld_device_find(ldl_string(L, 1, "default_device", "the device"));
         if (!d)
             return ldl_raise(L);
         ldl_set_default_device(d);

@@ -36,6 +36,14 @@ int ld_check_compute(const char *op, ld_tensor *const *xs, int n) {
     return bad;
 }
 
+int ld_check_change(const char *op, ld_tensor *x, ld_tensor *const *in, int n) {
+    for (int i = 0; i < x->ndim; i++)
+        if (x->stride[i] == 0 && x->shape[i] > 1)
+            return ld_fail(LD_ESTATE, "%s: %s is expanded, so that elements share memory; take a :clone() first", op,
+                           ld_tensor_text(x));
+    return ld_check_in_place(op, x, in, n);
+}
+
 int ld_check_rank(const char *op, const char *what, const ld_tensor *x, int ndim) {
     if (x->ndim != ndim)
         return ld_fail(LD_ESHAPE, "%s: %s has %d dimensions, %d are needed; it is %s", op, what, x->ndim, ndim,

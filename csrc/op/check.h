@@ -10,6 +10,8 @@
 int ld_check_devices(const char *op, ld_tensor *const *xs, int n);
 /* As above, and all f32 or all f64. */
 int ld_check_compute(const char *op, ld_tensor *const *xs, int n);
+/* x may be changed in place: ld_check_in_place, and no two of its elements share memory, as those of an expanded one do. */
+int ld_check_change(const char *op, ld_tensor *x, ld_tensor *const *in, int n);
 /* Rank of x. */
 int ld_check_rank(const char *op, const char *what, const ld_tensor *x, int ndim);
 /* x is a vector of n elements, or NULL. */

@@ -171,17 +171,16 @@ static int binary_backward(ld_node *n, ld_tensor *g) {
     return bad;
 }
 
-static int check_pair(const char *name, ld_binary_op op, ld_tensor *a, ld_tensor *b) {
+static int check_pair(const char *name, ld_tensor *a, ld_tensor *b) {
     int bad = ld_check_devices(name, (ld_tensor *[]){a, b}, 2);
     if (!bad && a->dtype != b->dtype)
         bad = ld_fail(LD_EDTYPE, "%s: dtypes differ: %s and %s; convert one with :to()", name, ld_tensor_text(a),
                       ld_tensor_text(b));
-    (void)op;
     return bad;
 }
 
 ld_tensor *ld_binary(const char *name, ld_binary_op op, ld_tensor *a, ld_tensor *b) {
-    if (check_pair(name, op, a, b))
+    if (check_pair(name, a, b))
         return NULL;
     ld_tensor *y = compute(name, op, a, b);
     if (!y || op >= LD_EQ)
@@ -201,8 +200,21 @@ ld_tensor *ld_binary(const char *name, ld_binary_op op, ld_tensor *a, ld_tensor 
     return ld_record(y, name, binary_backward, in, 2, save, 2, &t, sizeof t);
 }
 
+int ld_check_number(const char *name, const ld_tensor *x, double s) {
+    int64_t cell;
+    if (ld_dtype_is_float(x->dtype))
+        return 0;
+    ld_dtype_set(x->dtype, &cell, s);
+    if (ld_dtype_get(x->dtype, &cell) != s)
+        return ld_fail(LD_EDTYPE, "%s: the number %.17g is none of %s's dtype: convert with :f32()", name, s,
+                       ld_tensor_text(x));
+    return 0;
+}
+
 ld_tensor *ld_binary_number(const char *name, ld_binary_op op, ld_tensor *x, double s, bool swapped) {
     bool floats = ld_dtype_is_float(x->dtype);
+    if (ld_check_number(name, x, s))
+        return NULL;
     if (op == LD_ADD && floats)
         return ld_unary(name, LD_AFFINE, x, 1, s);
     if (op == LD_SUB && floats)
@@ -316,7 +328,7 @@ static int finish(ld_tensor *x, int bad) {
 int ld_fill_(ld_tensor *x, double value) {
     int bad = ld_check_devices("fill_", &x, 1);
     if (!bad)
-        bad = ld_check_in_place("fill_", x, NULL, 0);
+        bad = ld_check_change("fill_", x, NULL, 0);
     return bad ? bad : finish(x, LD_BACKEND(x)->fill(LD_VIEW(x), value));
 }
 
@@ -325,7 +337,7 @@ static int stretch_to(const char *name, ld_tensor *x, ld_tensor *y, ld_view *v) 
     int64_t shape[LD_MAX_DIMS];
     int bad = ld_check_devices(name, (ld_tensor *[]){x, y}, 2);
     if (!bad)
-        bad = ld_check_in_place(name, x, &y, 1);
+        bad = ld_check_change(name, x, &y, 1);
     if (bad)
         return bad;
     int ndim = ld_broadcast(name, x, y, shape);
@@ -348,7 +360,7 @@ int ld_copy_(ld_tensor *x, ld_tensor *y) {
 
 int ld_binary_(const char *name, ld_binary_op op, ld_tensor *x, ld_tensor *y) {
     ld_view v;
-    int bad = check_pair(name, op, x, y);
+    int bad = check_pair(name, x, y);
     if (!bad && op >= LD_EQ)
         bad = ld_fail(LD_EVALUE, "%s: a comparison cannot be stored in its argument", name);
     if (!bad)
@@ -359,13 +371,13 @@ int ld_binary_(const char *name, ld_binary_op op, ld_tensor *x, ld_tensor *y) {
 int ld_unary_(const char *name, ld_unary_op op, ld_tensor *x, double a, double b) {
     int bad = check_unary(name, op, x);
     if (!bad)
-        bad = ld_check_in_place(name, x, NULL, 0);
+        bad = ld_check_change(name, x, NULL, 0);
     return bad ? bad : finish(x, LD_BACKEND(x)->unary(LD_VIEW(x), LD_VIEW(x), op, a, b));
 }
 
 int ld_axpby_(ld_tensor *x, ld_tensor *y, double alpha, double beta) {
     ld_view v;
-    int bad = check_pair("axpby_", LD_ADD, x, y);
+    int bad = check_pair("axpby_", x, y);
     if (!bad && !ld_dtype_is_float(x->dtype))
         bad = ld_fail(LD_EDTYPE, "axpby_: %s; a float is needed", ld_tensor_text(x));
     if (!bad)

@@ -17,8 +17,10 @@ ld_tensor *ld_unary(const char *name, ld_unary_op op, ld_tensor *x, double a, do
 /* a op b with broadcasting (numpy's rule); equal dtypes. Gradient: both, for ADD SUB MUL DIV MAXIMUM MINIMUM POWER (ties of
  * MAXIMUM and MINIMUM go to a). Comparisons give u8 and no history. */
 ld_tensor *ld_binary(const char *name, ld_binary_op op, ld_tensor *a, ld_tensor *b);
-/* the same with a number on one side: x op s, or s op x when `swapped`; s is converted to x's dtype. */
+/* the same with a number on one side: x op s, or s op x when `swapped`; integers take whole numbers of their range. */
 ld_tensor *ld_binary_number(const char *name, ld_binary_op op, ld_tensor *x, double s, bool swapped);
+/* LD_EDTYPE unless s is a value of x's dtype (floats take every number). */
+int ld_check_number(const char *name, const ld_tensor *x, double s);
 /* c ? a : b with broadcasting; c u8. Gradient: a, b. */
 ld_tensor *ld_where_select(ld_tensor *c, ld_tensor *a, ld_tensor *b);
 /* another dtype. Gradient: x (between floats). */

@@ -50,7 +50,7 @@ static int fill_random(const char *op, ld_tensor *x, double a, double b, bool no
     if (!bad)
         bad = check_float(op, x->dtype);
     if (!bad)
-        bad = ld_check_in_place(op, x, NULL, 0);
+        bad = ld_check_change(op, x, NULL, 0);
     if (!bad)
         bad = (normal ? LD_BACKEND(x)->normal : LD_BACKEND(x)->uniform)(LD_VIEW(x), a, b, ld_random.seed,
                                                                         LD_RNG_DEFAULT, draw(), false);

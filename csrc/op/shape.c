@@ -50,6 +50,9 @@ static int reshape_backward(ld_node *n, ld_tensor *g) {
 ld_tensor *ld_reshape(ld_tensor *x, int ndim, const int64_t *given) {
     if (ld_check_devices("reshape", &x, 1))
         return NULL;
+    if (ndim > LD_MAX_DIMS)
+        return ld_fail_null(LD_ESHAPE, "reshape: %s to %d dimensions; at most %d are possible", ld_tensor_text(x), ndim,
+                            LD_MAX_DIMS);
     int64_t shape[LD_MAX_DIMS], known = 1, n = ld_tensor_numel(x);
     int open = -1;
     for (int i = 0; i < ndim; i++) {

@@ -1,10 +1,11 @@
--- Checkpoints: HDF5 files with a network's tensors under /model by dotted path, its options, and whatever else a run adds.
+-- Checkpoints: HDF5 files with a network's tensors under /model by dotted path, its options, and whatever else a run
+-- adds.
 local core = require 'ld.core'
 
 local checkpoint = {}
 
---- write(path, parts): parts.model (a module), parts.tensors ({group = {name = tensor}}), parts.record (a table of plain
--- values, stored as JSON). Written safely: whoever reads `path` sees the old file or the new one.
+--- write(path, parts): parts.model (a module), parts.tensors ({group = {name = tensor}}), parts.record (a table of
+-- plain values, stored as JSON). Written safely: whoever reads `path` sees the old file or the new one.
 function checkpoint.write(path, parts)
   local f = core.h5_create(path)
   local ok, message = pcall(function()
@@ -38,7 +39,8 @@ function checkpoint.open(path)
     core.fail(('checkpoint: %s is an HDF5 file, but no checkpoint of ldlua'):format(path))
   end
   return {file = f, path = path, record = core.json_decode(f:attribute('/', 'record') or '{}') or {},
-          model_name = f:attribute('/model', 'name'), model = core.json_decode(f:attribute('/model', 'options') or '{}')}
+          model_name = f:attribute('/model', 'name'),
+          model = core.json_decode(f:attribute('/model', 'options') or '{}') or {}}
 end
 
 --- read_group(c, group): its tensors by name.

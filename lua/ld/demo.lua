@@ -1,14 +1,14 @@
--- What the recipes share for users who have no data yet: smaller settings, a classifier trained on the spot, directions.
+-- What the recipes share for users who have no data yet: smaller settings, a classifier trained on the spot,
+-- directions.
 local core = require 'ld.core'
 
 local demo = {}
 
 -- Settings under which celeba.lua ends within ten minutes on two cores.
 local small = {size = 64, epochs = 40, batch = 32, lr = 3e-3, ema = 0.998, channels = {32, 64, 96}, layers = 1,
-               attention_from = 2, samples = 36, steps = 50, every = 10, out = 'runs/demo', judge = 'runs/demo/judge.h5',
-               data = ''}
+               attention_from = 2, samples = 36, steps = 50, every = 10, out = 'runs/demo', judge = '', data = ''}
 
---- options(defaults): as ld.options; with --demo the small settings are the defaults.
+--- options(defaults): as ld.options; with --demo the small settings are the defaults, and the judge lies in `out`.
 function demo.options(defaults)
   for _, word in ipairs(rawget(_G, 'arg') or {}) do
     if word == '--demo' or word == '--demo=true' then
@@ -17,7 +17,9 @@ function demo.options(defaults)
       end
     end
   end
-  return require('ld.options')(defaults)
+  local opt = require('ld.options')(defaults)
+  if opt.demo and opt.judge == '' then opt.judge = opt.out .. '/judge.h5' end
+  return opt
 end
 
 -- A small classifier that tells sixteen kinds of latents apart: the signs of four fixed random directions of the
@@ -42,7 +44,7 @@ local function train_judge(path, store, opt)
   local net = ld.models.classifier{in_channels = store.shape[1], channels = {16, 32, 64, 128}, blocks = {1, 1, 1},
                                    classes = 16}
   local adamw = ld.optim.adamw(net:parameters(), {lr = 3e-3, eps = 1e-5})
-  local batch, epochs, right, seen = 64, 6, 0, 0
+  local batch, epochs, right, seen = math.min(64, store.count), 6, 0, 0
   local per_epoch = math.floor(store.count / batch)
   for step = 0, epochs * per_epoch - 1 do
     local list = {}
@@ -66,8 +68,8 @@ local function train_judge(path, store, opt)
   ld.checkpoint.write(path, {model = net, record = {mean = store.mean, std = store.std, vae_hash = store.vae_hash}})
 end
 
---- judge(opt, store): the classifier of the perceptual loss, or nil when its weight is 0 or there is none (said so). In the
--- demo it is trained first.
+--- judge(opt, store): the classifier of the perceptual loss, or nil when its weight is 0 or there is none (said so).
+-- In the demo it is trained first.
 function demo.judge(opt, store)
   if opt.perceptual == 0 then return nil end
   if opt.demo and not core.file_kind(opt.judge) then train_judge(opt.judge, store, opt) end

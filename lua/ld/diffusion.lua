@@ -10,8 +10,8 @@ local Model = {}
 Model.__index = Model
 Model.__tostring = function(self) return ('cosine diffusion, scale %g\n%s'):format(self.scale, tostring(self.net)) end
 
---- diffusion.cosine(net, {scale = 0.2, shift = {0,...}}): raw latents z enter the network as (z - shift) scale; shift has
--- one number a channel. scale 0.2 and no shift are fast.ai's.
+--- diffusion.cosine(net, {scale = 0.2, shift = {0,...}}): raw latents z enter the network as (z - shift) scale; shift
+-- has one number a channel. scale 0.2 and no shift are fast.ai's.
 function diffusion.cosine(net, options)
   local o = take('diffusion.cosine', options, {scale = 0.2, shift = take.optional})
   local self = {net = net, scale = o.scale, shift = o.shift}
@@ -30,7 +30,7 @@ end
 
 --- loss(z, {seed, first, perceptual, t, eps}): eps-prediction MSE on raw latents z (N,C,h,w), and the parts of the loss
 -- by name. Times and noise are keyed by (seed, global sample first + i) unless given. perceptual is an object of
--- ld.perceptual; its term is added with its weight.
+-- ld.perceptual; its term is added with its weight, and `share` is that term's part of the whole.
 function Model:loss(z, options)
   local o = take('loss', options, {seed = 0, first = 0, perceptual = take.optional, t = take.optional,
                                    eps = take.optional})
@@ -43,7 +43,8 @@ function Model:loss(z, options)
   local mse = core.mse(eps_hat, eps)
   if not o.perceptual then return mse, {mse = mse} end
   local term = o.perceptual:term{model = self, x_t = x_t, t = t, eps_hat = eps_hat, x0 = x0}
-  return mse + term, {mse = mse, perceptual = term}
+  local loss = mse + term
+  return loss, {mse = mse, perceptual = term, share = core.no_grad(function() return term / loss end)}
 end
 
 --- One call of the network for a whole batch at time t.
@@ -51,8 +52,8 @@ function Model:predict(x, t)
   return self.net(x, core.full({x.shape[1]}, t))
 end
 
---- sample{n, size, channels, sampler, seed, first, batch, each}: raw latents (n,channels,size,size). Sample first + i of
--- a seed is the same picture in any batch. each(step, x0) may look on. The network is put into eval mode and back.
+--- sample{n, size, channels, sampler, seed, first, batch, each}: raw latents (n,channels,size,size). Sample first + i
+-- of a seed is the same picture in any batch. each(step, x0) may look on. The network is put into eval mode and back.
 function Model:sample(options)
   local o = take('sample', options, {n = 16, size = 32, channels = 4, seed = 0, first = 0, batch = 64,
                                      sampler = take.optional, each = take.optional})
@@ -86,4 +87,4 @@ function Model:sample_batch(o, sampler, first, n)
   return self:denormalise(x)
 end
 
-return diffusion
+return take.names('ld.diffusion', diffusion)

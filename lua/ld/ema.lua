@@ -50,27 +50,45 @@ function EMA:use(f, batches, count)
   return unpack(results, 2)
 end
 
---- recalibrate(net, batches, count): running means and variances as the plain average over `count` batches.
-function ema.recalibrate(net, batches, count)
-  local sums, names = {}, {}
-  net:train()
-  core.no_grad(function()
-    for _, entry in ipairs(net:named_buffers()) do
-      if not entry[1]:match('num_batches_tracked$') then
-        names[#names + 1] = entry[2]
-        sums[#sums + 1] = core.zeros_like(entry[2])
+-- {running value, momentum of its layer} of every batch norm.
+local function running_values(net)
+  local list = {}
+  for path, m in net:modules() do
+    local layer = rawget(m, 'layer')
+    for _, entry in ipairs(layer and layer:buffers() or {}) do
+      if entry[1]:match('^running_') then
+        local momentum = tonumber(layer:describe():match('momentum ([^,%s%)]+)'))
+        if not momentum or momentum == 0 then
+          core.fail(('ema: %s keeps no running average (momentum 0); its statistics cannot be recomputed'):format(path))
+        end
+        list[#list + 1] = {entry[2], momentum}
       end
     end
+  end
+  return list
+end
+
+--- recalibrate(net, batches, count): running means and variances as the plain average over `count` batches. Dropout and
+-- all else is as in training meanwhile; the network is left in the mode it was in.
+function ema.recalibrate(net, batches, count)
+  local values, was_training = running_values(net), net.training
+  if #values == 0 then return end
+  net:train()
+  local ok, message = pcall(core.no_grad, function()
+    local sums = {}
+    for k, value in ipairs(values) do sums[k] = core.zeros_like(value[1]) end
     for i = 1, count do
       core.scope(function()
-        -- momentum 0.1: from zeros, the running value after one batch is a tenth of that batch's
-        for _, x in ipairs(names) do x:zero_() end
+        -- from zeros, the running value after one batch is `momentum` times that batch's
+        for _, value in ipairs(values) do value[1]:zero_() end
         batches(i)
-        for k, x in ipairs(names) do sums[k]:axpby_(x, 10 / count, 1) end
+        for k, value in ipairs(values) do sums[k]:axpby_(value[1], 1 / (value[2] * count), 1) end
       end)
     end
-    for k, x in ipairs(names) do x:copy_(sums[k]) end
+    for k, value in ipairs(values) do value[1]:copy_(sums[k]) end
   end)
+  net:train(was_training)
+  if not ok then error(message, 0) end
 end
 
 --- state(): the averages by parameter path, and load_state to put them back.

@@ -1,6 +1,6 @@
 -- Sets of pictures: a folder, or synthetic faces; read as batches of u8 tensors.
 --
--- A data set has `count`, `name`, and get(indices, size): {x = (n,3,size,size) u8, labels, bad = {position = reason}}.
+-- A set has `count`, `name`, `classes`, and read(indices): (n,3,size,size) u8 and {position = reason} of bad pictures.
 local core = require 'ld.core'
 local take = require 'ld.take'
 
@@ -58,8 +58,8 @@ function images.synthetic_faces(options)
                        name = 'synthetic faces', path = 'synthetic'}, Faces)
 end
 
---- images.open(path, {size = 256, fit = 'center', limit}): the pictures below a folder, sub-folder = class. fit: center
--- (shrink, then cut), short-center (cut, then shrink: fast.ai), topleft (LSUN notebook), stretch.
+--- images.open(path, {size = 256, fit = 'center', limit}): the pictures below a folder, sub-folder = class. fit:
+-- center (shrink, then cut), short-center (cut, then shrink: fast.ai), topleft (LSUN notebook), stretch.
 function images.open(path, options)
   local o = take('images', options, {size = 256, fit = 'center', limit = take.optional})
   local files = core.image_set(path)
@@ -68,7 +68,7 @@ function images.open(path, options)
                        path = path, name = path}, Set)
 end
 
---- get(set, indices): {x, labels}: bad pictures left out; used by runs. Each bad one is told to `on_bad(index, reason)`.
+--- batch(set, indices, on_bad): the pictures that can be read, or nil; each bad one is told to on_bad(index, reason).
 function images.batch(set, indices, on_bad)
   local x, bad = set:read(indices)
   local good = {}

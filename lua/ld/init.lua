@@ -13,16 +13,17 @@ local extended = {layer = true, init = true, diffusion = true, optim = true, sam
 for name, value in pairs(core) do
   if not extended[name] then ld[name] = value end
 end
-ld.optim = core.optim
-ld.sampler = core.sampler
-ld.init = core.init
+local take = require 'ld.take'
+ld.optim = take.names('ld.optim', core.optim)
+ld.sampler = take.names('ld.sampler', core.sampler)
+ld.init = take.names('ld.init', core.init)
 
 -- part name -> Lua file
 local parts = {
   nn = 'ld.nn', models = 'ld.models', vae = 'ld.vae', diffusion = 'ld.diffusion', perceptual = 'ld.perceptual',
   schedule = 'ld.schedule', ema = 'ld.ema', images = 'ld.images', latents = 'ld.latents', run = 'ld.run',
   options = 'ld.options', gradcheck = 'ld.gradcheck', grid = 'ld.grid', checkpoint = 'ld.checkpoint',
-  train_classifier = 'ld.train_classifier', metrics = 'ld.metrics',
+  metrics = 'ld.metrics', demo = 'ld.demo', picture_mix = 'ld.picture_mix',
 }
 
 --- Variance over dimensions (all when nil); divided by n - 1 unless `biased`.

@@ -2,8 +2,11 @@
 --
 --   /latents/mean    (N,C,h,w) f16 or f32, posterior means, not scaled     /latents/logvar  the same, when asked for
 --   /label (N) i32, -1 without classes    /valid (N) u8    /name (N) strings    /class_name strings
---   /statistics/mean, /statistics/std (C) f64 over the valid rows
---   attributes of /: format, vae, vae_hash, vae_kind, pixel_range, size, fit, source, source_hash, count, done
+--   /statistics/mean, /statistics/std (C) f64 over the valid rows    /done (1) i64, rows written
+--   attributes of /: format, vae, vae_hash, vae_kind, pixel_range, size, fit, source, source_hash, count
+--
+-- While it is made it is called <path>.part. Everything but numbers is written before the first row, so that a kill at
+-- any moment leaves a file that can be opened; rows reach the disk before /done counts them.
 local core = require 'ld.core'
 local images = require 'ld.images'
 local take = require 'ld.take'
@@ -22,6 +25,7 @@ local function say(o, text, ...)
 end
 
 local function provenance(vae, set, o)
+  if not vae.hash then core.fail('latents: the autoencoder has no hash of its weights; load it with ld.vae.load') end
   return {vae = vae.name, vae_hash = vae.hash, vae_kind = vae.kind, pixel_range = vae.pixel_range, size = set.size,
           fit = set.fit, source = set.path, source_hash = set:fingerprint(), count = set.count, dtype = o.dtype,
           moments = o.moments and 1 or 0}
@@ -37,14 +41,16 @@ local function difference(f, wanted)
   end
 end
 
--- ---- making ------------------------------------------------------------------------------------------------------------
+-- ---- making ---------------------------------------------------------------------------------------------------------
 
 local function create(path, vae, set, wanted, o)
   local f = core.h5_create(path)
   local side = set.size / vae.factor
   f:attribute('/', 'format', FORMAT)
   for key, value in pairs(wanted) do f:attribute('/', key, value) end
-  f:attribute('/', 'done', 0)
+  f:make('/done', {1}, 'i64')
+  f:make('/statistics/mean', {vae.latent_channels}, 'f64')
+  f:make('/statistics/std', {vae.latent_channels}, 'f64')
   local shape = {set.count, vae.latent_channels, side, side}
   f:make('/latents/mean', shape, o.dtype)
   f:attribute('/latents/mean', 'dimensions', 'picture, channel, row, column; posterior mean, not scaled')
@@ -58,17 +64,31 @@ local function create(path, vae, set, wanted, o)
   f:commit()
 end
 
+-- A message without its position.
+local function bare(message) return (tostring(message):gsub('^[^:]*:%d+: ', '')) end
+
 -- The unfinished store beside `path`: an old one that fits, or a new one; and how many rows it has.
 local function open_part(path, vae, set, wanted, o)
   local part = path .. '.part'
   if core.file_kind(part) then
     local ok, f = pcall(core.h5_open, part, true)
-    if ok and not difference(f, wanted) then return f, f:attribute('/', 'done') or 0 end
-    say(o, '%s does not belong to this run (%s): starting again', part, ok and difference(f, wanted) or f)
-    if ok then f:close() end
+    if not ok then
+      core.fail(('latents: %s cannot be continued; delete it to start again (%s)'):format(part, bare(f)))
+    end
+    local wrong = difference(f, wanted)
+    if not wrong then return f, f:read('/done'):tolist()[1] end
+    f:close()
+    core.fail(('latents: %s was begun otherwise: %s; choose another file or delete it'):format(part, wrong))
   end
   create(part, vae, set, wanted, o)
   return core.h5_open(part, true), 0
+end
+
+-- Rows first, then their count.
+local function save_progress(f, done)
+  f:flush()
+  core.scope(function() f:write_rows('/done', 1, core.tensor({done}, {dtype = 'i64'})) end)
+  f:flush()
 end
 
 -- Round trip of the first pictures: a VAE fed with the wrong range shows here.
@@ -79,13 +99,13 @@ local function check_round_trip(vae, set, o)
   if not x then return end
   local db = vae:round_trip(x)
   say(o, 'round trip of the first %d pictures: %.2f dB', n, db)
-  if db < o.least_psnr then
-    core.fail(('latents: the round trip of the first pictures is %.2f dB, below %g: wrong VAE or pixel range (%s)? Pass '
-      .. 'least_psnr to go on'):format(db, o.least_psnr, vae.pixel_range))
+  if db ~= db or db < o.least_psnr then
+    core.fail(('latents: the round trip of the first pictures is %.2f dB, below %g: wrong VAE or pixel range (%s)? '
+      .. 'Pass least_psnr to go on'):format(db, o.least_psnr, vae.pixel_range))
   end
 end
 
-local function encode_rows(f, vae, set, first, count, o, bad)
+local function encode_rows(f, vae, set, first, count, o)
   core.scope(function()
     local list, labels, valid = {}, {}, {}
     for i = 1, count do
@@ -95,7 +115,6 @@ local function encode_rows(f, vae, set, first, count, o, bad)
     for i, why in pairs(wrong) do
       if o.on_bad == 'stop' then core.fail(('latents: %s'):format(why)) end
       valid[i] = 0
-      bad[#bad + 1] = {set:file_name(list[i]), why}
     end
     local mean, logvar = vae:encode_images(x, o.moments)
     f:write_rows('/latents/mean', first, mean:to(o.dtype))
@@ -121,30 +140,59 @@ local function statistics(f, count)
   end
   if n == 0 then core.fail('latents: none of the pictures could be read') end
   local mean = sum * (1 / n)
-  return mean, core.sqrt(squares * (1 / n) - core.square(mean))
+  return mean, core.sqrt((squares * (1 / n) - core.square(mean)):clamp(0, nil))
 end
 
-local function report_bad(path, bad, o)
-  if #bad == 0 then return end
+-- Pictures left out, those of earlier sessions too, with the reasons: each is read once more.
+local function report_bad(f, set, path, o)
   local lines = {}
-  for i, entry in ipairs(bad) do lines[i] = entry[1] .. '\t' .. entry[2] end
+  for i, good in ipairs(f:read('/valid'):tolist()) do
+    if good == 0 then
+      local _, why = set:read({i})
+      lines[#lines + 1] = set:file_name(i) .. '\t' .. (why[1] or 'could be read afterwards') .. '\n'
+    end
+  end
+  if #lines == 0 then return end
   local report = path .. '.bad.txt'
-  core.write_file(report, table.concat(lines, '\n') .. '\n')
-  say(o, '%d pictures could not be read and are left out; reasons in %s', #bad, report)
+  core.write_file(report, table.concat(lines))
+  say(o, '%d pictures could not be read and are left out; reasons in %s', #lines, report)
 end
 
-local function finish(f, path, count)
-  local mean, std = statistics(f, count)
-  f:write('/statistics/mean', mean)
-  f:write('/statistics/std', std)
+local function finish(f, set, path, o)
+  local mean, std = statistics(f, set.count)
+  f:write_rows('/statistics/mean', 1, mean)
+  f:write_rows('/statistics/std', 1, std)
   f:flush()
-  f:close()
-  core.rename_file(path .. '.part', path)
+  report_bad(f, set, path, o)
 end
 
---- latents.encode(vae, set, path, {dtype = 'f16', moments = false, batch = 16, on_bad = 'skip' or 'stop', least_psnr = 15,
--- quiet}): encode every picture of a set into a store at `path`, unless it is there already; then open it. A run that was
--- stopped goes on where it was. A store made with another VAE, range, size or set is refused.
+-- Every row from `done` + 1 on. Progress is kept every ten seconds, and when an error ends it.
+local function encode_all(f, vae, set, done, o)
+  local started, told, begun = core.clock(), core.clock(), done
+  local ok, message = pcall(function()
+    while done < set.count do
+      local n = math.min(o.batch, set.count - done)
+      encode_rows(f, vae, set, done + 1, n, o)
+      done = done + n
+      local t = core.clock()
+      if t - told > 10 or done == set.count then
+        save_progress(f, done)
+        local speed = (done - begun) / math.max(t - started, 1e-3)
+        say(o, 'encoded %d of %d pictures, %.1f a second, %d s left', done, set.count, speed,
+          (set.count - done) / speed)
+        told = t
+      end
+    end
+  end)
+  if not ok then
+    pcall(save_progress, f, done)
+    error(message, 0)
+  end
+end
+
+--- latents.encode(vae, set, path, {dtype = 'f16', moments = false, batch = 16, on_bad = 'skip' or 'stop',
+-- least_psnr = 15, quiet}): encode every picture of a set into a store at `path`, unless it is there already; then open
+-- it. A run that was stopped goes on where it was. A store made with another VAE, range, size or set is refused.
 function latents.encode(vae, set, path, options)
   local o = take('latents.encode', options, {dtype = 'f16', moments = false, batch = 16, on_bad = 'skip',
                                              least_psnr = 15, quiet = false})
@@ -166,27 +214,18 @@ function latents.encode(vae, set, path, options)
   if folder then core.make_dirs(folder) end
   check_round_trip(vae, set, o)
   local f, done = open_part(path, vae, set, wanted, o)
-  if done > 0 then say(o, 'going on at picture %d of %d', done + 1, set.count) end
-  local bad, started, told, begun = {}, core.clock(), core.clock(), done
-  while done < set.count do
-    local n = math.min(o.batch, set.count - done)
-    encode_rows(f, vae, set, done + 1, n, o, bad)
-    done = done + n
-    local t = core.clock()
-    if t - told > 10 or done == set.count then
-      f:attribute('/', 'done', done)
-      f:flush()
-      local speed = (done - begun) / math.max(t - started, 1e-3)
-      say(o, 'encoded %d of %d pictures, %.1f a second, %d s left', done, set.count, speed, (set.count - done) / speed)
-      told = t
-    end
-  end
-  finish(f, path, set.count)
-  report_bad(path, bad, o)
+  if done > 0 and done < set.count then say(o, 'going on at picture %d of %d', done + 1, set.count) end
+  local ok, message = pcall(function()
+    encode_all(f, vae, set, done, o)
+    finish(f, set, path, o)
+  end)
+  f:close()
+  if not ok then error(message, 0) end
+  core.rename_file(path .. '.part', path)
   return latents.open(path)
 end
 
--- ---- using -------------------------------------------------------------------------------------------------------------
+-- ---- using ----------------------------------------------------------------------------------------------------------
 
 local Store = {}
 Store.__index = Store
@@ -199,6 +238,9 @@ end
 -- class folders come class by class: divide those with shuffled_split.
 function latents.open(path, options)
   local o = take('latents.open', options, {split = take.optional, share = 0.1})
+  if o.split and o.split ~= 'train' and o.split ~= 'valid' then
+    core.fail(("latents.open: unknown split '%s'; known: train valid"):format(tostring(o.split)))
+  end
   local f = core.h5_open(path)
   if f:attribute('/', 'format') ~= FORMAT then
     f:close()
@@ -211,13 +253,12 @@ function latents.open(path, options)
   self.x, self.labels = core.keep(f:read('/latents/mean')), core.keep(f:read('/label'):i64())
   local valid, rows = f:read('/valid'):tolist(), {}
   f:close()
-  local all, last_train = {}, math.floor(#valid * (1 - o.share))
+  local last_train = math.floor(#valid * (1 - o.share))
   for i = 1, #valid do
     local use = not o.split or (o.split == 'train') == (i <= last_train)
-    if valid[i] == 1 then all[#all + 1] = i end
     if valid[i] == 1 and use then rows[#rows + 1] = i end
   end
-  self.rows, self.count, self.all_rows = rows, #rows, all
+  self.rows, self.count = rows, #rows
   self.shape = {self.x.shape[2], self.x.shape[3], self.x.shape[4]}
   return self
 end
@@ -254,8 +295,8 @@ function Store:standardise(z)
   return (z - self.mean_tensor) * self.inverse_std
 end
 
---- scaling(scale): options of diffusion.cosine: with scale 0, one shift a channel and one common scale that give the data
--- mean 0 and mean variance 1; else that scale and no shift (fast.ai's 0.2).
+--- scaling(scale): options of diffusion.cosine: with scale 0, one shift a channel and one common scale that give the
+-- data mean 0 and mean variance 1; else that scale and no shift (fast.ai's 0.2).
 function Store:scaling(scale)
   if scale ~= 0 then return {scale = scale} end
   local variance = 0
@@ -274,14 +315,14 @@ end
 function Store:shuffled_split(share, seed)
   local function part(first, last)
     local rows = {}
-    for i = first, last do rows[#rows + 1] = self.all_rows[core.shuffled(i, #self.all_rows, seed, 0)] end
+    for i = first, last do rows[#rows + 1] = self.rows[core.shuffled(i, self.count, seed, 0)] end
     local copy = setmetatable({}, Store)
     for key, value in pairs(self) do copy[key] = value end
     copy.rows, copy.count = rows, #rows
     return copy
   end
-  local cut = math.floor(#self.all_rows * (1 - share))
-  return part(1, cut), part(cut + 1, #self.all_rows)
+  local cut = math.floor(self.count * (1 - share))
+  return part(1, cut), part(cut + 1, self.count)
 end
 
 --- The store must have been made by this autoencoder, with its pixel range.

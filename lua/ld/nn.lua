@@ -3,6 +3,7 @@
 -- A module has named children in order of assignment; dotted paths of names equal PyTorch's where there is a counterpart.
 -- Define one with nn.class, compose with nn.sequential and nn.list, call it like a function.
 local core = require 'ld.core'
+local take = require 'ld.take'
 
 local nn = {}
 local Module = {}
@@ -13,12 +14,16 @@ local function is_module(v)
 end
 nn.is_module = is_module
 
--- First assignment of a field: children and tensors are listed, in order.
+-- First assignment of a field: children and tensors are listed, in order. A tensor that requires a gradient then is a
+-- parameter from then on, another a buffer.
 local function remember(self, key, value)
-  if is_module(value) or (type(value) == 'userdata' and core.is_tensor(value)) then
+  if is_module(value) or core.is_tensor(value) then
     local order = rawget(self, '_order')
     order[#order + 1] = key
-    if not is_module(value) then core.keep(value) end
+    if not is_module(value) then
+      core.keep(value)
+      rawget(self, '_kind')[key] = value.requires_grad and 'parameters' or 'buffers'
+    end
   end
   rawset(self, key, value)
 end
@@ -35,7 +40,7 @@ function nn.class(name, init)
   local class = setmetatable({}, {
     __index = Module,
     __call = function(class, ...)
-      local self = setmetatable({_order = {}, training = true}, class)
+      local self = setmetatable({_order = {}, _kind = {}, training = true}, class)
       if init then init(self, ...) end
       return self
     end,
@@ -83,9 +88,7 @@ local function collect(self, kind)
     end
     for _, key in ipairs(rawget(m, '_order')) do
       local x = rawget(m, key)
-      if not is_module(x) and (x.requires_grad == (kind == 'parameters')) then
-        out[#out + 1] = {path_of(path, key), x}
-      end
+      if core.is_tensor(x) and rawget(m, '_kind')[key] == kind then out[#out + 1] = {path_of(path, key), x} end
     end
   end
   return out
@@ -127,7 +130,8 @@ end
 --- Copy tensors by path into the network. Every shape is checked before anything is copied; options: strict (true), name
 -- (for messages), ignore (a pattern of paths that may be missing).
 function Module:load_state(state, options)
-  options = options or {}
+  options = take('load_state', options, {strict = true, name = 'the state', ignore = take.optional})
+  if type(state) ~= 'table' then core.fail(('load_state: tensors by path are needed, not %s'):format(type(state))) end
   local missing, unexpected, wrong, own = {}, {}, {}, self:state()
   for path, x in pairs(own) do
     local given = state[path]
@@ -139,12 +143,14 @@ function Module:load_state(state, options)
       wrong[#wrong + 1] = ('%s is %s, needed %s'):format(path, shape_text(given.shape), shape_text(x.shape))
     end
   end
-  for path in pairs(state) do
+  for path, x in pairs(state) do
+    if not core.is_tensor(x) then
+      core.fail(('load_state: %s is %s, not a tensor'):format(tostring(path), type(x)))
+    end
     if own[path] == nil then unexpected[#unexpected + 1] = path end
   end
-  local strict = options.strict ~= false
-  if #wrong > 0 or (strict and (#missing > 0 or #unexpected > 0)) then
-    core.fail(('load_state: %s does not fit the network%s%s%s'):format(options.name or 'the state',
+  if #wrong > 0 or (options.strict and (#missing > 0 or #unexpected > 0)) then
+    core.fail(('load_state: %s does not fit the network%s%s%s'):format(options.name,
       list_some('missing', missing), list_some('unexpected', unexpected), list_some('misshapen', wrong)))
   end
   core.no_grad(function()
@@ -171,14 +177,36 @@ function Module:train(on)
 end
 function Module:eval() return self:train(false) end
 
---- Another dtype ('f64') or device.
+-- f(module, key, tensor, kind) for every tensor that is a module's own field.
+local function each_tensor(self, f)
+  for _, m in self:modules() do
+    for key, kind in pairs(rawget(m, '_kind')) do
+      local x = rawget(m, key)
+      if core.is_tensor(x) then f(m, key, x, kind) end
+    end
+  end
+  return self
+end
+
+local is_float = {f32 = true, bf16 = true, f16 = true, f64 = true}
+
+--- Another dtype ('f64') or device. Parameters of layers stay the same objects; a tensor that is itself a field is
+-- replaced, so that optimisers and averages of it are made afterwards.
 function Module:to(what)
-  return each_layer(self, function(layer) layer:to(what) end)
+  each_layer(self, function(layer) layer:to(what) end)
+  return each_tensor(self, function(m, key, x)
+    if is_float[what] and not is_float[x.dtype] then return end
+    local y = core.keep(x:detach():to(what))
+    rawset(m, key, x.requires_grad and y:requires_grad_() or y)
+  end)
 end
 
 --- Whether gradients of the parameters are wanted.
 function Module:requires_grad_(on)
-  return each_layer(self, function(layer) layer:require_grad(on ~= false) end)
+  each_layer(self, function(layer) layer:require_grad(on ~= false) end)
+  return each_tensor(self, function(_, _, x, kind)
+    if kind == 'parameters' then x:requires_grad_(on ~= false) end
+  end)
 end
 function Module:freeze() return self:requires_grad_(false):eval() end
 
@@ -215,7 +243,7 @@ function Module:tree()
       local label = type(key) == 'number' and tostring(key - 1) or key
       if is_module(child) then
         walk(child, label, indent + 1)
-      else
+      elseif child then
         lines[#lines + 1] = ('%s%s: tensor %s'):format(('  '):rep(indent + 1), label, child:describe())
       end
     end
@@ -241,42 +269,61 @@ end
 
 -- Activations by name: nn.silu(), nn.relu(), nn.general_relu{slope = 0.1, sub = 0.4}
 for _, kind in ipairs{'identity', 'relu', 'silu', 'gelu', 'tanh', 'sigmoid'} do
-  nn[kind] = function() return nn.activation{kind = kind} end
+  nn[kind] = function(options)
+    take('nn.' .. kind, options, {})
+    return nn.activation{kind = kind}
+  end
 end
-function nn.leaky_relu(o) return nn.activation{kind = 'leaky', slope = o and o.slope or 0.01} end
-function nn.general_relu(o)
-  return nn.activation{kind = 'leaky', slope = o and o.slope or 0.1, sub = o and o.sub or 0.4}
+function nn.leaky_relu(options)
+  local o = take('nn.leaky_relu', options, {slope = 0.01})
+  return nn.activation{kind = 'leaky', slope = o.slope}
+end
+function nn.general_relu(options)
+  local o = take('nn.general_relu', options, {slope = 0.1, sub = 0.4})
+  return nn.activation{kind = 'leaky', slope = o.slope, sub = o.sub}
 end
 
 -- ---- composition -------------------------------------------------------------------------------------------------------
 
---- nn.sequential{a, b, c}: each applied to the result of the one before; children are named 0, 1, 2 in paths.
-local Sequential = nn.class('sequential', function(self, list)
-  for i, m in ipairs(list) do
-    if not is_module(m) then core.fail(('nn.sequential: entry %d is %s, not a module'):format(i, type(m))) end
-    self[i] = m
+-- Puts the modules of a list into self by number.
+local function fill(who, self, list, ...)
+  if type(list) ~= 'table' or is_module(list) or select('#', ...) > 0 then
+    core.fail(('%s: one table of modules was expected, as in %s{a, b}'):format(who, who))
   end
-end)
+  for key, m in pairs(list) do
+    if type(key) ~= 'number' then core.fail(("%s: '%s' is no position"):format(who, tostring(key))) end
+    if not is_module(m) then core.fail(('%s: entry %d is a %s, not a module'):format(who, key, type(m))) end
+  end
+  for i = 1, table.maxn(list) do
+    if not list[i] then core.fail(('%s: entry %d is nil, not a module'):format(who, i)) end
+    self[i] = list[i]
+  end
+end
+
+--- nn.sequential{a, b, c}: each applied to the result of the one before; children are named 0, 1, 2 in paths.
+local Sequential = nn.class('sequential', function(self, ...) fill('nn.sequential', self, ...) end)
 function Sequential:forward(x)
   for i = 1, #self._order do x = self[i](x) end
   return x
 end
-function nn.sequential(list) return Sequential(list) end
+function nn.sequential(...) return Sequential(...) end
 
 --- nn.list{a, b}: modules kept by number, applied by the owner.
-local List = nn.class('list', function(self, list)
-  for i, m in ipairs(list or {}) do self[i] = m end
-end)
+local List = nn.class('list', function(self, ...) fill('nn.list', self, ...) end)
 function List:append(m)
+  if not is_module(m) then core.fail(('nn.list: append takes a module, not a %s'):format(type(m))) end
   self[#self._order + 1] = m
   return self
 end
 function List:size() return #self._order end
-function nn.list(list) return List(list) end
+function nn.list(list, ...) return List(list or {}, ...) end
 
 --- nn.func(f): a function as a module without parameters.
 local Func = nn.class('function', function(self, f) rawset(self, 'f', f) end)
 function Func:forward(...) return self.f(...) end
-function nn.func(f) return Func(f) end
+function nn.func(f)
+  if type(f) ~= 'function' then core.fail(('nn.func: a function was expected, not a %s'):format(type(f))) end
+  return Func(f)
+end
 
-return nn
+return take.names('nn', nn)

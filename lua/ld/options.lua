@@ -53,7 +53,8 @@ local function parse(defaults, words)
         value = 'true'
       elseif value == nil then
         i = i + 1
-        value = words[i] or refuse('option --%s needs a value', key)
+        value = words[i]
+        if not value or value:match('^%-%-') then refuse('option --%s needs a value', key) end
       end
       out[name] = convert(key, defaults[name], value)
       set[name] = true

@@ -39,13 +39,14 @@ end
 -- Half of the crops are cut from pictures one and a half times as large.
 local ZOOM = 1.5
 
---- picture_mix{photos = folder or nil, faces = 0, size = 128, crop = size, seed = 0, held_out = 0.1, repeats = 16}: a data
--- set for ld.run. An epoch shows `repeats` random crop x crop cuts of each photograph, at two scales, and one of each face.
+--- picture_mix{photos = folder or nil, faces = 0, size = 128, crop = size, seed = 0, held_out = 0.1, repeats = 16}: a
+-- data set for ld.run. An epoch shows `repeats` random crop x crop cuts of each photograph, at two scales, and one of
+-- each face.
 local function new(options)
   local o = take('picture_mix', options, {photos = take.optional, faces = 0, size = 128, crop = take.optional, seed = 0,
                                           held_out = 0.1, repeats = 16})
-  local self = setmetatable({size = o.size, crop_size = o.crop or o.size, seed = o.seed, photo_count = 0, held_count = 0, name = 'picture mix',
-                             repeats = o.repeats}, Mix)
+  local self = setmetatable({size = o.size, crop_size = o.crop or o.size, seed = o.seed, photo_count = 0,
+                             held_count = 0, name = 'picture mix', repeats = o.repeats}, Mix)
   if o.photos and core.file_kind(o.photos) then
     local whole = images.open(o.photos, {size = o.size})
     local large = images.open(o.photos, {size = math.floor(o.size * ZOOM)})
@@ -73,7 +74,7 @@ function Mix:get(indices, first)
   return core.scope(function()
     local parts = {}
     for i, index in ipairs(indices) do
-      local k, picture = index - 1, nil
+      local k, picture = index - 1
       if k >= self.photo_count * self.repeats then
         picture = self.faces:read({k - self.photo_count * self.repeats + 1})[1]
       else

@@ -30,19 +30,31 @@ local function plain(opt)
   return out
 end
 
+-- A kill may have left half a line at the end of the log: it is cut off.
+local function mend_log(path)
+  local f = io.open(path, 'rb')
+  if not f then return end
+  local text = f:read('*a')
+  f:close()
+  local whole = text:match('^(.*\n)') or ''
+  if #whole < #text then core.write_file(path, whole) end
+end
+
 --- run(folder, {model, optim, schedule, ema (decay, 0 = none), clip (largest gradient norm, 0 = none), seed, opt,
 -- save_minutes = 5, log_every = 20 (steps), record (a table stored with every checkpoint)})
 local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
   core.make_dirs(folder)
-  local self = setmetatable({folder = folder, images = 0, skipped = 0, in_a_row = 0, bad = {}}, Run)
+  local self = setmetatable({folder = folder, images = 0, counted = 0, skipped = 0, in_a_row = 0}, Run)
   for key, value in pairs(o) do self[key] = value end
   self.decay = o.ema
   self.ema = o.ema > 0 and require('ld.ema').of(o.model, {decay = o.ema}) or nil
   self.parameters = o.model:parameters()
   for _, x in ipairs(self.parameters) do core.keep(x) end
-  self.sums, self.marks, self.last = {n = 0, parts = {}}, {}, folder .. '/last.h5'
+  self.sums, self.last, self.log_path = {n = 0, parts = {}}, folder .. '/last.h5', folder .. '/log.jsonl'
+  mend_log(self.log_path)
   if core.file_kind(self.last) then self:resume() end
+  self:log{event = self.resumed and 'resumed' or 'started', images = self.images} -- a folder that refuses shows here
   return self
 end
 
@@ -53,14 +65,19 @@ function Run:say(text, ...)
   io.stdout:flush()
 end
 
--- ---- checkpoints -------------------------------------------------------------------------------------------------------
+-- ---- checkpoints ----------------------------------------------------------------------------------------------------
 
 function Run:state_record()
   local seed, draws = core.seed()
-  return {images = self.images, skipped = self.skipped, generator_seed = seed, generator_draws = draws,
+  return {images = self:seen(), skipped = self.skipped, generator_seed = seed, generator_draws = draws,
           ema_updates = self.ema and self.ema.average:updates() or 0, ema_decay = self.decay, seed = self.seed,
           options = plain(self.opt), extra = self.record, optimizer = self.optim.kind, best = self.best_value,
-          data = self.data_name}
+          data = self.data_name, count = self.n, mean = self.mean}
+end
+
+-- Images seen, those of the step just done included.
+function Run:seen()
+  return self.images + self.counted
 end
 
 --- save(path): model, optimiser, average and clock; by default the run's last.h5.
@@ -73,101 +90,156 @@ function Run:save(path)
   self.saved_at = now()
 end
 
-function Run:resume()
-  local c = checkpoint.open(self.last)
-  if c.model_name ~= self.model.name then
-    c.file:close()
-    core.fail(("run: %s was trained with a '%s', this recipe has a '%s'; choose another folder"):format(self.last,
-      tostring(c.model_name), self.model.name))
+-- The checkpoint must be of the same kind of network and optimiser.
+function Run:check_kind(c)
+  for _, kind in ipairs{{c.model_name, self.model.name}, {c.record.optimizer, self.optim.kind}} do
+    if kind[1] ~= kind[2] then
+      core.fail(("run: %s was trained with '%s', this recipe has '%s'; choose another folder"):format(self.last,
+        tostring(kind[1]), tostring(kind[2])))
+    end
   end
-  core.scope(function()
-    self.model:load_state(checkpoint.read_group(c, 'model'), {name = self.last})
-    self.optim:load_state(checkpoint.read_group(c, 'optimizer'))
-    if self.ema then self.ema:load_state(checkpoint.read_group(c, 'ema'), c.record.ema_updates) end
-  end)
-  c.file:close()
-  local r = c.record
-  core.seed(r.generator_seed, r.generator_draws)
-  self.images, self.skipped, self.best_value, self.resumed = r.images, r.skipped, r.best, true
+end
+
+function Run:load(c)
+  self:check_kind(c)
+  local state = checkpoint.read_group(c, 'model')
+  self.model:load_state(state, {name = self.last})
+  self.optim:load_state(checkpoint.read_group(c, 'optimizer'))
+  if not self.ema then return end
+  local averages, updates = checkpoint.read_group(c, 'ema'), c.record.ema_updates
+  if not next(averages) then averages, updates = state, 0 end -- none so far: they begin at the weights
+  self.ema:load_state(averages, updates)
+end
+
+-- Options that are not what they were, as text.
+local function changes(before, opt)
   local changed = {}
-  for key, value in pairs(plain(self.opt)) do
-    local before = (r.options or {})[key]
-    if core.json_encode(before) ~= core.json_encode(value) then
-      changed[#changed + 1] = ('%s %s -> %s'):format(key, core.json_encode(before), core.json_encode(value))
+  for key, value in pairs(plain(opt)) do
+    if core.json_encode(before[key]) ~= core.json_encode(value) then
+      changed[#changed + 1] = ('%s %s -> %s'):format(key, core.json_encode(before[key]), core.json_encode(value))
     end
   end
   table.sort(changed)
-  self:say('resumed %s at %d images%s', self.last, self.images,
-    #changed > 0 and '; options changed: ' .. table.concat(changed, ', ') or '')
+  return #changed > 0 and '; options changed: ' .. table.concat(changed, ', ') or ''
+end
+
+-- The value that best.h5 was kept for; last.h5 may be older.
+local function best_kept(path, value)
+  if not core.file_kind(path) then return value end
+  local ok, c = pcall(checkpoint.open, path)
+  if not ok then return value end
+  c.file:close()
+  local kept = c.record.best
+  return kept and (not value or kept > value) and kept or value
+end
+
+function Run:resume()
+  local c = checkpoint.open(self.last)
+  local ok, message = pcall(core.scope, function() self:load(c) end)
+  c.file:close()
+  if not ok then error(message, 0) end
+  local r = c.record
+  core.seed(r.generator_seed, r.generator_draws)
+  self.images, self.skipped, self.mean, self.before, self.resumed = r.images, r.skipped, r.mean, r, true
+  self.best_value = best_kept(self.folder .. '/best.h5', r.best)
+  self:say('resumed %s at %d images%s', self.last, self.images, changes(r.options or {}, self.opt))
 end
 
 --- best(value): keep best.h5 when `value` is the highest so far; returns whether it was.
 function Run:best(value)
-  if self.best_value and value <= self.best_value then return false end
+  if value ~= value or (self.best_value and value <= self.best_value) then return false end
   self.best_value = value
   self:save(self.folder .. '/best.h5')
   return true
 end
 
--- ---- the clock ---------------------------------------------------------------------------------------------------------
+-- ---- the clock ------------------------------------------------------------------------------------------------------
 
--- Steps taken at a count of images, the last batch of an epoch being the short one.
+-- Steps in an epoch: the last batch is a short one, and dropped when it has a single picture.
+local function steps_per_epoch(n, batch)
+  return math.floor(n / batch) + (n % batch >= 2 and 1 or 0)
+end
+
+-- Steps taken at a count of images.
 local function steps_at(images, n, batch)
-  local per_epoch = math.ceil(n / batch)
-  return math.floor(images / n) * per_epoch + math.ceil((images % n) / batch)
+  local per_epoch = steps_per_epoch(n, batch)
+  return math.floor(images / n) * per_epoch + math.min(math.ceil((images % n) / batch), per_epoch)
 end
 
 function Run:stop_requested()
   local why = host.stop_requested and host.stop_requested()
   if not why then return end
-  self:save()
-  self:say('%s: stopped at %d images; checkpoint %s. Run the same command again to resume.', why, self.images, self.last)
+  self:flush_log()
+  if self.in_a_row == 0 then self:save() end
+  self:clear_line()
+  self:say('%s: stopped at %d images; checkpoint %s. Run the same command again to resume.', why, self.images,
+    self.last)
   if host.interactive then error('stopped', 0) end
   os.exit(0)
 end
 
---- batches(data, size, epochs): iterates over {indices, first, epoch, step, total, x, ...}: the fields of data:get where
--- the data set has it. Order is a pure function of (seed, epoch); the last batch of an epoch may be smaller (below
--- `least` = 2 it is dropped for batch norm's sake: its images count as seen).
-function Run:batches(data, size, epochs)
+-- The batch that begins at the present image: its size, and how far the clock moves. A single picture left over at the
+-- end of an epoch is passed over (batch norm cannot use it) but counts as seen.
+function Run:next_batch()
+  local left = self.n - self.images % self.n
+  local count = math.min(self.batch_size, left)
+  return count, left - count == 1 and left or count
+end
+
+function Run:make_batch(data, count)
+  local epoch, at, indices = math.floor(self.images / self.n), self.images % self.n, {}
+  for i = 1, count do indices[i] = core.shuffled(at + i, self.n, self.seed, epoch) end
+  local batch = data.get and core.keep(data:get(indices, self.images)) or {}
+  batch.indices, batch.first, batch.epoch, batch.count = indices, self.images, epoch + 1, count
+  batch.seed = self.seed
+  return batch
+end
+
+function Run:start(data, size, epochs)
   local n = data.count
   if n < 2 then core.fail(('run: %d pictures are too few to train on'):format(n)) end
+  if size < 2 then core.fail(('run: a batch of %d; at least 2 pictures are needed'):format(size)) end
   size = math.min(size, n)
   self.n, self.batch_size, self.total_images, self.data_name = n, size, n * epochs, data.name
-  self.total_steps = epochs * math.ceil(n / size)
+  self.total_steps = epochs * steps_per_epoch(n, size)
+  self.images, self.counted, self.advance = self:seen(), 0, 0
   self.started, self.start_images, self.saved_at = now(), self.images, now()
+  local before = self.before or {}
+  if before.count and before.count ~= n then
+    self:say('the data had %d pictures when %s was written, now there are %d', before.count, self.last, n)
+  end
   if host.on_stop then host.on_stop(true) end
-  local pending = 0
+end
+
+--- batches(data, size, epochs): iterates over {indices, first, epoch, count, seed, x, ...}: the fields of data:get
+-- where the data set has it. Order is a pure function of (seed, epoch); the last batch of an epoch may be smaller.
+function Run:batches(data, size, epochs)
+  self:start(data, size, epochs)
   return function()
-    self.images = self.images + pending
-    if pending > 0 then self:after_step() end
+    self.images, self.counted = self.images + self.advance, 0
+    if self.advance > 0 then self:after_step() end
+    self.advance = 0
     while self.images < self.total_images do
-      local epoch, at = math.floor(self.images / n), self.images % n
-      local count = math.min(size, n - at)
-      if count < 2 then
-        self.images = self.images + count
-      else
-        local indices = {}
-        for i = 1, count do indices[i] = core.shuffled(at + i, n, self.seed, epoch) end
-        pending = count
-        local batch = data.get and core.keep(data:get(indices, self.images)) or {}
-        batch.indices, batch.first, batch.epoch, batch.count = indices, self.images, epoch + 1, count
-        batch.seed = self.seed
-        self.batch = batch
-        return batch
+      local count, advance = self:next_batch()
+      if count >= 2 then
+        self.batch = self:make_batch(data, count)
+        self.advance = advance
+        return self.batch
       end
+      self.images = self.images + advance
     end
     self:flush_log()
     if host.on_stop then host.on_stop(false) end
   end
 end
 
--- Between two steps: everything of the last one counts now.
+-- Between two steps: everything of the last one counts now. While steps are skipped nothing is saved: the weights may
+-- be what makes the loss not finite.
 function Run:after_step()
-  for key, value in pairs(self.batch) do
-    if type(value) == 'userdata' and core.is_tensor(value) then self.batch[key]:release() end
+  for _, value in pairs(self.batch) do
+    if type(value) == 'userdata' and core.is_tensor(value) then value:release() end
   end
-  if now() - self.saved_at >= self.save_minutes * 60 then self:save() end
+  if self.in_a_row == 0 and now() - self.saved_at >= self.save_minutes * 60 then self:save() end
   self:stop_requested()
 end
 
@@ -175,7 +247,7 @@ end
 -- after run:step.
 function Run:every(o)
   local unit = o.images or o.epochs * self.n
-  local seen = self.images + self.batch.count
+  local seen = self.images + self.advance
   return math.floor(seen / unit) > math.floor(self.images / unit) or seen >= self.total_images
 end
 
@@ -184,7 +256,7 @@ function Run:epoch_end()
   return self:every{epochs = 1}
 end
 
--- ---- one step ----------------------------------------------------------------------------------------------------------
+-- ---- one step -------------------------------------------------------------------------------------------------------
 
 function Run:set_learning_rate()
   if not self.schedule then return end
@@ -196,9 +268,11 @@ end
 
 local function finite(v) return v == v and v ~= math.huge and v ~= -math.huge end
 
---- step(f): f computes and returns the loss (and its parts by name: tensors or numbers); then backward, clipping, update,
--- average. A step with a loss or gradient that is not finite changes nothing and is counted; ten in a row stop the run.
+--- step(f): f computes and returns the loss (and its parts by name: tensors or numbers); then backward, clipping,
+-- update, average. A step with a loss or gradient that is not finite changes nothing and is counted; ten in a row stop
+-- the run.
 function Run:step(f)
+  if not self.batch then core.fail('run:step: call it inside `for batch in run:batches(...)`') end
   self:set_learning_rate()
   local buffers, kept = self.model:buffers(), {}
   local ok = core.scope(function()
@@ -207,7 +281,12 @@ function Run:step(f)
     end)
     self.optim:zero_grad()
     local loss, parts = f()
+    if not core.is_tensor(loss) then
+      core.fail(('run:step: the function returned %s; the loss, a tensor of one element, was needed'):format(
+        type(loss)))
+    end
     local value = loss:item()
+    self.counted = self.advance
     local norm = 0
     if finite(value) then
       loss:backward()
@@ -234,12 +313,12 @@ function Run:skip(value, norm)
   self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
   self:log{event = 'skipped', images = self.images, loss = value, gradient_norm = norm}
   if self.in_a_row >= MAX_SKIPPED then
-    core.fail(('run: the loss or its gradient was not finite in %d steps in a row (loss %g); the last good checkpoint is %s')
-      :format(self.in_a_row, value, core.file_kind(self.last) and self.last or 'none'))
+    core.fail(('run: the loss or its gradient was not finite in %d steps in a row (loss %g); the last good checkpoint '
+      .. 'is %s'):format(self.in_a_row, value, core.file_kind(self.last) and self.last or 'none'))
   end
 end
 
--- ---- telling -----------------------------------------------------------------------------------------------------------
+-- ---- telling --------------------------------------------------------------------------------------------------------
 
 function Run:count(value, parts, norm)
   self.in_a_row = 0
@@ -255,7 +334,7 @@ end
 function Run:flush_log()
   local s = self.sums
   if s.n == 0 then return end
-  local entry = {images = self.images + (self.batch and self.batch.count or 0), loss = s.loss / s.n,
+  local entry = {images = self:seen(), loss = s.loss / s.n,
                  gradient_norm = s.norm / s.n, lr = self.optim.lr, images_per_second = self:speed(),
                  memory_live = core.memory().live, skipped = self.skipped}
   for key, sum in pairs(s.parts) do entry[key] = sum / s.n end
@@ -267,16 +346,20 @@ end
 --- log{...}: one line of log.jsonl, with the time.
 function Run:log(entry)
   entry.time = now()
-  local path = self.folder .. '/log.jsonl'
-  local f, why = io.open(path, 'a')
-  if not f then core.fail(('run: cannot write %s: %s'):format(path, why)) end
-  f:write(core.json_encode(entry), '\n')
-  f:close()
+  local line = core.json_encode(entry) .. '\n'
+  local f, why = io.open(self.log_path, 'a')
+  local ok = f
+  if f then
+    ok, why = f:write(line)
+    local closed, late = f:close()
+    if not closed then ok, why = false, late end
+  end
+  if not ok then core.fail(('run: cannot write %s: %s'):format(self.log_path, tostring(why))) end
 end
 
 function Run:speed()
   local seconds = now() - self.started
-  return seconds > 0 and (self.images - self.start_images + self.batch.count) / seconds or 0
+  return seconds > 0 and (self:seen() - self.start_images) / seconds or 0
 end
 
 local function duration(seconds)
@@ -297,7 +380,7 @@ function Run:line()
   local t, terminal = now(), core.terminal()
   if self.quiet or (self.line_at and t - self.line_at < (terminal and 1 or 30)) then return end
   self.line_at = t
-  local seen, speed = self.images + self.batch.count, self:speed()
+  local seen, speed = self:seen(), self:speed()
   local s = self.sums.n > 0 and self.sums or {n = 1, loss = self.mean.loss, parts = {}}
   local text = ('epoch %d  %d/%d images  loss %.4f'):format(self.batch.epoch, seen, self.total_images, s.loss / s.n)
   local names = {}
@@ -319,32 +402,18 @@ end
 --- image(name, images, {columns}): a grid of (N,3,H,W) in [0,1] to samples/<name>-<images seen>.png; returns its path.
 function Run:image(name, x, options)
   core.make_dirs(self.folder .. '/samples')
-  local seen = self.images + (self.batch and self.images < self.total_images and self.batch.count or 0)
-  local path = ('%s/samples/%s-%08d.png'):format(self.folder, name, seen)
+  local path = ('%s/samples/%s-%08d.png'):format(self.folder, name, self:seen())
   core.scope(function() core.save_image(require('ld.grid')(x, options), path, {run = self.folder, what = name}) end)
   return path
-end
-
---- bad_picture(index, name, reason): noted once in bad_files.txt and counted.
-function Run:bad_picture(name, reason)
-  if self.bad[name] then return end
-  self.bad[name] = reason
-  local f = io.open(self.folder .. '/bad_files.txt', 'a')
-  if f then
-    f:write(name, '\t', reason, '\n')
-    f:close()
-  end
 end
 
 --- finish(): the last checkpoint, and a summary line.
 function Run:finish()
   self:flush_log()
-  self:save()
-  local n = 0
-  for _ in pairs(self.bad) do n = n + 1 end
-  self:say('finished: %d images, loss %.4f%s%s; %s', self.images, self.mean and self.mean.loss or 0 / 0,
-    self.skipped > 0 and (', %d steps skipped'):format(self.skipped) or '',
-    n > 0 and (', %d bad pictures (%s/bad_files.txt)'):format(n, self.folder) or '', self.last)
+  if self.in_a_row == 0 then self:save() end
+  if host.on_stop then host.on_stop(false) end
+  self:say('finished: %d images%s%s; %s', self:seen(), self.mean and (', loss %.4f'):format(self.mean.loss) or '',
+    self.skipped > 0 and (', %d steps skipped'):format(self.skipped) or '', self.last)
 end
 
 return new

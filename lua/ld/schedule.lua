@@ -19,4 +19,4 @@ for name, defaults in pairs(known) do
   end
 end
 
-return schedule
+return take.names('ld.schedule', schedule)

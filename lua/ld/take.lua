@@ -36,4 +36,11 @@ local take = setmetatable({optional = optional}, {
   end,
 })
 
+--- take.names(who, t): t, in which a name it lacks is an error that lists those it has.
+function take.names(who, t)
+  return setmetatable(t, {__index = function(_, key)
+    core.fail(("%s has no '%s'; known: %s"):format(who, tostring(key), names(t)))
+  end})
+end
+
 return take

@@ -4,6 +4,7 @@
 -- side), name, hash (of its weights' file) and pixel_range: what it is fed, 'signed' [-1,1] or 'unit' [0,1].
 local core = require 'ld.core'
 local models = require 'ld.models'
+local take = require 'ld.take'
 
 local vae = {}
 
@@ -62,7 +63,7 @@ function vae.wrap(net, fields)
   return wrap(net, net.name, fields)
 end
 
--- ---- published weights -------------------------------------------------------------------------------------------------
+-- ---- published weights ----------------------------------------------------------------------------------------------
 
 -- CompVis names -> diffusers names; levels is the number of levels (decoder.up counts from the other end).
 local function from_compvis(name, levels)
@@ -91,20 +92,36 @@ local function from_old_diffusers(name)
   end))
 end
 
--- {our name = name in the file} for the names of a file, in whichever of the three namings.
-local function name_map(names)
-  local map, compvis, levels = {}, false, 0
+local FIRST = 'first_stage_model.'
+
+-- The names of a file that belong to the autoencoder, without first_stage_model.: {{bare, name in the file}}; and what
+-- naming it is. A file with that prefix is a whole latent diffusion model: only what has the prefix counts. A CompVis
+-- file without it may also hold the discriminator and averages.
+local function own_names(names)
+  local prefixed, compvis, levels, list = false, false, 0, {}
+  for _, name in ipairs(names) do prefixed = prefixed or name:sub(1, #FIRST) == FIRST end
   for _, name in ipairs(names) do
-    local bare = name:gsub('^first_stage_model%.', '')
-    local level = bare:match('^encoder%.down%.(%d+)%.')
+    local inside = name:sub(1, #FIRST) == FIRST
+    local bare = inside and name:sub(#FIRST + 1) or name
+    if inside == prefixed then list[#list + 1] = {bare, name} end
+    local level = inside == prefixed and bare:match('^encoder%.down%.(%d+)%.')
     if level then compvis, levels = true, math.max(levels, tonumber(level) + 1) end
   end
-  for _, name in ipairs(names) do
-    local bare = name:gsub('^first_stage_model%.', '')
-    if bare:match('^encoder%.') or bare:match('^decoder%.') or bare:match('^quant_conv%.')
-       or bare:match('^post_quant_conv%.') then
-      map[compvis and from_compvis(bare, levels) or from_old_diffusers(bare)] = name
+  return list, compvis or prefixed, levels
+end
+
+-- {our name = name in the file}, in whichever of the three namings.
+local function name_map(names, path)
+  local list, compvis, levels = own_names(names)
+  local map = {}
+  for _, entry in ipairs(list) do
+    local bare, name = entry[1], entry[2]
+    local beside = compvis and (bare:match('^loss%.') or bare:match('^model_ema%.'))
+    local ours = compvis and from_compvis(bare, levels) or from_old_diffusers(bare)
+    if not beside and map[ours] then
+      core.fail(('vae: %s holds %s twice, as %s and as %s'):format(path, ours, map[ours], name))
     end
+    if not beside then map[ours] = name end
   end
   return map
 end
@@ -115,15 +132,20 @@ local function infer(file, map, path)
     return map[name] and (file:shape(map[name])) or nil
   end
   local first, latent = shape('encoder.conv_in.weight'), shape('post_quant_conv.weight')
-  if not first or not latent then
-    core.fail(('vae: %s holds no KL autoencoder: encoder.conv_in.weight or post_quant_conv.weight is missing'):format(
-      path))
+  for name, s in pairs{['encoder.conv_in.weight'] = first or false, ['post_quant_conv.weight'] = latent or false} do
+    if not s or #s ~= 4 then
+      core.fail(('vae: %s holds no KL autoencoder: %s is %s'):format(path, name,
+        s and 'no convolution weight' or 'missing'))
+    end
   end
   local o = {in_channels = first[2], latent_channels = latent[1], block_out_channels = {}, layers_per_block = 0}
   while true do
     local s = shape(('encoder.down_blocks.%d.resnets.0.conv1.weight'):format(#o.block_out_channels))
     if not s then break end
     o.block_out_channels[#o.block_out_channels + 1] = s[1]
+  end
+  if #o.block_out_channels == 0 then
+    core.fail(('vae: %s holds no KL autoencoder: encoder.down_blocks.0.resnets.0.conv1.weight is missing'):format(path))
   end
   while shape(('encoder.down_blocks.0.resnets.%d.conv1.weight'):format(o.layers_per_block)) do
     o.layers_per_block = o.layers_per_block + 1
@@ -138,14 +160,24 @@ local function infer(file, map, path)
   return o
 end
 
--- A diffusers config.json beside the weights, if there is one: the options it sets.
+local function check_groups(path, groups, channels)
+  for _, c in ipairs(channels) do
+    if type(groups) ~= 'number' or groups < 1 or c % groups ~= 0 then
+      core.fail(('vae: %s says norm_num_groups is %s, which does not divide %d channels'):format(path,
+        core.json_encode(groups), c))
+    end
+  end
+end
+
+-- A diffusers config.json: the options it sets, which must be those of the weights.
 local function read_config(path, o)
-  local f = io.open(path, 'r')
-  if not f then return end
-  local text = f:read('*a')
-  f:close()
+  local f, why = io.open(path, 'r')
+  local text = f and f:read('*a')
+  if f then f:close() end
+  if not text then core.fail(('vae: cannot read %s: %s'):format(path, why or 'not a file')) end
   local config = core.json_decode(text)
   if type(config) ~= 'table' then core.fail(('vae: %s is no JSON object'):format(path)) end
+  if config.norm_num_groups ~= nil then check_groups(path, config.norm_num_groups, o.block_out_channels) end
   for key in pairs{in_channels = 1, out_channels = 1, latent_channels = 1, block_out_channels = 1, layers_per_block = 1,
                    norm_num_groups = 1} do
     if config[key] ~= nil then
@@ -160,7 +192,9 @@ end
 
 local function find_weights(path)
   local kind = core.file_kind(path)
-  if not kind then core.fail(('vae: there is no %s'):format(path)) end
+  if not kind then
+    core.fail(('vae: there is no %s; data/README.md says where to get sd-vae-ft-ema'):format(path))
+  end
   if kind == 'file' then return path, path:match('^(.*/)[^/]*$') or '' end
   for _, name in ipairs{'diffusion_pytorch_model.safetensors', 'vae/diffusion_pytorch_model.safetensors'} do
     local file = path .. '/' .. name
@@ -171,15 +205,17 @@ end
 
 -- Convolutions of 1x1 that hold what are linear layers here.
 local function squeezed(x)
-  return x.ndim == 4 and x:reshape(x.shape[1], x.shape[2]) or x
+  local s = x.shape
+  return #s == 4 and s[3] == 1 and s[4] == 1 and x:reshape(s[1], s[2]) or x
 end
 
 local function load_kl(path, options)
   local file_path, folder = find_weights(path)
   local file = core.safetensors_open(file_path)
-  local map = name_map(file:names())
+  local map = name_map(file:names(), file_path)
   local o = infer(file, map, file_path)
-  read_config(options.config or folder .. 'config.json', o)
+  local config = options.config or folder .. 'config.json'
+  if options.config or core.file_kind(config) then read_config(config, o) end
   local net = models.kl_autoencoder(o)
   core.scope(function()
     local state = {}
@@ -201,18 +237,18 @@ local function load_small(path)
                                          path = path})
 end
 
---- vae.load(path, {range, config}): a diffusers folder or .safetensors file (new and old attention names), a CompVis file
--- (also with the first_stage_model. prefix), or the small autoencoder's .h5. range = 'unit' feeds [0,1] to a network made
--- for [-1,1], as fast.ai did.
+--- vae.load(path, {range, config}): a diffusers folder or .safetensors file (new and old attention names), a CompVis
+-- file (also with the first_stage_model. prefix), or the small autoencoder's .h5. range = 'unit' feeds [0,1] to a
+-- network made for [-1,1], as fast.ai did. config names a config.json that lies elsewhere than beside the weights.
 function vae.load(path, options)
-  options = options or {}
-  local self = path:match('%.h5$') and load_small(path) or load_kl(path, options)
-  if options.range then
-    if not ranges[options.range] then
-      core.fail(("vae.load: unknown range '%s'; known: signed unit"):format(tostring(options.range)))
-    end
-    self.pixel_range = options.range
+  options = take('vae.load', options, {range = take.optional, config = take.optional})
+  if type(path) ~= 'string' then core.fail(('vae.load: the path is a %s; a string was needed'):format(type(path))) end
+  local range = options.range
+  if range ~= nil and not ranges[range] then
+    core.fail(("vae.load: unknown range '%s'; known: signed unit"):format(tostring(range)))
   end
+  local self = path:match('%.h5$') and load_small(path) or load_kl(path, options)
+  self.pixel_range = range or self.pixel_range
   return self
 end
 

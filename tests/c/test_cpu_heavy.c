@@ -1,7 +1,7 @@
 /* The heavy slots of the CPU backend: convolution, matrix product, attention.
  *
- * Every slot is run three ways: f64 against a naive formula written here (or, for gradients, against central differences
- * of the f64 forward pass), and f32 against f64 on the same numbers. */
+ * Every slot is run three ways: f64 against a naive formula written here (or, for gradients, against central
+ * differences of the f64 forward pass), and f32 against f64 on the same numbers. */
 #include <dnnl_version.h>
 
 #include "pair.h"
@@ -9,7 +9,7 @@
 /* F(4x4,3x3) adds and subtracts its inputs with weights of up to 8 before it multiplies; measured: about 1e-6. */
 #define WINOGRAD_TOL 3e-6
 
-/* ---- convolution ------------------------------------------------------------------------------------------------------ */
+/* ---- convolution ------------------------------------------------------------------------------------------------- */
 
 typedef struct conv_case {
     int64_t n, c, h, w, o, r, s;
@@ -18,12 +18,12 @@ typedef struct conv_case {
 } conv_case;
 
 static const conv_case conv_cases[] = {
-    {1, 1, 1, 1, 1, 1, 1, {1, 1, 0, 0, 0, 0}, false},     {2, 3, 31, 33, 5, 3, 3, {1, 1, 1, 1, 1, 1}, true},
-    {2, 4, 9, 7, 100, 5, 5, {1, 1, 2, 2, 2, 2}, false},   {3, 100, 8, 8, 4, 1, 1, {1, 1, 0, 0, 0, 0}, true},
-    {2, 64, 9, 10, 33, 3, 3, {2, 2, 0, 1, 0, 1}, false},  {1, 5, 6, 5, 3, 3, 2, {2, 1, 1, 0, 2, 1}, true},
-    {2, 64, 12, 12, 64, 3, 3, {1, 1, 1, 1, 1, 1}, false}, {1, 64, 13, 11, 96, 3, 3, {1, 1, 1, 1, 1, 1}, true},
-    {1, 64, 10, 10, 64, 3, 3, {1, 1, 0, 2, 2, 1}, false}, {1, 17, 4, 4, 31, 4, 4, {4, 4, 0, 0, 0, 0}, true},
-    {2, 128, 2, 2, 64, 3, 3, {1, 1, 1, 1, 1, 1}, false},  {1, 8, 1, 33, 1, 1, 3, {1, 1, 0, 0, 1, 1}, false},
+    {1, 1, 1, 1, 1, 1, 1, {1, 1, 0, 0, 0, 0}, false},    {2, 3, 31, 33, 5, 3, 3, {1, 1, 1, 1, 1, 1}, true},
+    {2, 4, 9, 7, 100, 5, 5, {1, 1, 2, 2, 2, 2}, false},  {3, 100, 8, 8, 4, 1, 1, {1, 1, 0, 0, 0, 0}, true},
+    {2, 64, 9, 10, 33, 3, 3, {2, 2, 0, 1, 0, 1}, false}, {1, 5, 6, 5, 3, 3, 2, {2, 1, 1, 0, 2, 1}, true},
+    {2, 64, 8, 8, 64, 3, 3, {1, 1, 1, 1, 1, 1}, false},  {1, 64, 9, 7, 96, 3, 3, {1, 1, 1, 1, 1, 1}, true},
+    {1, 64, 8, 6, 64, 3, 3, {1, 1, 0, 2, 2, 1}, false},  {1, 17, 4, 4, 31, 4, 4, {4, 4, 0, 0, 0, 0}, true},
+    {2, 128, 2, 2, 64, 3, 3, {1, 1, 1, 1, 1, 1}, false}, {1, 8, 1, 33, 1, 1, 3, {1, 1, 0, 0, 1, 1}, false},
     {0, 4, 8, 8, 6, 3, 3, {1, 1, 1, 1, 1, 1}, false},
 };
 
@@ -154,7 +154,7 @@ static void test_conv_empty(void **state) {
     }
 }
 
-/* ---- matrix product --------------------------------------------------------------------------------------------------- */
+/* ---- matrix product ---------------------------------------------------------------------------------------------- */
 
 /* (count, rows, cols), transposed in memory or not, one matrix for all of the batch or not, rows `gap` further apart.
  * All positive, so that a result of one element cannot cancel. */
@@ -184,17 +184,17 @@ static void product_case(int64_t count, int64_t m, int64_t n, int64_t k, int how
 }
 
 static void test_matmul(void **state) {
-    static const int64_t sizes[][4] = {{1, 1, 1, 1},  {1, 31, 33, 5},  {3, 33, 1, 31}, {2, 1, 33, 64},
-                                       {4, 5, 31, 1}, {1, 64, 100, 0}, {0, 3, 4, 5},   {2, 0, 4, 5},
-                                       {2, 4, 0, 5},  {5, 33, 64, 100}};
+    static const int64_t sizes[][4] = {{1, 1, 1, 1},  {1, 31, 33, 5},  {3, 33, 1, 31},   {2, 1, 33, 64},
+                                       {4, 5, 31, 1}, {1, 64, 100, 0}, {0, 3, 4, 5},     {2, 0, 4, 5},
+                                       {2, 4, 0, 5},  {3, 17, 20, 9},  {2, 64, 100, 300}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        for (int how = 0; how < 256; how++) {
+        for (int how = 0; how < 256; how += sizes[i][3] < 100 ? 1 : 37) {
             product_case(sizes[i][0], sizes[i][1], sizes[i][2], sizes[i][3], how);
             free_blocks(state);
         }
 }
 
-/* ---- attention -------------------------------------------------------------------------------------------------------- */
+/* ---- attention --------------------------------------------------------------------------------------------------- */
 
 /* (n, heads, t, d) inside a packed (n, t, 3, heads, d): third `which`. */
 static pair third(const pair *packed, int which, int64_t n, int64_t heads, int64_t t, int64_t d) {

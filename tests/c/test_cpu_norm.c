@@ -1,8 +1,10 @@
-/* Norms, softmax and cross entropy of the CPU backend, tested as in test_cpu_heavy.c; and what holds for every heavy slot:
- * workspace that cannot be had, dtypes, repeatability. */
+/* Norms, softmax and cross entropy of the CPU backend, tested as in test_cpu_heavy.c; and what holds for every heavy
+ * slot: workspace that cannot be had, dtypes, repeatability. */
 #include "pair.h"
 
-/* ---- norms ------------------------------------------------------------------------------------------------------------- */
+#include "backend/cpu/vmath.h"
+
+/* ---- norms ------------------------------------------------------------------------------------------------------- */
 
 /* Rows of x that share statistics: element i belongs to set of(i). */
 static void normalise_naive(const ld_view *y, const ld_view *x, const ld_view *w, const ld_view *b, double eps,
@@ -144,7 +146,7 @@ static void test_layer_norm(void **state) {
     for (int i = 0; i < 5; i++)
         for (int plain = 0; plain < 2; plain++) {
             int64_t m = sizes[i][0], c = sizes[i][1];
-            pair x = randomised(EMPTY(m, c), i == 4 ? 10000 : 10), w = RANDOM(c), b = RANDOM(c), y = EMPTY(m, c),
+            pair x = randomised(EMPTY(m, c), i == 4 ? 1e5 : 10), w = RANDOM(c), b = RANDOM(c), y = EMPTY(m, c),
                  mean = EMPTY(m), rstd = EMPTY(m);
             problem p = {{&x, plain ? NULL : &w, plain ? NULL : &b}, {NULL, &mean, &rstd}, {1e-2}, {0}, layer_forward};
             norm_case(p, &y, m, by_row);
@@ -180,7 +182,22 @@ static void test_norm_empty(void **state) {
         }
 }
 
-/* ---- softmax and cross entropy ----------------------------------------------------------------------------------------- */
+/* ---- the exponential --------------------------------------------------------------------------------------------- */
+
+/* The bound stated in vmath.h, at 2e5 points from one end of its domain to the other, and beyond its lower end. */
+static void test_exp(void **state) {
+    (void)state;
+    for (int i = 0; i <= 200000; i++) {
+        float x = (float)(-87.3 + (87.3 + 88) * i / 200000);
+        x = x < -87.3f ? -87.3f : x;
+        double want = exp((double)x), got = (double)ld_exp_f32(x);
+        if (!(fabs(got - want) <= 2e-7 * want))
+            fail_msg("e^%.9g: %.9g, not %.9g", (double)x, got, want);
+    }
+    assert_true(ld_exp_f32(0) == 1 && ld_exp_f32(-87.4f) == 0 && ld_exp_f32(-INFINITY) == 0 && isnan(ld_exp_f32(NAN)));
+}
+
+/* ---- softmax and cross entropy ----------------------------------------------------------------------------------- */
 
 static void softmax_forward(problem *p, int f) {
     ok(ld_cpu_softmax(&p->out[0]->v[f], &p->in[0]->v[f]));
@@ -252,7 +269,7 @@ static void test_softmax(void **state) {
     }
 }
 
-/* ---- all of them ------------------------------------------------------------------------------------------------------- */
+/* ---- all of them ------------------------------------------------------------------------------------------------- */
 
 typedef struct bench {
     pair image, grad, weight, bias, x, y, c, d, m, q, l, big;
@@ -364,6 +381,7 @@ int main(void) {
         cmocka_unit_test_teardown(test_group_norm, free_blocks),
         cmocka_unit_test_teardown(test_layer_norm, free_blocks),
         cmocka_unit_test_teardown(test_norm_empty, free_blocks),
+        cmocka_unit_test_teardown(test_exp, free_blocks),
         cmocka_unit_test_teardown(test_softmax, free_blocks),
         cmocka_unit_test_teardown(test_memory_and_dtype, free_blocks),
         cmocka_unit_test_teardown(test_repeatable, free_blocks),

@@ -47,7 +47,10 @@ local function run(path, say)
   local report = Report.new(say)
   local temporary, clean = scratch()
   local folder = {path = path, sources = {}, temporary = temporary}
-  for _, name in ipairs(list(path)) do folder.sources[#folder.sources + 1] = Source.open(path .. '/' .. name) end
+  for _, name in ipairs(list(path)) do
+    local ok, source = pcall(Source.open, path .. '/' .. name)
+    if ok then folder.sources[#folder.sources + 1] = source else report:expect(name, false, tostring(source)) end
+  end
   for _, kind in ipairs(kinds) do
     local found = false
     for _, source in ipairs(folder.sources) do

@@ -1,13 +1,12 @@
 /* Attention, y = softmax(scale q k^T) v, without the matrix of scores.
  *
- * Work is split into units of one head of one sample (several runs of queries where there are few heads). A unit packs
- * k and v once into panels of 16 columns, then takes TILE queries at a time: their rows of scores stay in the cache, and
- * the whole row is there before the exponentials, so no running rescaling is needed. Backward recomputes the scores from
- * lse: P = exp(S - lse), dP = g v^T, dS = P (dP - rowsum(g y)); dq = dS k, dk = dS^T q, dv = P^T g, the scale being
- * folded into k when it is packed and into dk at the end (Dao et al. 2022, arXiv:2205.14135, appendix B.2).
- * Memory: per thread about (T_tile + 4 d) S floats; traffic: q k v y once. Results depend on the number of threads only
- * through the split of the sums dk and dv. Proved by tests/c/test_cpu_heavy.c against the naive formula.
- * f64 is the naive formula row by row. */
+ * Work is split into units of one head of one sample (several runs of queries where there are few heads). A unit
+ * packs k and v once into panels of 16 columns, then takes TILE queries at a time: their rows of scores stay in the
+ * cache, and the whole row is there before the exponentials, so no running rescaling is needed. Backward recomputes
+ * the scores from lse: P = exp(S - lse), dP = g v^T, dS = P (dP - rowsum(g y)); dq = dS k, dk = dS^T q, dv = P^T g,
+ * the scale being folded into the packed k and q (Dao et al. 2022, arXiv:2205.14135, appendix B.2). Memory: at most
+ * (2 TILE + 5 d) S floats a thread. Results depend on the number of threads only through the split of the sums dk and
+ * dv. Proved by tests/c/test_cpu_heavy.c against the naive formula. f64 is the naive formula row by row. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/dnnl.h"
 #include "backend/cpu/vmath.h"
@@ -40,13 +39,14 @@ static rows head_of(const ld_view *v, int64_t n, int64_t h) {
     return (rows){(float *)v->data + n * v->stride[0] + h * v->stride[1], v->stride[2]};
 }
 
-/* ---- a small matrix product ------------------------------------------------------------------------------------------ */
+/* ---- a small matrix product -------------------------------------------------------------------------------------- */
 
 #define EACH(X) X(0) X(1) X(2) X(3) X(4) X(5)
 enum { ROWS = 6 };
 
-/* c[i][0..15] (+)= sum_k a[i ai + k ak] b[16 k + 0..15] for i < m <= ROWS, one register of columns after the other; rows
- * past m repeat the last one, unused. gcc keeps a vector type in registers only where it fits one: hence three widths. */
+/* c[i][0..15] (+)= sum_k a[i ai + k ak] b[16 k + 0..15] for i < m <= ROWS, one register of columns after the other;
+ * rows past m repeat the last one, unused. gcc keeps a vector type in registers only where it fits one: hence three
+ * widths. */
 #define DECLARE(i)                                                                                                     \
     const float *a##i = a + (i < m ? i : m - 1) * ai;                                                                  \
     float *c##i = c + (i < m ? i : m - 1) * ci + j;
@@ -127,7 +127,7 @@ static void pack(float *out, rows x, int64_t count, int64_t d, float f) {
         }
 }
 
-/* ---- the rows of scores ---------------------------------------------------------------------------------------------- */
+/* ---- the rows of scores ------------------------------------------------------------------------------------------ */
 
 /* p = exp(p - max), 0 from s to sp; the maximum and the sum. */
 LD_BODY void exp_row_body(float *p, int64_t s, int64_t sp, float *max, float *sum) {
@@ -161,7 +161,7 @@ LD_BODY void grad_row_body(float *p, float *ds, int64_t s, int64_t sp, float lse
 }
 LD_VERSIONS(grad_row, (float *p, float *ds, int64_t s, int64_t sp, float lse, float delta), (p, ds, s, sp, lse, delta))
 
-/* ---- f32 forward ----------------------------------------------------------------------------------------------------- */
+/* ---- f32 forward ------------------------------------------------------------------------------------------------- */
 
 static int64_t up(int64_t n) {
     return (n + LANES - 1) / LANES * LANES;
@@ -232,7 +232,7 @@ static int forward_f32(const ld_view *y, const ld_view *lse, const ld_view *q, c
     return 0;
 }
 
-/* ---- f32 backward ---------------------------------------------------------------------------------------------------- */
+/* ---- f32 backward ------------------------------------------------------------------------------------------------ */
 
 typedef struct head {
     rows dq, dk, dv, g, q, k, v, y;
@@ -321,7 +321,7 @@ static int backward_f32(const ld_view *dq, const ld_view *dk, const ld_view *dv,
     return 0;
 }
 
-/* ---- f64 ------------------------------------------------------------------------------------------------------------- */
+/* ---- f64 --------------------------------------------------------------------------------------------------------- */
 
 static double *row_of(const ld_view *v, int64_t n, int64_t h, int64_t t) {
     return (double *)v->data + n * v->stride[0] + h * v->stride[1] + t * v->stride[2];
@@ -401,7 +401,7 @@ static void backward_f64(const ld_view *dq, const ld_view *dk, const ld_view *dv
         }
 }
 
-/* ---- slots ----------------------------------------------------------------------------------------------------------- */
+/* ---- slots ------------------------------------------------------------------------------------------------------- */
 
 static int check_dtype(ld_dtype t) {
     if (t == LD_F32 || t == LD_F64)

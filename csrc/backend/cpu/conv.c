@@ -83,7 +83,7 @@ static int run(ld_dnnl_kind kind, const char *who, const ld_view *x, const ld_vi
     return err ? err : ld_dnnl_run(&k, who, x->data, w->data, bias ? bias->data : NULL, y->data);
 }
 
-/* ---- f64, and the cases in which there is nothing to sum --------------------------------------------------------------- */
+/* ---- f64, and the cases in which there is nothing to sum --------------------------------------------------------- */
 
 typedef struct sizes {
     int64_t n, c, h, w, o, p, q, r, s;
@@ -176,7 +176,7 @@ static void fill_bias(const ld_view *y, const ld_view *bias) {
         memcpy((char *)y->data + (size_t)(i * o) * size, bias->data, (size_t)o * size);
 }
 
-/* ---- slots ------------------------------------------------------------------------------------------------------------ */
+/* ---- slots ------------------------------------------------------------------------------------------------------- */
 
 int ld_cpu_conv2d(const ld_view *y, const ld_view *x, const ld_view *w, const ld_view *bias, const ld_conv_shape *s) {
     if (y->dtype != LD_F32 && y->dtype != LD_F64)

@@ -10,7 +10,7 @@
 
 enum { X, W, B, Y, OPERANDS };
 
-/* ---- the two APIs: memory descriptors are structs and operations have descriptors in 2.x; neither in 3.x ------------- */
+/* ---- the two APIs: memory descriptors are structs and operations have descriptors in 2.x; neither in 3.x --------- */
 
 #if DNNL_VERSION_MAJOR >= 3
 
@@ -114,7 +114,7 @@ static dnnl_status_t describe_primitive(dnnl_primitive_desc_t *pd, const ld_dnnl
 
 #endif
 
-/* ---- one primitive with its operands --------------------------------------------------------------------------------- */
+/* ---- one primitive with its operands ----------------------------------------------------------------------------- */
 
 typedef struct operand {
     bool there, written;
@@ -309,7 +309,7 @@ static dnnl_status_t make_entry(entry *e) {
     return st;
 }
 
-/* ---- the primitives kept --------------------------------------------------------------------------------------------- */
+/* ---- the primitives kept ----------------------------------------------------------------------------------------- */
 
 static uint64_t hash(const ld_dnnl_key *k) {
     int64_t words[sizeof *k / sizeof(int64_t)];
@@ -374,7 +374,7 @@ bool ld_dnnl_can(const ld_dnnl_key *key) {
     return !st && e->primitive;
 }
 
-/* ---- running --------------------------------------------------------------------------------------------------------- */
+/* ---- running ----------------------------------------------------------------------------------------------------- */
 
 static dnnl_status_t reorder(const operand *o, void *scratch) {
     dnnl_exec_arg_t args[3] = {{DNNL_ARG_FROM, o->written ? o->inner : o->outer},

@@ -90,23 +90,26 @@ static int product_f32(mat y, mat a, mat b, const float *bias, bool accumulate) 
     return ld_dnnl_run(&k, "matmul", a.data, b.data, (void *)(uintptr_t)bias, y.data);
 }
 
-/* y = bias + beta y, element by element: the product of an empty inner dimension, and the start of the f64 loops. */
-#define START(T, name)                                                                                                 \
-    static void name(const mat *y, const T *bias, bool keep) {                                                         \
-        _Pragma("omp parallel for collapse(2) schedule(static) num_threads(ld_threads())") for (int64_t i = 0;         \
-                                                                                                i < y->count;          \
-                                                                                                i++) for (int64_t m =  \
-                                                                                                              0;       \
-                                                                                                          m < y->rows; \
-                                                                                                          m++) {       \
-            T *row = (T *)y->data + i * y->batch + m * y->row;                                                         \
-            for (int64_t n = 0; n < y->cols; n++)                                                                      \
-                row[n * y->col] = (keep ? row[n * y->col] : 0) + (bias ? bias[n] : 0);                                 \
-        }                                                                                                              \
-    }
-START(float, start_f32)
-START(double, start_f64)
-#undef START
+/* y = bias + beta y: the product of an empty inner dimension, and the start of the f64 loops. */
+static void start_f32(const mat *y, const float *bias, bool keep) {
+#pragma omp parallel for collapse(2) schedule(static) num_threads(ld_threads())
+    for (int64_t i = 0; i < y->count; i++)
+        for (int64_t m = 0; m < y->rows; m++) {
+            float *row = (float *)y->data + i * y->batch + m * y->row;
+            for (int64_t n = 0; n < y->cols; n++)
+                row[n * y->col] = (keep ? row[n * y->col] : 0) + (bias ? bias[n] : 0);
+        }
+}
+
+static void start_f64(const mat *y, const double *bias, bool keep) {
+#pragma omp parallel for collapse(2) schedule(static) num_threads(ld_threads())
+    for (int64_t i = 0; i < y->count; i++)
+        for (int64_t m = 0; m < y->rows; m++) {
+            double *row = (double *)y->data + i * y->batch + m * y->row;
+            for (int64_t n = 0; n < y->cols; n++)
+                row[n * y->col] = (keep ? row[n * y->col] : 0) + (bias ? bias[n] : 0);
+        }
+}
 
 enum { DEPTH = 64 }; /* rows of b kept in cache while they are used */
 

@@ -1,7 +1,9 @@
-/* Template: statistics of columns and the affine maps of batch and group normalisation, for one dtype. Defines nothing to
- * keep: include with T (float or double), FN(name) and FN_BODY(name) set. Tensors are (n, p, c), c innermost; a sample's p rows are
- * split into `parts` runs of rows (a number that depends on the sizes only), each summed in blocks of BLOCK rows in T,
- * the blocks and then the parts in double, in order: results do not depend on the number of threads. */
+/* Template: statistics of columns and the affine maps of batch and group normalisation, for one dtype. Include with T
+ * (float or double), FN(name) and FN_BODY(name) set.
+ *
+ * Tensors are (n, p, c), c innermost; a sample's p rows are split into `parts` runs of rows (a number that depends on
+ * the sizes only), each summed in blocks of BLOCK rows in T, the blocks and then the parts in double, in order:
+ * results do not depend on the number of threads. */
 
 /* Mean and sum of squared deviations of each of c columns over m rows; t has room for 3 c. Blocks are merged by Chan's
  * formula, so a large mean costs no accuracy. */
@@ -120,7 +122,7 @@ static void FN(map)(const grid *z, T *out, const T *g, const T *x, const T *cent
     }
 }
 
-/* ---- batch: one "sample" of M rows ----------------------------------------------------------------------------------- */
+/* ---- batch: one "sample" of M rows ------------------------------------------------------------------------------- */
 
 static void FN(batch_fwd)(const grid *z, room *w_, T *y, T *mean, T *var, const T *x, const T *w, const T *b,
                           double eps, bool given) {
@@ -163,7 +165,7 @@ static void FN(batch_bwd)(const grid *z, room *w_, T *dx, T *dw, T *db, const T 
         FN(map)(z, dx, g, x, mean, a, b, d);
 }
 
-/* ---- group ----------------------------------------------------------------------------------------------------------- */
+/* ---- group ------------------------------------------------------------------------------------------------------- */
 
 /* Mean and rstd of each group of a sample from the columns' means and deviations; `mean` becomes the group's. */
 static void FN(group_stats)(const grid *z, double *mean, const double *dev, int groups, double eps, T *out_mean,

@@ -1,5 +1,7 @@
-/* Layer normalisation over the rows of (M, C): x is read once forward; x and g once for dx and once for dw and db, a part
- * of the rows at a time. The parts depend on the sizes only and are added in order, in double. */
+/* Layer normalisation over the rows of (M, C).
+ *
+ * x is read once forward; x and g once for dx and once for dw and db, a part of the rows at a time. The parts depend
+ * on the sizes only and are added in order, in double. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/dnnl.h"
 #include "backend/cpu/vmath.h"

@@ -1,5 +1,5 @@
-/* Template: layer normalisation of the rows of (m, c) for one dtype. Include with T, FN(name) and FN_BODY(name) set. A row stays in the
- * cache between its passes. */
+/* Template: layer normalisation of the rows of (m, c) for one dtype. Include with T, FN(name) and FN_BODY(name) set.
+ * A row stays in the cache between its passes. */
 
 LD_BODY void FN_BODY(layer_row)(T *y, T *mean, T *rstd, const T *x, const T *w, const T *b, int64_t c, double eps) {
     T sum = 0, rest = 0, square = 0;

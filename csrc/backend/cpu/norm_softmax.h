@@ -1,4 +1,5 @@
-/* Template: softmax and cross entropy over the rows of (m, k) for one dtype. Include with T, FN(name), FN_BODY(name) and EXP (e^x for x <= 0) set. */
+/* Template: softmax and cross entropy over the rows of (m, k) for one dtype. Include with T, FN(name), FN_BODY(name)
+ * and EXP (e^x for x <= 0) set. */
 
 /* y = exp(x - max); their sum, and the maximum. y may be NULL. */
 LD_BODY void FN_BODY(exps)(T *y, const T *x, int64_t k, T *max, T *sum) {

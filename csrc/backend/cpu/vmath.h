@@ -1,9 +1,10 @@
-/* Vector code in a portable binary: a body is compiled once a level of the x86-64 instruction set, and the level of this
- * processor is taken at run time. LD_VERSIONS writes the versions of a function around an always-inline body
- * (name_body); it is used for functions called from parallel regions, because the outlined part of a region does not
- * inherit a target attribute. LD_VERSIONS_BY_LANES calls the body with arguments of its own, among which LD_LANES is the
- * number of floats in a register of the version. Not for translation units under -ffast-math: ld_exp_f32 rounds by
- * adding and subtracting. */
+/* Vector code in a portable binary: a body is compiled once a level of the x86-64 instruction set, and the level of
+ * this processor is taken at run time.
+ *
+ * LD_VERSIONS writes the versions of a function around an always-inline body (name_body); it is used for functions
+ * called from parallel regions, because the outlined part of a region does not inherit a target attribute.
+ * LD_VERSIONS_BY_LANES calls the body with arguments of its own, among which LD_LANES is the number of floats in a
+ * register of the version. Not for translation units under -ffast-math: ld_exp_f32 rounds by adding and subtracting. */
 #ifndef LD_CPU_VMATH_H
 #define LD_CPU_VMATH_H
 

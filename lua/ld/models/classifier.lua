@@ -98,9 +98,11 @@ function Classifier:features(taps)
   return Features(self, set)
 end
 
-local known = {in_channels = 4, channels = {32, 64, 128, 512, 1024}, blocks = {1, 2, 4, 3}, classes = 1000, dropout = 0.1}
+local known = {in_channels = 4, channels = {32, 64, 128, 512, 1024}, blocks = {1, 2, 4, 3}, classes = 1000,
+               dropout = 0.1}
 
---- models.classifier{in_channels = 4, channels = {32,64,128,512,1024}, blocks = {1,2,4,3}, classes = 1000, dropout = 0.1}
+--- models.classifier{in_channels = 4, channels = {32,64,128,512,1024}, blocks = {1,2,4,3}, classes = 1000,
+-- dropout = 0.1}
 local M = setmetatable({}, {__call = function(_, o) return Classifier(take('models.classifier', o, known)) end})
 
 --- models.classifier.load(path): from a checkpoint that train_classifier wrote; with its latents' mean and std.

@@ -1,7 +1,7 @@
 -- The networks of the method.
-return {
+return require 'ld.take'.names('ld.models', {
   classifier = require 'ld.models.classifier',
   unet = require 'ld.models.unet',
   kl_autoencoder = require 'ld.models.kl_autoencoder',
   small_autoencoder = require 'ld.models.small_autoencoder',
-}
+})
