@@ -71,6 +71,13 @@ const char *ldl_string(lua_State *L, int i, const char *who, const char *what) {
     return lua_tostring(L, i);
 }
 
+ld_device *ldl_device_or_dtype(lua_State *L, const char *name, const char *who) {
+    ld_device *d = ld_device_find(name);
+    if (!d)
+        ldl_error(L, "%s: '%s' is no dtype (f32 bf16 f16 f64 i64 i32 u8); %s", who, name, ld_error());
+    return d;
+}
+
 void ldl_callable(lua_State *L, int i, const char *who) {
     if (lua_isfunction(L, i))
         return;
@@ -127,6 +134,7 @@ static bool is_known(const char *known, const char *key) {
 }
 
 void ldl_options(lua_State *L, int i, const char *who, const char *known) {
+    const char *listed = *known ? known : "none";
     if (lua_isnoneornil(L, i)) {
         if (lua_gettop(L) < i)
             lua_settop(L, i);
@@ -135,14 +143,14 @@ void ldl_options(lua_State *L, int i, const char *who, const char *known) {
         return;
     }
     if (!lua_istable(L, i))
-        ldl_error(L, "%s: options must be a table, not %s; known: %s", who, luaL_typename(L, i), known);
+        ldl_error(L, "%s: options must be a table, not %s; known: %s", who, luaL_typename(L, i), listed);
     lua_pushnil(L);
     while (lua_next(L, i)) {
         lua_pop(L, 1);
         if (lua_type(L, -1) != LUA_TSTRING)
-            ldl_error(L, "%s: options are named; known: %s", who, known);
+            ldl_error(L, "%s: options are named; known: %s", who, listed);
         if (!is_known(known, lua_tostring(L, -1)))
-            ldl_error(L, "%s: unknown option '%s'; known: %s", who, lua_tostring(L, -1), known);
+            ldl_error(L, "%s: unknown option '%s'; known: %s", who, lua_tostring(L, -1), listed);
     }
 }
 

@@ -45,6 +45,7 @@ int ldl_dim(lua_State *L, int i, int ndim, const char *who);
  * first argument not used. */
 int ldl_shape(lua_State *L, int i, int64_t *out, int *next, const char *who);
 ld_dtype ldl_dtype(lua_State *L, int i, const char *who);
+ld_device *ldl_device_or_dtype(lua_State *L, const char *name, const char *who); /* a device; the message knows both */
 const char *ldl_string(lua_State *L, int i, const char *who, const char *what);
 void ldl_callable(lua_State *L, int i, const char *who); /* a function, or something to be called like one */
 /* How many entries the list at i has; names in it are refused. */

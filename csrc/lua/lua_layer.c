@@ -103,9 +103,12 @@ static int l_attention(lua_State *L) {
     int64_t channels = need(L, "channels", who), width = ldl_field_int(L, 1, "head_width", 0, who);
     if (width < 0 || (width && channels % width))
         ldl_error(L, "%s: head_width %lld does not divide %lld channels", who, (long long)width, (long long)channels);
-    ld_attention_options o = {.channels = channels,
-                              .heads = (int)ldl_field_int(L, 1, "heads", width ? channels / width : 1, who),
-                              .eps = ldl_field_number(L, 1, "eps", 1e-5, who)};
+    int64_t heads = ldl_field_int(L, 1, "heads", width ? channels / width : 1, who);
+    if (width && heads != channels / width)
+        ldl_error(L, "%s: %lld heads of width %lld are not %lld channels; give one of heads and head_width", who,
+                  (long long)heads, (long long)width, (long long)channels);
+    ld_attention_options o = {
+        .channels = channels, .heads = (int)heads, .eps = ldl_field_number(L, 1, "eps", 1e-5, who)};
     return push_layer(L, ld_layer_attention(ldl_field_device(L, 1, who), ldl_field_dtype(L, 1, LD_F32, who), &o));
 }
 
@@ -221,8 +224,8 @@ static int l_to(lua_State *L) {
     ld_device *d = NULL;
     if (ld_dtype_find(what) >= 0)
         t = (ld_dtype)ld_dtype_find(what);
-    else if (!(d = ld_device_find(what)))
-        return ldl_raise(L);
+    else
+        d = ldl_device_or_dtype(L, what, "to");
     ldl_ok(L, ld_layer_to(l, t, d));
     return 0;
 }

@@ -16,6 +16,10 @@ static ld_tensor **tensor_list(lua_State *L, int i, int *n, const char *who) {
     if (!lua_istable(L, i))
         ldl_error(L, "%s: a list of tensors was expected, not %s", who, luaL_typename(L, i));
     *n = (int)lua_objlen(L, i);
+    lua_getfield(L, i, "parameters");
+    if (!*n && !lua_isnil(L, -1))
+        ldl_error(L, "%s: a list of tensors was expected, such as net:parameters(), not the module itself", who);
+    lua_pop(L, 1);
     ld_tensor **xs = lua_newuserdata(L, (size_t)(*n + 1) * sizeof *xs);
     for (int k = 0; k < *n; k++) {
         lua_rawgeti(L, i, k + 1);

@@ -352,9 +352,7 @@ static int l_to(lua_State *L) {
     const char *what = ldl_string(L, 2, "to", "the dtype or device");
     if (ld_dtype_find(what) >= 0)
         return ldl_push(L, ld_cast(x, ldl_dtype(L, 2, "to")));
-    ld_device *d = ld_device_find(what);
-    if (!d)
-        return ldl_raise(L);
+    ld_device *d = ldl_device_or_dtype(L, what, "to");
     return ldl_push(L, d == x->storage->device ? ld_tensor_ref(x) : ld_tensor_to(x, x->dtype, d, "to"));
 }
 

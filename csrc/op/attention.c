@@ -1,80 +1,41 @@
 /* Softmax and attention. */
 #include "base/error.h"
-#include "op/check.h"
+#include "op/inner.h"
 
 #include <math.h>
-#include <string.h>
 
 /* ---- softmax -------------------------------------------------------------------------------------------------------- */
 
-/* x with `dim` moved to the end, as a view. */
-static ld_tensor *dim_last(ld_tensor *x, int dim) {
-    int64_t shape[LD_MAX_DIMS], stride[LD_MAX_DIMS];
-    int n = 0;
-    for (int i = 0; i < x->ndim; i++)
-        if (i != dim) {
-            shape[n] = x->shape[i];
-            stride[n++] = x->stride[i];
-        }
-    shape[n] = x->shape[dim];
-    stride[n] = x->stride[dim];
-    return ld_tensor_view(x, x->ndim, shape, stride, x->offset);
-}
-
-/* Rows along dim as one dense (M,K) block, flat. */
-static ld_tensor *rows_along(ld_tensor *x, int dim) {
-    int64_t flat[1] = {ld_tensor_numel(x)};
-    ld_tensor *v = dim_last(x, dim), *y = v ? ld_tensor_new(x->storage->device, x->dtype, 1, flat, "softmax") : NULL;
-    if (y) {
-        ld_view to = ld_dense(y, v->ndim, v->shape);
-        y = ld_result(y, LD_BACKEND(x)->copy(&to, LD_VIEW(v)));
-    }
-    ld_tensor_drop(v);
-    return y;
-}
-
-/* The way back: a flat block into a tensor of `shape`. Takes over y. */
-static ld_tensor *rows_back(ld_tensor *y, int ndim, const int64_t *shape, int dim) {
-    ld_tensor *z = y ? ld_tensor_new(y->storage->device, y->dtype, ndim, shape, "softmax") : NULL;
-    ld_tensor *v = z ? dim_last(z, dim) : NULL;
-    if (v) {
-        ld_view from = ld_dense(y, v->ndim, v->shape);
-        z = ld_result(z, LD_BACKEND(y)->copy(LD_VIEW(v), &from));
-    }
-    ld_tensor_drop(v);
-    ld_tensor_drop(y);
-    return z;
-}
-
-static ld_view row_view(const ld_tensor *flat, int64_t k) {
-    return ld_dense(flat, 2, (int64_t[]){k ? ld_tensor_numel(flat) / k : 0, k});
+static ld_view rows_view(const ld_tensor *block, int64_t k) {
+    return ld_dense(block, 2, (int64_t[]){k ? ld_tensor_numel(block) / k : 0, k});
 }
 
 static int softmax_backward(ld_node *n, ld_tensor *g) {
     int dim = *(const int *)ld_node_attr(n);
-    ld_tensor *y = ld_node_saved(n, 0);
-    ld_tensor *rows_g = y ? rows_along(g, dim) : NULL, *rows_y = rows_g ? rows_along(y, dim) : NULL, *dx = NULL;
-    if (rows_y && (dx = ld_tensor_like(rows_y, "softmax"))) {
+    ld_tensor *y = ld_node_saved(n, 0), *dx = NULL;
+    ld_tensor *block_g = y ? ld_inner_block(g, dim, "softmax") : NULL;
+    ld_tensor *block_y = block_g ? ld_inner_block(y, dim, "softmax") : NULL;
+    if (block_y && (dx = ld_inner_room(g, dim, "softmax"))) {
         int64_t k = g->shape[dim];
-        ld_view vd = row_view(dx, k), vg = row_view(rows_g, k), vy = row_view(rows_y, k);
+        ld_view vd = rows_view(dx, k), vg = rows_view(block_g, k), vy = rows_view(block_y, k);
         dx = ld_result(dx, LD_BACKEND(g)->softmax_bwd(&vd, &vg, &vy));
-        dx = rows_back(dx, g->ndim, g->shape, dim);
+        dx = ld_inner_back(dx, dim, g->ndim, g->shape, "softmax");
     }
-    ld_tensor_drop(rows_g);
-    ld_tensor_drop(rows_y);
+    ld_tensor_drop(block_g);
+    ld_tensor_drop(block_y);
     return ld_node_give(n, 0, dx);
 }
 
 ld_tensor *ld_softmax(ld_tensor *x, int dim) {
-    if (ld_check_compute("softmax", &x, 1) || (dim = ld_check_dim("softmax", dim, x->ndim)) < 0)
+    if (ld_check_compute("softmax", &x, 1) || (dim = ld_check_dim("softmax", dim, x)) < 0)
         return NULL;
-    ld_tensor *rows = rows_along(x, dim), *y = rows ? ld_tensor_like(rows, "softmax") : NULL;
+    ld_tensor *block = ld_inner_block(x, dim, "softmax"), *y = block ? ld_inner_room(x, dim, "softmax") : NULL;
     if (y) {
-        ld_view vy = row_view(y, x->shape[dim]), vx = row_view(rows, x->shape[dim]);
+        ld_view vy = rows_view(y, x->shape[dim]), vx = rows_view(block, x->shape[dim]);
         y = ld_result(y, LD_BACKEND(x)->softmax(&vy, &vx));
-        y = rows_back(y, x->ndim, x->shape, dim);
+        y = ld_inner_back(y, dim, x->ndim, x->shape, "softmax");
     }
-    ld_tensor_drop(rows);
+    ld_tensor_drop(block);
     return ld_record(y, "softmax", softmax_backward, &x, 1, &y, 1, &dim, sizeof dim);
 }
 

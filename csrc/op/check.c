@@ -2,8 +2,6 @@
 
 #include "base/error.h"
 
-#include <string.h>
-
 int ld_check_devices(const char *op, ld_tensor *const *xs, int n) {
     if (ld_interrupted())
         return LD_EINTERRUPT;
@@ -57,18 +55,57 @@ int ld_check_vector(const char *op, const char *what, const ld_tensor *x, int64_
     return 0;
 }
 
-int ld_check_dim(const char *op, int dim, int ndim) {
-    if (dim < -ndim || dim >= ndim) {
-        ld_fail(LD_EINDEX, "%s: dimension %d of a tensor that has %d", op, dim, ndim);
-        return -1;
+int ld_check_shape(const char *op, const ld_tensor *x, int ndim, const int64_t *shape) {
+    if (ndim < 0 || ndim > LD_MAX_DIMS)
+        return ld_fail(LD_ESHAPE, "%s: %s to %d dimensions; at most %d are possible", op, ld_tensor_text(x), ndim,
+                       LD_MAX_DIMS);
+    int64_t n = 1;
+    for (int i = 0; i < ndim; i++) {
+        if (shape[i] < 0)
+            return ld_fail(LD_ESHAPE, "%s: %s to %s: size %lld is negative", op, ld_tensor_text(x),
+                           ld_shape_text(ndim, shape), (long long)shape[i]);
+        if (shape[i] > 0 && n > ((int64_t)1 << 48) / shape[i])
+            return ld_fail(LD_ESHAPE, "%s: %s to %s: more than 2^48 elements", op, ld_tensor_text(x),
+                           ld_shape_text(ndim, shape));
+        n *= shape[i];
     }
-    return dim < 0 ? dim + ndim : dim;
+    return 0;
 }
 
-int ld_broadcast(const char *op, const ld_tensor *a, const ld_tensor *b, int64_t shape[LD_MAX_DIMS]) {
-    int ndim = a->ndim > b->ndim ? a->ndim : b->ndim;
+int ld_check_dim(const char *op, int dim, const ld_tensor *x) {
+    if (dim < -x->ndim || dim >= x->ndim) {
+        ld_fail(LD_EINDEX, "%s: there is no dimension %d in %s", op, dim < 0 ? dim : dim + 1, ld_tensor_text(x));
+        return -1;
+    }
+    return dim < 0 ? dim + x->ndim : dim;
+}
+
+/* The values are looked at on the host. */
+int ld_check_positions(const char *op, const char *what, ld_tensor *idx, int64_t limit) {
+    if (idx->dtype != LD_I64)
+        return ld_fail(LD_EDTYPE, "%s: the %s are %s; i64 is needed: convert with :i64()", op, what,
+                       ld_tensor_text(idx));
+    ld_tensor *host = ld_tensor_to(idx, LD_I64, ld_device_find("cpu"), op);
+    if (!host)
+        return ld_error_code();
+    int bad = 0;
+    const int64_t *v = ld_tensor_data(host);
+    for (int64_t i = 0, n = ld_tensor_numel(host); i < n && !bad; i++) {
+        int64_t rest = i, at = 0;
+        for (int d = host->ndim - 1; d >= 0; rest /= host->shape[d--])
+            at += rest % host->shape[d] * host->stride[d];
+        if (v[at] < 0 || v[at] >= limit)
+            bad = ld_fail(LD_EINDEX, "%s: entry %lld is %lld; 0 to %lld are possible; the %s are %s", op,
+                          (long long)i + 1, (long long)v[at], (long long)limit - 1, what, ld_tensor_text(idx));
+    }
+    ld_tensor_drop(host);
+    return bad;
+}
+
+int ld_broadcast(const char *op, const ld_tensor *a, const ld_tensor *b, int skip, int64_t shape[LD_MAX_DIMS]) {
+    int most = a->ndim > b->ndim ? a->ndim : b->ndim, ndim = most - skip;
     for (int i = 0; i < ndim; i++) {
-        int ia = i - (ndim - a->ndim), ib = i - (ndim - b->ndim);
+        int ia = i - (most - a->ndim), ib = i - (most - b->ndim);
         int64_t na = ia < 0 ? 1 : a->shape[ia], nb = ib < 0 ? 1 : b->shape[ib];
         if (na != nb && na != 1 && nb != 1) {
             ld_fail(LD_ESHAPE, "%s: shapes do not broadcast: %s and %s (sizes %lld and %lld)", op, ld_tensor_text(a),
@@ -106,4 +143,16 @@ ld_tensor *ld_result(ld_tensor *x, int bad) {
         return x;
     ld_tensor_drop(x);
     return NULL;
+}
+
+ld_tensor *ld_iota(ld_device *d, int64_t n, const char *op) {
+    ld_tensor *host = ld_tensor_new(ld_device_find("cpu"), LD_I64, 1, &n, op);
+    if (!host)
+        return NULL;
+    int64_t *v = ld_tensor_data(host);
+    for (int64_t i = 0; i < n; i++)
+        v[i] = i;
+    ld_tensor *y = ld_tensor_to(host, LD_I64, d, op);
+    ld_tensor_drop(host);
+    return y;
 }

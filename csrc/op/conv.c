@@ -36,7 +36,8 @@ static int check_shape(const char *op, ld_tensor *x, ld_tensor *w, ld_tensor *bi
     return bad;
 }
 
-/* The three directions over canonical copies. */
+/* ---- the three directions, over canonical copies ------------------------------------------------------------------- */
+
 static ld_tensor *run_forward(ld_tensor *x, ld_tensor *w, ld_tensor *bias, const ld_conv_shape *s, const int64_t *out,
                               const char *op) {
     ld_tensor *cx = ld_tensor_canonical(x, op), *cw = cx ? ld_tensor_canonical(w, op) : NULL;
@@ -86,6 +87,8 @@ static int give_bias(ld_node *n, ld_tensor *g) {
     return ld_node_give(n, 2, ld_reduce(ld_node_op(n), LD_SUM, g, (int[]){0, 2, 3}, 3, false));
 }
 
+/* ---- conv2d --------------------------------------------------------------------------------------------------------- */
+
 static int conv2d_backward(ld_node *n, ld_tensor *g) {
     const conv_attr *t = ld_node_attr(n);
     int bad = 0;
@@ -122,6 +125,8 @@ ld_tensor *ld_conv2d(ld_tensor *x, ld_tensor *w, ld_tensor *bias, const ld_conv_
     return ld_record(y, "conv2d", conv2d_backward, in, 3, save, 2, &t, sizeof t);
 }
 
+/* ---- conv_transpose2d ----------------------------------------------------------------------------------------------- */
+
 /* The transposed convolution is conv2d's data gradient: its own gradients are conv2d forward and the weight gradient with
  * x and g exchanged. */
 static int conv_transpose_backward(ld_node *n, ld_tensor *g) {
@@ -139,31 +144,37 @@ static int conv_transpose_backward(ld_node *n, ld_tensor *g) {
     return !bad && ld_node_needs(n, 2) ? give_bias(n, g) : bad;
 }
 
+static ld_tensor *add_bias(ld_tensor *y, ld_tensor *bias, const char *op) {
+    ld_tensor *dense = y && bias ? ld_tensor_canonical(bias, op) : NULL;
+    if (!y || !bias)
+        return y;
+    int bad = dense ? 0 : ld_error_code();
+    if (!bad) {
+        ld_view v = ld_tensor_as_view(y);
+        v.data = ld_tensor_data(dense);
+        v.stride[0] = v.stride[2] = v.stride[3] = 0;
+        v.stride[1] = 1;
+        bad = LD_BACKEND(y)->binary(LD_VIEW(y), LD_VIEW(y), &v, LD_ADD);
+    }
+    ld_tensor_drop(dense);
+    return ld_result(y, bad);
+}
+
 ld_tensor *ld_conv_transpose2d(ld_tensor *x, ld_tensor *w, ld_tensor *bias, const ld_conv_shape *s, int extra) {
     static const char op[] = "conv_transpose2d";
     if (check_shape(op, x, w, bias, s, 0, 1))
         return NULL;
-    if (extra < 0 || extra >= (s->stride_h > s->stride_w ? s->stride_h : s->stride_w))
-        return ld_fail_null(LD_EVALUE, "%s: output_padding %d; it must be below the stride", op, extra);
+    if (extra < 0 || extra >= s->stride_h || extra >= s->stride_w)
+        return ld_fail_null(LD_EVALUE, "%s: output_padding %d with stride %d x %d; 0 up to the stride less 1 is needed",
+                            op, extra, s->stride_h, s->stride_w);
     int64_t out[4] = {x->shape[0], w->shape[1],
                       (x->shape[2] - 1) * s->stride_h - s->top - s->bottom + w->shape[2] + extra,
                       (x->shape[3] - 1) * s->stride_w - s->left - s->right + w->shape[3] + extra};
     if (out[2] < 1 || out[3] < 1)
-        return ld_fail_null(LD_ESHAPE, "%s: nothing is left of %s with this kernel and padding", op, ld_tensor_text(x));
-    ld_tensor *y = run_dx(x, w, s, out, op);
-    if (y && bias) {
-        ld_tensor *cb = ld_tensor_canonical(bias, op);
-        int bad = cb ? 0 : ld_error_code();
-        if (cb) {
-            ld_view v = {.dtype = y->dtype, .ndim = 4, .data = ld_tensor_data(cb)};
-            for (int i = 0; i < 4; i++)
-                v.shape[i] = y->shape[i];
-            v.stride[1] = 1;
-            bad = LD_BACKEND(y)->binary(LD_VIEW(y), LD_VIEW(y), &v, LD_ADD);
-        }
-        ld_tensor_drop(cb);
-        y = ld_result(y, bad);
-    }
+        return ld_fail_null(LD_ESHAPE, "%s: a kernel of %lld x %lld with padding %d %d %d %d leaves nothing of %s", op,
+                            (long long)w->shape[2], (long long)w->shape[3], s->top, s->bottom, s->left, s->right,
+                            ld_tensor_text(x));
+    ld_tensor *y = add_bias(run_dx(x, w, s, out, op), bias, op);
     conv_attr t = attr_of(x, w, s);
     ld_tensor *in[3] = {x, w, bias}, *save[2] = {w->requires_grad ? x : NULL, x->requires_grad ? w : NULL};
     return ld_record(y, op, conv_transpose_backward, in, 3, save, 2, &t, sizeof t);

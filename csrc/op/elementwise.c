@@ -2,6 +2,8 @@
 #include "base/error.h"
 #include "op/check.h"
 
+#include <string.h>
+
 /* ---- functions of one argument ------------------------------------------------------------------------------------- */
 
 typedef struct unary_attr {
@@ -14,7 +16,7 @@ static int unary_backward(ld_node *n, ld_tensor *g) {
     bool constant = u->op == LD_FLOOR || u->op == LD_ROUND || u->op == LD_SIGN;
     if (constant)
         return ld_node_give(n, 0, ld_tensor_full(g->storage->device, g->dtype, g->ndim, g->shape, 0, ld_node_op(n)));
-    if (u->op == LD_NEG || u->op == LD_AFFINE) { /* nothing was saved: the factor is a constant */
+    if (u->op == LD_NEG || u->op == LD_AFFINE) { /* the factor is a constant, nothing was saved */
         ld_tensor *dx = ld_tensor_like(g, ld_node_op(n));
         double factor = u->op == LD_NEG ? -1 : u->a;
         return ld_node_give(n, 0, dx ? ld_result(dx, LD_BACKEND(g)->axpby(LD_VIEW(dx), LD_VIEW(g), factor, 0)) : NULL);
@@ -54,7 +56,7 @@ ld_tensor *ld_unary(const char *name, ld_unary_op op, ld_tensor *x, double a, do
 /* Scratch tensors of a gradient: c = a op b over broadcast shapes, or NULL. Either input may be NULL (passes NULL on). */
 static ld_tensor *compute(const char *name, ld_binary_op op, ld_tensor *a, ld_tensor *b) {
     int64_t shape[LD_MAX_DIMS];
-    int ndim = a && b ? ld_broadcast(name, a, b, shape) : -1;
+    int ndim = a && b ? ld_broadcast(name, a, b, 0, shape) : -1;
     if (ndim < 0)
         return NULL;
     ld_tensor *y = ld_tensor_new(a->storage->device, op >= LD_EQ ? LD_U8 : a->dtype, ndim, shape, name);
@@ -64,12 +66,12 @@ static ld_tensor *compute(const char *name, ld_binary_op op, ld_tensor *a, ld_te
     return ld_result(y, LD_BACKEND(a)->binary(LD_VIEW(y), &va, &vb, op));
 }
 
-static ld_tensor *apply(const char *name, ld_unary_op op, ld_tensor *x, double a) {
+static ld_tensor *apply(const char *name, ld_unary_op op, ld_tensor *x, double a, double b) {
     ld_tensor *y = x ? ld_tensor_like(x, name) : NULL;
-    return y ? ld_result(y, LD_BACKEND(x)->unary(LD_VIEW(y), LD_VIEW(x), op, a, 0)) : NULL;
+    return y ? ld_result(y, LD_BACKEND(x)->unary(LD_VIEW(y), LD_VIEW(x), op, a, b)) : NULL;
 }
 
-/* As compute and apply, but the marked arguments are dropped. */
+/* As compute, but a is dropped, and b when asked for. */
 static ld_tensor *compute_drop(const char *name, ld_binary_op op, ld_tensor *a, ld_tensor *b, bool drop_b) {
     ld_tensor *y = compute(name, op, a, b);
     ld_tensor_drop(a);
@@ -78,13 +80,7 @@ static ld_tensor *compute_drop(const char *name, ld_binary_op op, ld_tensor *a, 
     return y;
 }
 
-static ld_tensor *apply_drop(const char *name, ld_unary_op op, ld_tensor *x, double a) {
-    ld_tensor *y = apply(name, op, x, a);
-    ld_tensor_drop(x);
-    return y;
-}
-
-/* g where condition (a op b) holds, else 0 (or the other way round). */
+/* g where a op b holds, else 0; with `otherwise` the other way round. */
 static ld_tensor *masked(const char *name, ld_tensor *g, ld_binary_op op, ld_tensor *a, ld_tensor *b, bool otherwise) {
     ld_tensor *c = compute(name, op, a, b);
     ld_tensor *zero = c ? ld_tensor_full(g->storage->device, g->dtype, 0, NULL, 0, name) : NULL;
@@ -99,6 +95,15 @@ static ld_tensor *masked(const char *name, ld_tensor *g, ld_binary_op op, ld_ten
     return y;
 }
 
+/* d (dropped) with zeros where x, which broadcasts to it, is 0. */
+static ld_tensor *unless_zero(const char *name, ld_tensor *d, ld_tensor *x) {
+    ld_tensor *zero = d ? ld_tensor_full(x->storage->device, x->dtype, 0, NULL, 0, name) : NULL;
+    ld_tensor *y = zero ? masked(name, d, LD_NE, x, zero, false) : NULL;
+    ld_tensor_drop(zero);
+    ld_tensor_drop(d);
+    return y;
+}
+
 static ld_tensor *gradient_a(const char *name, ld_binary_op op, ld_tensor *g, ld_tensor *a, ld_tensor *b) {
     switch (op) {
     case LD_MUL:
@@ -109,15 +114,11 @@ static ld_tensor *gradient_a(const char *name, ld_binary_op op, ld_tensor *g, ld
         return masked(name, g, LD_GE, a, b, false);
     case LD_MINIMUM:
         return masked(name, g, LD_LE, a, b, false);
-    case LD_POWER: { /* g b a^(b-1) */
-        ld_tensor *e = apply(name, LD_AFFINE, b, 1);
-        if (e && LD_BACKEND(e)->unary(LD_VIEW(e), LD_VIEW(e), LD_AFFINE, 1, -1)) {
-            ld_tensor_drop(e);
-            return NULL;
-        }
-        ld_tensor *p = compute(name, LD_POWER, a, e);
+    case LD_POWER: { /* g b a^(b-1), 0 where b is 0 */
+        ld_tensor *e = apply(name, LD_AFFINE, b, 1, -1), *p = compute(name, LD_POWER, a, e);
         ld_tensor_drop(e);
-        return compute_drop(name, LD_MUL, compute_drop(name, LD_MUL, p, b, false), g, false);
+        p = compute_drop(name, LD_MUL, compute_drop(name, LD_MUL, p, b, false), g, false);
+        return unless_zero(name, p, b);
     }
     default:
         return ld_tensor_alias(g);
@@ -127,31 +128,42 @@ static ld_tensor *gradient_a(const char *name, ld_binary_op op, ld_tensor *g, ld
 static ld_tensor *gradient_b(const char *name, ld_binary_op op, ld_tensor *g, ld_tensor *a, ld_tensor *b) {
     switch (op) {
     case LD_SUB:
-        return apply(name, LD_NEG, g, 0);
+        return apply(name, LD_NEG, g, 0, 0);
     case LD_MUL:
         return compute(name, LD_MUL, g, a);
     case LD_DIV: { /* -g a / b^2 */
         ld_tensor *q = compute_drop(name, LD_DIV, compute(name, LD_DIV, a, b), b, false);
-        return apply_drop(name, LD_NEG, compute_drop(name, LD_MUL, q, g, false), 0);
+        q = compute_drop(name, LD_MUL, q, g, false);
+        ld_tensor *d = apply(name, LD_NEG, q, 0, 0);
+        ld_tensor_drop(q);
+        return d;
     }
     case LD_MAXIMUM:
         return masked(name, g, LD_GE, a, b, true);
     case LD_MINIMUM:
         return masked(name, g, LD_LE, a, b, true);
-    case LD_POWER: { /* g a^b ln a */
-        ld_tensor *p = compute_drop(name, LD_MUL, compute(name, LD_POWER, a, b), apply(name, LD_LOG, a, 0), true);
-        return compute_drop(name, LD_MUL, p, g, false);
+    case LD_POWER: { /* g a^b ln a, 0 where a is 0 */
+        ld_tensor *p = compute_drop(name, LD_MUL, compute(name, LD_POWER, a, b), apply(name, LD_LOG, a, 0, 0), true);
+        return unless_zero(name, compute_drop(name, LD_MUL, p, g, false), a);
     }
     default:
         return ld_tensor_alias(g);
     }
 }
 
+/* Of a and b, or the two values of where. */
 typedef struct binary_attr {
     ld_binary_op op;
     int rank[2];
     int64_t shape[2][LD_MAX_DIMS];
 } binary_attr;
+
+static binary_attr attr_of(ld_binary_op op, const ld_tensor *a, const ld_tensor *b) {
+    binary_attr t = {.op = op, .rank = {a->ndim, b->ndim}};
+    memcpy(t.shape[0], a->shape, sizeof t.shape[0]);
+    memcpy(t.shape[1], b->shape, sizeof t.shape[1]);
+    return t;
+}
 
 static int binary_backward(ld_node *n, ld_tensor *g) {
     const binary_attr *t = ld_node_attr(n);
@@ -185,18 +197,14 @@ ld_tensor *ld_binary(const char *name, ld_binary_op op, ld_tensor *a, ld_tensor 
     ld_tensor *y = compute(name, op, a, b);
     if (!y || op >= LD_EQ)
         return y;
-    binary_attr t = {.op = op, .rank = {a->ndim, b->ndim}};
-    for (int i = 0; i < LD_MAX_DIMS; i++) {
-        t.shape[0][i] = a->shape[i];
-        t.shape[1][i] = b->shape[i];
-    }
+    binary_attr t = attr_of(op, a, b);
     ld_tensor *in[2] = {a, b}, *save[2] = {a, b};
     if (op == LD_ADD || op == LD_SUB)
         save[0] = save[1] = NULL;
-    if (op == LD_MUL) { /* each side's gradient needs only the other */
-        save[0] = b->requires_grad ? a : NULL;
-        save[1] = a->requires_grad ? b : NULL;
-    }
+    if ((op == LD_MUL || op == LD_DIV) && !b->requires_grad) /* only b's gradient needs a */
+        save[0] = NULL;
+    if (op == LD_MUL && !a->requires_grad)
+        save[1] = NULL;
     return ld_record(y, name, binary_backward, in, 2, save, 2, &t, sizeof t);
 }
 
@@ -221,8 +229,8 @@ ld_tensor *ld_binary_number(const char *name, ld_binary_op op, ld_tensor *x, dou
         return swapped ? ld_unary(name, LD_AFFINE, x, -1, s) : ld_unary(name, LD_AFFINE, x, 1, -s);
     if (op == LD_MUL && floats)
         return ld_unary(name, LD_AFFINE, x, s, 0);
-    if (op == LD_DIV && floats && !swapped)
-        return ld_unary(name, LD_AFFINE, x, 1 / s, 0);
+    if (ld_interrupted())
+        return NULL;
     ld_tensor *c = ld_tensor_full(x->storage->device, x->dtype, 0, NULL, s, name);
     ld_tensor *y = c ? swapped ? ld_binary(name, op, c, x) : ld_binary(name, op, x, c) : NULL;
     ld_tensor_drop(c);
@@ -231,27 +239,20 @@ ld_tensor *ld_binary_number(const char *name, ld_binary_op op, ld_tensor *x, dou
 
 /* ---- selection ------------------------------------------------------------------------------------------------------ */
 
-typedef struct where_attr {
-    int rank[2];
-    int64_t shape[2][LD_MAX_DIMS];
-} where_attr;
-
 static int where_backward(ld_node *n, ld_tensor *g) {
-    const where_attr *t = ld_node_attr(n);
+    const binary_attr *t = ld_node_attr(n);
     ld_tensor *c = ld_node_saved(n, 0);
-    if (!c)
-        return ld_error_code();
-    int bad = 0;
+    ld_tensor *zero = c ? ld_tensor_full(g->storage->device, LD_U8, 0, NULL, 0, "where") : NULL;
+    int bad = zero ? 0 : ld_error_code();
     for (int k = 0; k < 2 && !bad; k++) {
         if (!ld_node_needs(n, k + 1))
             continue;
-        ld_tensor *zero = ld_tensor_full(c->storage->device, LD_U8, 0, NULL, 0, "where");
-        ld_tensor *d = zero ? masked("where", g, k ? LD_EQ : LD_NE, c, zero, false) : NULL;
+        ld_tensor *d = masked("where", g, k ? LD_EQ : LD_NE, c, zero, false);
         ld_tensor *dx = d ? ld_sum_to(d, t->rank[k], t->shape[k]) : NULL;
         ld_tensor_drop(d);
-        ld_tensor_drop(zero);
         bad = ld_node_give(n, k + 1, dx);
     }
+    ld_tensor_drop(zero);
     return bad;
 }
 
@@ -264,13 +265,12 @@ ld_tensor *ld_where_select(ld_tensor *c, ld_tensor *a, ld_tensor *b) {
     if (a->dtype != b->dtype)
         return ld_fail_null(LD_EDTYPE, "where: dtypes differ: %s and %s", ld_tensor_text(a), ld_tensor_text(b));
     int64_t shape[LD_MAX_DIMS];
-    int ndim = ld_broadcast("where", a, b, shape);
+    int ndim = ld_broadcast("where", a, b, 0, shape);
     if (ndim < 0)
         return NULL;
     ld_tensor frame = {.ndim = ndim, .dtype = a->dtype, .storage = a->storage}; /* the two together, against c */
-    for (int i = 0; i < ndim; i++)
-        frame.shape[i] = shape[i];
-    if ((ndim = ld_broadcast("where", &frame, c, shape)) < 0)
+    memcpy(frame.shape, shape, sizeof frame.shape);
+    if ((ndim = ld_broadcast("where", &frame, c, 0, shape)) < 0)
         return NULL;
     ld_tensor *y = ld_tensor_new(a->storage->device, a->dtype, ndim, shape, "where");
     if (!y)
@@ -278,11 +278,7 @@ ld_tensor *ld_where_select(ld_tensor *c, ld_tensor *a, ld_tensor *b) {
     ld_view vc = ld_stretched(c, ndim, shape), va = ld_stretched(a, ndim, shape), vb = ld_stretched(b, ndim, shape);
     if (!(y = ld_result(y, LD_BACKEND(a)->where(LD_VIEW(y), &vc, &va, &vb))))
         return NULL;
-    where_attr t = {.rank = {a->ndim, b->ndim}};
-    for (int i = 0; i < LD_MAX_DIMS; i++) {
-        t.shape[0][i] = a->shape[i];
-        t.shape[1][i] = b->shape[i];
-    }
+    binary_attr t = attr_of(LD_ADD, a, b);
     return ld_record(y, "where", where_backward, (ld_tensor *[]){NULL, a, b}, 3, &c, 1, &t, sizeof t);
 }
 
@@ -332,40 +328,54 @@ int ld_fill_(ld_tensor *x, double value) {
     return bad ? bad : finish(x, LD_BACKEND(x)->fill(LD_VIEW(x), value));
 }
 
-/* y stretched to x's shape, or an error. */
-static int stretch_to(const char *name, ld_tensor *x, ld_tensor *y, ld_view *v) {
+/* The other operand of a change in place: y stretched to x's shape, or a copy where its memory is x's under another view. */
+typedef struct operand {
+    ld_view v;
+    ld_tensor *copy; /* owned */
+} operand;
+
+static int check_operand(const char *name, ld_tensor *x, ld_tensor *y, operand *o) {
     int64_t shape[LD_MAX_DIMS];
     int bad = ld_check_devices(name, (ld_tensor *[]){x, y}, 2);
     if (!bad)
         bad = ld_check_change(name, x, &y, 1);
     if (bad)
         return bad;
-    int ndim = ld_broadcast(name, x, y, shape);
+    int ndim = ld_broadcast(name, x, y, 0, shape);
     if (ndim < 0)
         return ld_error_code();
-    bool same = ndim == x->ndim;
-    for (int i = 0; same && i < ndim; i++)
-        same = shape[i] == x->shape[i];
-    if (!same)
+    if (ndim != x->ndim || memcmp(shape, x->shape, (size_t)ndim * sizeof *shape))
         return ld_fail(LD_ESHAPE, "%s: %s does not broadcast to %s", name, ld_tensor_text(y), ld_tensor_text(x));
-    *v = ld_stretched(y, ndim, shape);
+    o->v = ld_stretched(y, ndim, shape);
+    o->copy = NULL;
+    bool same = y->offset == x->offset && !memcmp(o->v.stride, x->stride, (size_t)ndim * sizeof *shape);
+    if (y->storage != x->storage || same)
+        return 0;
+    if (!(o->copy = ld_tensor_clone(y, name)))
+        return ld_error_code();
+    o->v = ld_stretched(o->copy, ndim, shape);
     return 0;
 }
 
+static int finish_with(ld_tensor *x, operand *o, int bad) {
+    ld_tensor_drop(o->copy);
+    return finish(x, bad);
+}
+
 int ld_copy_(ld_tensor *x, ld_tensor *y) {
-    ld_view v;
-    int bad = stretch_to("copy_", x, y, &v);
-    return bad ? bad : finish(x, LD_BACKEND(x)->copy(LD_VIEW(x), &v));
+    operand o;
+    int bad = check_operand("copy_", x, y, &o);
+    return bad ? bad : finish_with(x, &o, LD_BACKEND(x)->copy(LD_VIEW(x), &o.v));
 }
 
 int ld_binary_(const char *name, ld_binary_op op, ld_tensor *x, ld_tensor *y) {
-    ld_view v;
+    operand o;
     int bad = check_pair(name, x, y);
     if (!bad && op >= LD_EQ)
         bad = ld_fail(LD_EVALUE, "%s: a comparison cannot be stored in its argument", name);
     if (!bad)
-        bad = stretch_to(name, x, y, &v);
-    return bad ? bad : finish(x, LD_BACKEND(x)->binary(LD_VIEW(x), LD_VIEW(x), &v, op));
+        bad = check_operand(name, x, y, &o);
+    return bad ? bad : finish_with(x, &o, LD_BACKEND(x)->binary(LD_VIEW(x), LD_VIEW(x), &o.v, op));
 }
 
 int ld_unary_(const char *name, ld_unary_op op, ld_tensor *x, double a, double b) {
@@ -376,11 +386,12 @@ int ld_unary_(const char *name, ld_unary_op op, ld_tensor *x, double a, double b
 }
 
 int ld_axpby_(ld_tensor *x, ld_tensor *y, double alpha, double beta) {
-    ld_view v;
-    int bad = check_pair("axpby_", x, y);
+    static const char name[] = "axpby_";
+    operand o;
+    int bad = check_pair(name, x, y);
     if (!bad && !ld_dtype_is_float(x->dtype))
-        bad = ld_fail(LD_EDTYPE, "axpby_: %s; a float is needed", ld_tensor_text(x));
+        bad = ld_fail(LD_EDTYPE, "%s: %s; a float is needed", name, ld_tensor_text(x));
     if (!bad)
-        bad = stretch_to("axpby_", x, y, &v);
-    return bad ? bad : finish(x, LD_BACKEND(x)->axpby(LD_VIEW(x), &v, alpha, beta));
+        bad = check_operand(name, x, y, &o);
+    return bad ? bad : finish_with(x, &o, LD_BACKEND(x)->axpby(LD_VIEW(x), &o.v, alpha, beta));
 }

@@ -14,6 +14,8 @@ static ld_tensor *difference(const char *op, ld_tensor *x, ld_tensor *y) {
     if (!ld_tensor_same_shape(x, y))
         return ld_fail_null(LD_ESHAPE, "%s: %s against %s; equal shapes are needed", op, ld_tensor_text(x),
                             ld_tensor_text(y));
+    if (!ld_dtype_is_float(x->dtype))
+        return ld_fail_null(LD_EDTYPE, "%s: %s; a float is needed: convert with :f32()", op, ld_tensor_text(x));
     return ld_binary(op, LD_SUB, x, y);
 }
 
@@ -65,30 +67,26 @@ static int cross_entropy_backward(ld_node *n, ld_tensor *g) {
     return ld_node_give(n, 0, dx);
 }
 
-static int check_classes(const char *op, const ld_tensor *t, int64_t k) {
-    for (int64_t i = 0; i < t->shape[0]; i++) {
-        int64_t v = ((const int64_t *)ld_tensor_data(t))[i];
-        if (v < 0 || v >= k)
-            return ld_fail(LD_EINDEX, "%s: class %lld in row %lld; the logits have 0 to %lld", op, (long long)v,
-                           (long long)i + 1, (long long)k - 1);
-    }
-    return 0;
+static int check_cross_entropy(ld_tensor *x, ld_tensor *t, double smoothing) {
+    static const char op[] = "cross_entropy";
+    int bad = ld_check_devices(op, (ld_tensor *[]){x, t}, 2);
+    if (!bad)
+        bad = ld_check_compute(op, &x, 1);
+    if (!bad)
+        bad = ld_check_rank(op, "logits", x, 2);
+    if (!bad)
+        bad = ld_check_vector(op, "classes", t, x->shape[0]);
+    if (!bad && !(smoothing >= 0 && smoothing < 1))
+        bad = ld_fail(LD_EVALUE, "%s: smoothing is %g; 0 <= smoothing < 1 is needed", op, smoothing);
+    return bad ? bad : ld_check_positions(op, "classes", t, x->shape[1]);
 }
 
 ld_tensor *ld_cross_entropy(ld_tensor *x, ld_tensor *t, double smoothing, ld_mean m) {
     static const char op[] = "cross_entropy";
-    if (ld_check_compute(op, &x, 1) || ld_check_devices(op, (ld_tensor *[]){x, t}, 2) ||
-        ld_check_rank(op, "logits", x, 2))
+    if (check_cross_entropy(x, t, smoothing))
         return NULL;
-    if (t->dtype != LD_I64)
-        return ld_fail_null(LD_EDTYPE, "%s: the classes are %s; i64 is needed", op, ld_tensor_text(t));
-    if (ld_check_vector(op, "classes", t, x->shape[0]))
-        return NULL;
-    if (!(smoothing >= 0 && smoothing < 1))
-        return ld_fail_null(LD_EVALUE, "%s: smoothing is %g; 0 <= smoothing < 1 is needed", op, smoothing);
-    ld_tensor *dense = ld_tensor_canonical(x, op), *classes = dense ? ld_tensor_canonical(t, op) : NULL, *y = NULL;
-    if (classes && !check_classes(op, classes, x->shape[1]))
-        y = ld_tensor_new(x->storage->device, x->dtype, 1, x->shape, op);
+    ld_tensor *dense = ld_tensor_canonical(x, op), *classes = dense ? ld_tensor_canonical(t, op) : NULL;
+    ld_tensor *y = classes ? ld_tensor_new(x->storage->device, x->dtype, 1, x->shape, op) : NULL;
     if (y)
         y = ld_result(y, LD_BACKEND(x)->cross_entropy(LD_VIEW(y), LD_VIEW(dense), LD_VIEW(classes), smoothing));
     entropy_attr a = {smoothing};

@@ -14,36 +14,55 @@ static int check_float(const char *op, ld_dtype t) {
     return 0;
 }
 
+/* ---- new tensors ---------------------------------------------------------------------------------------------------- */
+
+/* How a tensor is filled: see the slots uniform and normal. */
+typedef struct source {
+    bool normal, by_row;
+    double a, b;
+    uint64_t seed, sample;
+    uint32_t purpose;
+} source;
+
+static int fill(ld_tensor *x, const source *s) {
+    const ld_backend *be = LD_BACKEND(x);
+    return (s->normal ? be->normal : be->uniform)(LD_VIEW(x), s->a, s->b, s->seed, s->purpose, s->sample, s->by_row);
+}
+
+static ld_tensor *new_random(const char *op, ld_device *d, ld_dtype t, int ndim, const int64_t *shape, source s) {
+    if (ld_interrupted() || check_float(op, t))
+        return NULL;
+    if (s.by_row && ndim == 0)
+        return ld_fail_null(LD_ESHAPE, "%s: the shape has no dimensions; the first counts the samples", op);
+    ld_tensor *x = ld_tensor_new(d, t, ndim, shape, op);
+    if (x && !s.by_row)
+        s.sample = draw();
+    return x ? ld_result(x, fill(x, &s)) : NULL;
+}
+
 ld_tensor *ld_rand(ld_device *d, ld_dtype t, int ndim, const int64_t *shape, double lo, double hi) {
-    ld_tensor *x = check_float("rand", t) ? NULL : ld_tensor_new(d, t, ndim, shape, "rand");
-    return x ? ld_result(x, d->backend->uniform(LD_VIEW(x), lo, hi, ld_random.seed, LD_RNG_DEFAULT, draw(), false))
-             : NULL;
+    source s = {.a = lo, .b = hi, .seed = ld_random.seed, .purpose = LD_RNG_DEFAULT};
+    return new_random("rand", d, t, ndim, shape, s);
 }
 
 ld_tensor *ld_randn(ld_device *d, ld_dtype t, int ndim, const int64_t *shape) {
-    ld_tensor *x = check_float("randn", t) ? NULL : ld_tensor_new(d, t, ndim, shape, "randn");
-    return x ? ld_result(x, d->backend->normal(LD_VIEW(x), 0, 1, ld_random.seed, LD_RNG_DEFAULT, draw(), false)) : NULL;
+    source s = {.normal = true, .b = 1, .seed = ld_random.seed, .purpose = LD_RNG_DEFAULT};
+    return new_random("randn", d, t, ndim, shape, s);
 }
 
 ld_tensor *ld_noise(ld_device *d, ld_dtype t, int ndim, const int64_t *shape, uint64_t seed, uint32_t purpose,
                     uint64_t first) {
-    if (check_float("noise", t))
-        return NULL;
-    if (ndim == 0)
-        return ld_fail_null(LD_ESHAPE, "noise: rows of samples are needed; the shape has no dimensions");
-    ld_tensor *x = ld_tensor_new(d, t, ndim, shape, "noise");
-    return x ? ld_result(x, d->backend->normal(LD_VIEW(x), 0, 1, seed, purpose, first, true)) : NULL;
+    source s = {.normal = true, .by_row = true, .b = 1, .seed = seed, .purpose = purpose, .sample = first};
+    return new_random("noise", d, t, ndim, shape, s);
 }
 
 ld_tensor *ld_noise_uniform(ld_device *d, ld_dtype t, int ndim, const int64_t *shape, uint64_t seed, uint32_t purpose,
                             uint64_t first) {
-    if (check_float("noise", t))
-        return NULL;
-    if (ndim == 0)
-        return ld_fail_null(LD_ESHAPE, "noise: rows of samples are needed; the shape has no dimensions");
-    ld_tensor *x = ld_tensor_new(d, t, ndim, shape, "noise");
-    return x ? ld_result(x, d->backend->uniform(LD_VIEW(x), 0, 1, seed, purpose, first, true)) : NULL;
+    source s = {.by_row = true, .b = 1, .seed = seed, .purpose = purpose, .sample = first};
+    return new_random("noise", d, t, ndim, shape, s);
 }
+
+/* ---- in place ------------------------------------------------------------------------------------------------------- */
 
 static int fill_random(const char *op, ld_tensor *x, double a, double b, bool normal) {
     int bad = ld_check_devices(op, &x, 1);
@@ -51,9 +70,10 @@ static int fill_random(const char *op, ld_tensor *x, double a, double b, bool no
         bad = check_float(op, x->dtype);
     if (!bad)
         bad = ld_check_change(op, x, NULL, 0);
-    if (!bad)
-        bad = (normal ? LD_BACKEND(x)->normal : LD_BACKEND(x)->uniform)(LD_VIEW(x), a, b, ld_random.seed,
-                                                                        LD_RNG_DEFAULT, draw(), false);
+    if (bad)
+        return bad;
+    source s = {.normal = normal, .a = a, .b = b, .seed = ld_random.seed, .sample = draw(), .purpose = LD_RNG_DEFAULT};
+    bad = fill(x, &s);
     if (!bad)
         ld_tensor_touch(x);
     return bad;
@@ -90,9 +110,10 @@ ld_tensor *ld_dropout(ld_tensor *x, double p, bool training) {
         return ld_fail_null(LD_EVALUE, "dropout: the probability is %g; 0 <= p < 1 is needed", p);
     if (p == 0 || !training)
         return ld_tensor_ref(x);
-    dropout_attr t = {p, ld_random.seed, draw()};
     ld_tensor *y = ld_tensor_like(x, "dropout");
-    if (y)
-        y = ld_result(y, LD_BACKEND(x)->dropout(LD_VIEW(y), LD_VIEW(x), p, t.seed, t.sample));
+    if (!y)
+        return NULL;
+    dropout_attr t = {p, ld_random.seed, draw()};
+    y = ld_result(y, LD_BACKEND(x)->dropout(LD_VIEW(y), LD_VIEW(x), p, t.seed, t.sample));
     return ld_record(y, "dropout", dropout_backward, &x, 1, NULL, 0, &t, sizeof t);
 }

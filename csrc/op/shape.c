@@ -6,10 +6,11 @@
 #include <string.h>
 
 typedef struct shape_attr {
-    int ndim, dim;
-    int64_t shape[LD_MAX_DIMS]; /* of the input */
+    int ndim; /* of the input */
+    int64_t shape[LD_MAX_DIMS];
+    int dim; /* slice, select, flip */
     int64_t at, step;
-    int order[LD_MAX_DIMS];
+    int order[LD_MAX_DIMS]; /* permute */
 } shape_attr;
 
 static shape_attr attr_of(const ld_tensor *x) {
@@ -48,28 +49,28 @@ static int reshape_backward(ld_node *n, ld_tensor *g) {
 }
 
 ld_tensor *ld_reshape(ld_tensor *x, int ndim, const int64_t *given) {
-    if (ld_check_devices("reshape", &x, 1))
-        return NULL;
-    if (ndim > LD_MAX_DIMS)
-        return ld_fail_null(LD_ESHAPE, "reshape: %s to %d dimensions; at most %d are possible", ld_tensor_text(x), ndim,
-                            LD_MAX_DIMS);
     int64_t shape[LD_MAX_DIMS], known = 1, n = ld_tensor_numel(x);
     int open = -1;
-    for (int i = 0; i < ndim; i++) {
+    if (ld_check_devices("reshape", &x, 1))
+        return NULL;
+    for (int i = 0; i < ndim && i < LD_MAX_DIMS; i++) {
         shape[i] = given[i];
         if (given[i] == -1 && open < 0)
-            open = i;
+            shape[open = i] = 1;
         else if (given[i] < 0)
             return ld_fail_null(LD_ESHAPE, "reshape: %s cannot become %s: one size may be -1, the others not negative",
                                 ld_tensor_text(x), ld_shape_text(ndim, given));
-        else
-            known *= given[i];
     }
-    if (open >= 0 && known > 0 && n % known == 0)
-        known *= shape[open] = n / known;
-    if (known != n || (open >= 0 && shape[open] < 0))
+    if (ld_check_shape("reshape", x, ndim, shape))
+        return NULL;
+    for (int i = 0; i < ndim; i++)
+        known *= shape[i];
+    bool fits = open < 0 ? known == n : known > 0 && n % known == 0;
+    if (!fits)
         return ld_fail_null(LD_ESHAPE, "reshape: %s has %lld elements, which do not fill %s", ld_tensor_text(x),
                             (long long)n, ld_shape_text(ndim, given));
+    if (open >= 0)
+        shape[open] = n / known;
     shape_attr t = attr_of(x);
     return ld_record(reshaped(x, ndim, shape), "reshape", reshape_backward, &x, 1, NULL, 0, &t, sizeof t);
 }
@@ -93,7 +94,7 @@ ld_tensor *ld_permute(ld_tensor *x, const int *order) {
     int64_t shape[LD_MAX_DIMS], stride[LD_MAX_DIMS];
     unsigned seen = 0;
     for (int i = 0; i < x->ndim; i++) {
-        int d = ld_check_dim("permute", order[i], x->ndim);
+        int d = ld_check_dim("permute", order[i], x);
         if (d < 0)
             return NULL;
         if (seen & 1u << d)
@@ -117,12 +118,14 @@ ld_tensor *ld_expand(ld_tensor *x, int ndim, const int64_t *given) {
         return NULL;
     int64_t shape[LD_MAX_DIMS];
     bool fits = ndim >= x->ndim;
-    for (int i = 0; fits && i < ndim; i++) {
+    for (int i = 0; fits && i < ndim && i < LD_MAX_DIMS; i++) {
         int k = i - (ndim - x->ndim);
         int64_t own = k < 0 ? 1 : x->shape[k];
         shape[i] = given[i] == -1 && k >= 0 ? own : given[i];
-        fits = shape[i] >= 0 && (own == 1 || own == shape[i]);
+        fits = own == 1 || own == shape[i];
     }
+    if (fits && ld_check_shape("expand", x, ndim, shape))
+        return NULL;
     if (!fits)
         return ld_fail_null(LD_ESHAPE, "expand: %s does not stretch to %s", ld_tensor_text(x),
                             ld_shape_text(ndim, given));
@@ -134,34 +137,47 @@ ld_tensor *ld_expand(ld_tensor *x, int ndim, const int64_t *given) {
 
 /* ---- slices --------------------------------------------------------------------------------------------------------- */
 
-static ld_tensor *slice_view(ld_tensor *x, int dim, int64_t first, int64_t count, int64_t step) {
+static ld_tensor *slice_view(const ld_tensor *x, int dim, int64_t first, int64_t count, int64_t step) {
     int64_t shape[LD_MAX_DIMS], stride[LD_MAX_DIMS];
     memcpy(shape, x->shape, sizeof shape);
     memcpy(stride, x->stride, sizeof stride);
     int64_t offset = x->offset + (count ? first * stride[dim] : 0);
     shape[dim] = count;
-    stride[dim] *= step;
+    stride[dim] *= count > 1 ? step : 1;
     return ld_tensor_view(x, x->ndim, shape, stride, offset);
 }
 
-/* Zeros of the input's shape with g copied into the slice. */
+static ld_tensor *select_view(const ld_tensor *x, int dim, int64_t i) {
+    int64_t shape[LD_MAX_DIMS], stride[LD_MAX_DIMS];
+    int ndim = 0;
+    for (int k = 0; k < x->ndim; k++)
+        if (k != dim) {
+            shape[ndim] = x->shape[k];
+            stride[ndim++] = x->stride[k];
+        }
+    return ld_tensor_view(x, ndim, shape, stride, x->offset + i * x->stride[dim]);
+}
+
+/* Zeros of the input's shape with g copied into the part that was taken. */
 static int slice_backward(ld_node *n, ld_tensor *g) {
     const shape_attr *t = ld_node_attr(n);
-    ld_tensor *dx = ld_tensor_full(g->storage->device, g->dtype, t->ndim, t->shape, 0, ld_node_op(n));
-    ld_tensor *part = dx ? slice_view(dx, t->dim, t->at, g->shape[t->dim], t->step) : NULL;
-    if (!part || LD_BACKEND(g)->copy(LD_VIEW(part), LD_VIEW(g))) {
-        ld_tensor_drop(dx);
-        dx = NULL;
-    }
+    ld_tensor *dx = ld_tensor_full(g->storage->device, g->dtype, t->ndim, t->shape, 0, ld_node_op(n)), *part = NULL;
+    if (dx && g->ndim < t->ndim)
+        part = select_view(dx, t->dim, t->at);
+    else if (dx)
+        part = slice_view(dx, t->dim, t->at, g->shape[t->dim], t->step);
+    int bad = part ? LD_BACKEND(g)->copy(LD_VIEW(part), LD_VIEW(g)) : ld_error_code();
     ld_tensor_drop(part);
-    return ld_node_give(n, 0, dx);
+    return ld_node_give(n, 0, ld_result(dx, bad));
 }
 
 ld_tensor *ld_slice(ld_tensor *x, int dim, int64_t first, int64_t count, int64_t step) {
-    if (ld_check_devices("slice", &x, 1) || (dim = ld_check_dim("slice", dim, x->ndim)) < 0)
+    if (ld_check_devices("slice", &x, 1) || (dim = ld_check_dim("slice", dim, x)) < 0)
         return NULL;
-    if (step < 1 || count < 0 || first < 0 || (count > 0 && first + (count - 1) * step >= x->shape[dim]))
-        return ld_fail_null(LD_EINDEX, "slice: %lld positions from %lld by %lld of dimension %d of %s",
+    int64_t size = x->shape[dim];
+    if (step < 1 || count < 0 || first < 0 || first > size ||
+        (count > 0 && (first == size || count - 1 > (size - 1 - first) / step)))
+        return ld_fail_null(LD_EINDEX, "slice: %lld positions from %lld by %lld are outside dimension %d of %s",
                             (long long)count, (long long)first + 1, (long long)step, dim + 1, ld_tensor_text(x));
     shape_attr t = attr_of(x);
     t.dim = dim;
@@ -171,22 +187,15 @@ ld_tensor *ld_slice(ld_tensor *x, int dim, int64_t first, int64_t count, int64_t
 }
 
 ld_tensor *ld_select(ld_tensor *x, int dim, int64_t i) {
-    if (ld_check_devices("select", &x, 1) || (dim = ld_check_dim("select", dim, x->ndim)) < 0)
+    if (ld_check_devices("select", &x, 1) || (dim = ld_check_dim("select", dim, x)) < 0)
         return NULL;
     if (i < 0 || i >= x->shape[dim])
-        return ld_fail_null(LD_EINDEX, "select: position %lld of dimension %d of %s", (long long)i + 1, dim + 1,
+        return ld_fail_null(LD_EINDEX, "select: position %lld is outside dimension %d of %s", (long long)i + 1, dim + 1,
                             ld_tensor_text(x));
-    ld_tensor *part = ld_slice(x, dim, i, 1, 1);
-    if (!part)
-        return NULL;
-    int64_t shape[LD_MAX_DIMS];
-    int ndim = 0;
-    for (int k = 0; k < x->ndim; k++)
-        if (k != dim)
-            shape[ndim++] = x->shape[k];
-    ld_tensor *y = ld_reshape(part, ndim, shape);
-    ld_tensor_drop(part);
-    return y;
+    shape_attr t = attr_of(x);
+    t.dim = dim;
+    t.at = i;
+    return ld_record(select_view(x, dim, i), "select", slice_backward, &x, 1, NULL, 0, &t, sizeof t);
 }
 
 /* ---- joining -------------------------------------------------------------------------------------------------------- */
@@ -215,55 +224,64 @@ static int check_join(const char *name, ld_tensor *const *xs, int n) {
         return ld_fail(LD_EVALUE, "%s: %d tensors; 1 to %d are possible", name, n, JOIN_MAX);
     int bad = ld_check_devices(name, xs, n);
     for (int i = 1; i < n && !bad; i++)
-        if (xs[i]->dtype != xs[0]->dtype || xs[i]->ndim != xs[0]->ndim)
-            bad = ld_fail(LD_ESHAPE, "%s: tensor %d is %s, the first is %s", name, i + 1, ld_tensor_text(xs[i]),
-                          ld_tensor_text(xs[0]));
+        if (xs[i]->dtype != xs[0]->dtype)
+            bad = ld_fail(LD_EDTYPE, "%s: dtypes differ: tensor %d is %s, the first is %s", name, i + 1,
+                          ld_tensor_text(xs[i]), ld_tensor_text(xs[0]));
     return bad;
 }
 
-ld_tensor *ld_concat(ld_tensor *const *xs, int n, int dim) {
-    if (check_join("concat", xs, n) || (dim = ld_check_dim("concat", dim, xs[0]->ndim)) < 0)
-        return NULL;
-    int64_t shape[LD_MAX_DIMS], total = 0;
-    memcpy(shape, xs[0]->shape, sizeof shape);
-    for (int i = 0; i < n; i++) {
-        for (int k = 0; k < xs[0]->ndim; k++)
-            if (k != dim && xs[i]->shape[k] != shape[k])
-                return ld_fail_null(LD_ESHAPE,
-                                    "concat: tensor %d is %s, the first is %s; all but dimension %d must agree", i + 1,
-                                    ld_tensor_text(xs[i]), ld_tensor_text(xs[0]), dim + 1);
-        total += xs[i]->shape[dim];
-    }
-    shape[dim] = total;
-    ld_tensor *y = ld_tensor_new(xs[0]->storage->device, xs[0]->dtype, xs[0]->ndim, shape, "concat");
-    int64_t at = 0;
-    int bad = y ? 0 : ld_error_code();
-    for (int i = 0; i < n && !bad; i++) {
-        ld_tensor *part = slice_view(y, dim, at, xs[i]->shape[dim], 1);
-        bad = part ? LD_BACKEND(y)->copy(LD_VIEW(part), LD_VIEW(xs[i])) : ld_error_code();
-        ld_tensor_drop(part);
-        at += xs[i]->shape[dim];
-    }
-    if (!y || !(y = ld_result(y, bad)))
-        return NULL;
-    size_t bytes = sizeof(concat_sizes) + (size_t)n * sizeof(int64_t);
-    concat_sizes *t = malloc(bytes);
-    if (!t) {
-        ld_tensor_drop(y);
-        return ld_fail_null(LD_EMEM, "concat: out of host memory");
-    }
+static int record_sizes(concat_sizes **out, ld_tensor *const *xs, int n, int dim, size_t *bytes) {
+    *bytes = sizeof(concat_sizes) + (size_t)n * sizeof(int64_t);
+    concat_sizes *t = *out = malloc(*bytes);
+    if (!t)
+        return ld_fail(LD_EMEM, "concat: out of host memory");
     t->dim = dim;
     t->n = n;
     for (int i = 0; i < n; i++)
         t->size[i] = xs[i]->shape[dim];
-    y = ld_record(y, "concat", concat_backward, xs, n, NULL, 0, t, bytes);
+    return 0;
+}
+
+ld_tensor *ld_concat(ld_tensor *const *xs, int n, int dim) {
+    if (check_join("concat", xs, n) || (dim = ld_check_dim("concat", dim, xs[0])) < 0)
+        return NULL;
+    int64_t shape[LD_MAX_DIMS], total = 0;
+    memcpy(shape, xs[0]->shape, sizeof shape);
+    for (int i = 0; i < n; i++) {
+        bool fits = xs[i]->ndim == xs[0]->ndim;
+        for (int k = 0; fits && k < xs[0]->ndim; k++)
+            fits = k == dim || xs[i]->shape[k] == shape[k];
+        if (!fits)
+            return ld_fail_null(LD_ESHAPE, "concat: tensor %d is %s, the first is %s; all but dimension %d must agree",
+                                i + 1, ld_tensor_text(xs[i]), ld_tensor_text(xs[0]), dim + 1);
+        total += xs[i]->shape[dim];
+    }
+    shape[dim] = total;
+    concat_sizes *t;
+    size_t bytes;
+    if (record_sizes(&t, xs, n, dim, &bytes))
+        return NULL;
+    ld_tensor *y = ld_tensor_new(xs[0]->storage->device, xs[0]->dtype, xs[0]->ndim, shape, "concat");
+    int64_t at = 0;
+    int bad = y ? 0 : ld_error_code();
+    for (int i = 0; i < n && !bad; i++) {
+        ld_tensor *part = slice_view(y, dim, at, t->size[i], 1);
+        bad = part ? LD_BACKEND(y)->copy(LD_VIEW(part), LD_VIEW(xs[i])) : ld_error_code();
+        ld_tensor_drop(part);
+        at += t->size[i];
+    }
+    y = ld_record(ld_result(y, bad), "concat", concat_backward, xs, n, NULL, 0, t, bytes);
     free(t);
     return y;
 }
 
 ld_tensor *ld_stack(ld_tensor *const *xs, int n, int dim) {
-    if (check_join("stack", xs, n) || (dim = ld_check_dim("stack", dim, xs[0]->ndim + 1)) < 0)
+    if (check_join("stack", xs, n))
         return NULL;
+    if (dim < -xs[0]->ndim - 1 || dim > xs[0]->ndim)
+        return ld_fail_null(LD_EINDEX, "stack: there is no place for a dimension %d in %s", dim < 0 ? dim : dim + 1,
+                            ld_tensor_text(xs[0]));
+    dim = dim < 0 ? dim + xs[0]->ndim + 1 : dim;
     if (xs[0]->ndim == LD_MAX_DIMS)
         return ld_fail_null(LD_ESHAPE, "stack: %s has no room for one more dimension", ld_tensor_text(xs[0]));
     for (int i = 1; i < n; i++)
@@ -285,6 +303,8 @@ ld_tensor *ld_stack(ld_tensor *const *xs, int n, int dim) {
 }
 
 /* ---- padding, flipping, layout -------------------------------------------------------------------------------------- */
+
+#define MOST ((int64_t)1 << 48)
 
 typedef struct pad_attr {
     int ndim;
@@ -310,20 +330,20 @@ ld_tensor *ld_pad(ld_tensor *x, const int64_t *before, const int64_t *after, dou
     pad_attr t = {.ndim = x->ndim};
     int64_t shape[LD_MAX_DIMS];
     for (int i = 0; i < x->ndim; i++) {
-        if (before[i] < 0 || after[i] < 0)
-            return ld_fail_null(LD_EVALUE, "pad: widths of %lld and %lld; they must not be negative",
-                                (long long)before[i], (long long)after[i]);
+        if (before[i] < 0 || after[i] < 0 || before[i] > MOST || after[i] > MOST)
+            return ld_fail_null(LD_EVALUE, "pad: %lld before and %lld after dimension %d of %s; 0 to 2^48 is needed",
+                                (long long)before[i], (long long)after[i], i + 1, ld_tensor_text(x));
         t.before[i] = before[i];
         t.shape[i] = x->shape[i];
         shape[i] = x->shape[i] + before[i] + after[i];
     }
+    if (ld_check_shape("pad", x, x->ndim, shape))
+        return NULL;
     ld_tensor *y = ld_tensor_full(x->storage->device, x->dtype, x->ndim, shape, value, "pad");
     ld_tensor *part = y ? inner(y, t.before, t.shape) : NULL;
     int bad = part ? LD_BACKEND(x)->copy(LD_VIEW(part), LD_VIEW(x)) : ld_error_code();
     ld_tensor_drop(part);
-    if (!y || !(y = ld_result(y, bad)))
-        return NULL;
-    return ld_record(y, "pad", pad_backward, &x, 1, NULL, 0, &t, sizeof t);
+    return ld_record(ld_result(y, bad), "pad", pad_backward, &x, 1, NULL, 0, &t, sizeof t);
 }
 
 /* A flip is its own inverse: copied slice by slice, since views cannot run backwards. */
@@ -336,7 +356,7 @@ static ld_tensor *flipped(ld_tensor *x, int dim) {
         ld_tensor_drop(from);
         ld_tensor_drop(to);
     }
-    return y ? ld_result(y, bad) : NULL;
+    return ld_result(y, bad);
 }
 
 static int flip_backward(ld_node *n, ld_tensor *g) {
@@ -345,7 +365,7 @@ static int flip_backward(ld_node *n, ld_tensor *g) {
 }
 
 ld_tensor *ld_flip(ld_tensor *x, int dim) {
-    if (ld_check_devices("flip", &x, 1) || (dim = ld_check_dim("flip", dim, x->ndim)) < 0)
+    if (ld_check_devices("flip", &x, 1) || (dim = ld_check_dim("flip", dim, x)) < 0)
         return NULL;
     shape_attr t = attr_of(x);
     t.dim = dim;

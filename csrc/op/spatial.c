@@ -8,24 +8,32 @@ typedef struct spatial_attr {
     bool antialias;
 } spatial_attr;
 
+enum { MOST = 1 << 24 };
+
 static int check_image(const char *op, ld_tensor *x) {
     int bad = ld_check_compute(op, &x, 1);
     return bad ? bad : ld_check_rank(op, "x", x, 4);
+}
+
+static int check_sizes(const char *op, const ld_tensor *x, int64_t h, int64_t w) {
+    if (h < 1 || w < 1 || h > MOST || w > MOST)
+        return ld_fail(LD_EVALUE, "%s: a result of %lld x %lld; sizes are 1 to 2^24", op, (long long)h, (long long)w);
+    if (x->shape[2] < 1 || x->shape[3] < 1)
+        return ld_fail(LD_ESHAPE, "%s: %s has no pixels", op, ld_tensor_text(x));
+    return 0;
 }
 
 static spatial_attr attr_of(const ld_tensor *x) {
     return (spatial_attr){.shape = {x->shape[0], x->shape[1], x->shape[2], x->shape[3]}};
 }
 
-/* One backend slot from a canonical copy of `from` into a new tensor. */
+/* y = slot(canonical `from`, ...); y becomes NULL where that fails, and stays NULL. */
 #define RUN(y, from, op, slot, ...)                                                                                    \
     do {                                                                                                               \
-        ld_tensor *dense_ = ld_tensor_canonical(from, op);                                                             \
-        if (dense_ && (y))                                                                                             \
-            y = ld_result(y, LD_BACKEND(from)->slot(LD_VIEW(y), LD_VIEW(dense_), ##__VA_ARGS__));                      \
-        else                                                                                                           \
-            y = ld_result(y, 1);                                                                                       \
+        ld_tensor *dense_ = (y) ? ld_tensor_canonical(from, op) : NULL;                                                \
+        int bad_ = dense_ ? LD_BACKEND(from)->slot(LD_VIEW(y), LD_VIEW(dense_), ##__VA_ARGS__) : 1;                    \
         ld_tensor_drop(dense_);                                                                                        \
+        y = ld_result(y, bad_);                                                                                        \
     } while (0)
 
 static ld_tensor *image(const ld_tensor *like, const int64_t *shape, const char *op) {
@@ -75,9 +83,8 @@ ld_tensor *ld_adaptive_avg_pool2d(ld_tensor *x, int64_t h, int64_t w) {
     static const char op[] = "adaptive_avg_pool2d";
     if (check_image(op, x))
         return NULL;
-    if (h < 1 || w < 1 || x->shape[2] < 1 || x->shape[3] < 1)
-        return ld_fail_null(LD_ESHAPE, "%s: %s to %lld x %lld; sizes must be at least 1", op, ld_tensor_text(x),
-                            (long long)h, (long long)w);
+    if (check_sizes(op, x, h, w))
+        return NULL;
     ld_tensor *y = image(x, (int64_t[]){x->shape[0], x->shape[1], h, w}, op);
     RUN(y, x, op, adaptive_avg_pool2d);
     spatial_attr t = attr_of(x);
@@ -97,8 +104,8 @@ ld_tensor *ld_upsample_nearest(ld_tensor *x, int scale) {
     static const char op[] = "upsample_nearest";
     if (check_image(op, x))
         return NULL;
-    if (scale < 1)
-        return ld_fail_null(LD_EVALUE, "%s: a scale of %d; it must be at least 1", op, scale);
+    if (scale < 1 || scale > MOST)
+        return ld_fail_null(LD_EVALUE, "%s: a scale of %d; 1 to 2^24 is needed", op, scale);
     ld_tensor *y = image(x, (int64_t[]){x->shape[0], x->shape[1], x->shape[2] * scale, x->shape[3] * scale}, op);
     RUN(y, x, op, upsample_nearest, scale);
     spatial_attr t = attr_of(x);
@@ -117,9 +124,8 @@ ld_tensor *ld_resize_bilinear(ld_tensor *x, int64_t h, int64_t w, bool antialias
     static const char op[] = "resize_bilinear";
     if (check_image(op, x))
         return NULL;
-    if (h < 1 || w < 1 || x->shape[2] < 1 || x->shape[3] < 1)
-        return ld_fail_null(LD_ESHAPE, "%s: %s to %lld x %lld; sizes must be at least 1", op, ld_tensor_text(x),
-                            (long long)h, (long long)w);
+    if (check_sizes(op, x, h, w))
+        return NULL;
     ld_tensor *y = image(x, (int64_t[]){x->shape[0], x->shape[1], h, w}, op);
     RUN(y, x, op, resize_bilinear, antialias);
     spatial_attr t = attr_of(x);

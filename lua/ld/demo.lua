@@ -5,7 +5,7 @@ local core = require 'ld.core'
 local demo = {}
 
 -- Settings under which celeba.lua ends within ten minutes on two cores.
-local small = {size = 64, epochs = 40, batch = 32, lr = 3e-3, ema = 0.998, channels = {32, 64, 96}, layers = 1,
+local small = {size = 64, epochs = 30, batch = 32, lr = 3e-3, ema = 0.998, channels = {32, 64, 96}, layers = 1,
                attention_from = 2, samples = 36, steps = 50, every = 10, out = 'runs/demo', judge = '', data = ''}
 
 --- options(defaults): as ld.options; with --demo the small settings are the defaults, and the judge lies in `out`.

@@ -14,7 +14,7 @@ local take = require 'ld.take'
 local latents = {}
 
 local FORMAT = 'ldlua latents 1'
-local KEYS = {'vae', 'vae_hash', 'vae_kind', 'pixel_range', 'size', 'fit', 'source', 'source_hash', 'count', 'dtype',
+local KEYS = {'vae', 'vae_hash', 'vae_kind', 'pixel_range', 'size', 'fit', 'source', 'count', 'source_hash', 'dtype',
               'moments'}
 
 local function say(o, text, ...)

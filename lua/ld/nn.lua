@@ -132,6 +132,11 @@ end
 function Module:load_state(state, options)
   options = take('load_state', options, {strict = true, name = 'the state', ignore = take.optional})
   if type(state) ~= 'table' then core.fail(('load_state: tensors by path are needed, not %s'):format(type(state))) end
+  for path, x in pairs(state) do
+    if not core.is_tensor(x) then
+      core.fail(('load_state: %s is a %s, not a tensor'):format(tostring(path), type(x)))
+    end
+  end
   local missing, unexpected, wrong, own = {}, {}, {}, self:state()
   for path, x in pairs(own) do
     local given = state[path]
@@ -143,10 +148,7 @@ function Module:load_state(state, options)
       wrong[#wrong + 1] = ('%s is %s, needed %s'):format(path, shape_text(given.shape), shape_text(x.shape))
     end
   end
-  for path, x in pairs(state) do
-    if not core.is_tensor(x) then
-      core.fail(('load_state: %s is %s, not a tensor'):format(tostring(path), type(x)))
-    end
+  for path in pairs(state) do
     if own[path] == nil then unexpected[#unexpected + 1] = path end
   end
   if #wrong > 0 or (options.strict and (#missing > 0 or #unexpected > 0)) then

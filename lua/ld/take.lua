@@ -5,7 +5,7 @@ local function names(defaults)
   local list = {}
   for key in pairs(defaults) do list[#list + 1] = key end
   table.sort(list)
-  return table.concat(list, ' ')
+  return #list > 0 and table.concat(list, ' ') or 'none'
 end
 
 --- take(who, given, defaults, needed): a new table. A default of core `take.optional` stands for nil.

@@ -31,7 +31,7 @@ local function inside(x)
   return y
 end
 
--- ---- the tape ------------------------------------------------------------------------------------------------------
+-- ---- the tape -----------------------------------------------------------------------------------------------------
 
 t.test('backward fills gradients of leaves', function()
   local x = ld.tensor({1, 2, 3}, {requires_grad = true})
@@ -207,7 +207,7 @@ t.test('gradcheck sees a wrong gradient, and says where', function()
   t.raises(function() ld.gradcheck(function(v) return v * mask + v:detach() * (1 - mask) end, {x}) end, 'at {2,1}')
 end)
 
--- ---- every operation -----------------------------------------------------------------------------------------------
+-- ---- every operation ----------------------------------------------------------------------------------------------
 
 -- what was checked, by name
 local checked = {}

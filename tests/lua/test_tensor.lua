@@ -6,7 +6,7 @@ local dtypes = {'f32', 'bf16', 'f16', 'f64', 'i64', 'i32', 'u8'}
 local floats = {'f32', 'bf16', 'f16', 'f64'}
 local function i64(list) return ld.tensor(list, {dtype = 'i64'}) end
 
--- ---- making ----------------------------------------------------------------------------------------------------------
+-- ---- making -------------------------------------------------------------------------------------------------------
 
 t.test('zeros, ones, full in every dtype', function()
   for _, dtype in ipairs(dtypes) do
@@ -69,7 +69,7 @@ t.test('like another', function()
   t.eq(ld.zeros_like(ld.ones({1}, {requires_grad = true})).requires_grad, false)
 end)
 
--- ---- conversions -----------------------------------------------------------------------------------------------------
+-- ---- conversions --------------------------------------------------------------------------------------------------
 
 t.test('every dtype to every other', function()
   for _, from in ipairs(dtypes) do
@@ -92,7 +92,7 @@ t.test('rounding of conversions', function()
   t.eq(ld.tensor({0.1}, {dtype = 'f64'}), {0.1})
 end)
 
--- ---- indexing --------------------------------------------------------------------------------------------------------
+-- ---- indexing -----------------------------------------------------------------------------------------------------
 
 t.test('x[i] and negative positions', function()
   local x = ld.tensor{{1, 2, 3}, {4, 5, 6}}
@@ -183,7 +183,7 @@ t.test('fields and #', function()
   t.raises(function() return x.colour end, "a tensor has no field or method 'colour'")
 end)
 
--- ---- shapes ----------------------------------------------------------------------------------------------------------
+-- ---- shapes -------------------------------------------------------------------------------------------------------
 
 t.test('reshape, flatten, squeeze, unsqueeze', function()
   local x = ld.arange(12)
@@ -243,7 +243,7 @@ t.test('rank 4 lies NHWC in memory', function()
   t.eq(x:flatten():tolist(), ld.arange(24):tolist(), 'logical order stays')
 end)
 
--- ---- arithmetic ------------------------------------------------------------------------------------------------------
+-- ---- arithmetic ---------------------------------------------------------------------------------------------------
 
 t.test('operators', function()
   local a, b = ld.tensor{6, 8}, ld.tensor{2, 4}
@@ -356,7 +356,7 @@ t.test('products', function()
   t.eq(ld.linear(a, b, ld.tensor{100, 200}), {{117, 223}, {139, 253}})
 end)
 
--- ---- reductions ------------------------------------------------------------------------------------------------------
+-- ---- reductions ---------------------------------------------------------------------------------------------------
 
 t.test('reductions over dimensions', function()
   local x = ld.arange(24, {dtype = 'f64'}):reshape(2, 3, 4)
@@ -401,7 +401,7 @@ t.test('var and std', function()
   t.near(ld.var(x):item(), 8.3, 1e-5)
 end)
 
--- ---- text, lists, bytes ----------------------------------------------------------------------------------------------
+-- ---- text, lists, bytes -------------------------------------------------------------------------------------------
 
 local function prints(x, text) t.eq(tostring(x), text) end
 
@@ -455,7 +455,7 @@ t.test('a nested loop over integers keeps them', function()
   t.eq((x + 0):tolist(), {2 ^ 53, -2 ^ 53, 0})
 end)
 
--- ---- random numbers --------------------------------------------------------------------------------------------------
+-- ---- random numbers -----------------------------------------------------------------------------------------------
 
 t.test('seed starts the same numbers again', function()
   ld.seed(7)

@@ -106,7 +106,7 @@ end
 --- Predicted noise (N,out,H,W) for x_t (N,in,H,W) at times t (N) in [0,1).
 function Unet:forward(x, t)
   local side = 2 ^ (#self.options.channels - 1)
-  if x.ndim ~= 4 or x.shape[3] % side ~= 0 or x.shape[4] % side ~= 0 then
+  if x.ndim ~= 4 or x.shape[2] ~= self.options.in_channels or x.shape[3] % side ~= 0 or x.shape[4] % side ~= 0 then
     core.fail(('unet: x is %s; (N,%d,H,W) with sides that divide by %d was needed'):format(x:describe(),
       self.options.in_channels, side))
   end
