@@ -16,6 +16,7 @@ local opt = ld.demo.options{
   perceptual = 0.1, gate = 3,          -- weight of the perceptual latent loss (0: MSE only), and its noise gate
   samples = 64, steps = 100, eta = 1,  -- what is drawn, and how
   every = 10,                          -- epochs between sample grids
+  least_psnr = 15,                     -- dB that the autoencoder must reach on the first pictures
   demo = false,
 }
 
@@ -29,7 +30,7 @@ if not ld.file_kind(opt.data) then
   end
   print('training on ' .. tostring(faces))
 end
-local store  = ld.latents.encode(vae, faces, opt.out .. '/latents.h5')
+local store  = ld.latents.encode(vae, faces, opt.out .. '/latents.h5', {least_psnr = opt.least_psnr})
 local judge  = ld.demo.judge(opt, store)
 
 ld.seed(opt.seed)

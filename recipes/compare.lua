@@ -20,6 +20,7 @@ local vae   = ld.vae.load(opt.vae)
 local store = ld.latents.open(opt.store)
 store:check_vae(vae)
 local judge = ld.models.classifier.load(opt.judge)
+ld.demo.check_judge(judge, opt.judge, store)
 
 -- One training; returns samples and the mean losses of the last log entry.
 local function train(name, weight)

@@ -37,6 +37,16 @@ static void set_threads(int n) {
         set(n);
 }
 
+/* OpenMP's threads wait for work by spinning, which slows everything several times as soon as another program wants the
+ * same cores. The runtime reads its policy when it is loaded, before main: so the program starts itself once more. The
+ * user's own choice in the environment is left alone. */
+static void wait_without_spinning(char **argv) {
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT"))
+        return;
+    setenv("OMP_WAIT_POLICY", "passive", 1);
+    execv("/proc/self/exe", argv); /* where that fails, the program goes on as it is */
+}
+
 /* package.loaded['ld.host'], which the Lua side reads. device and threads are nil when not given. */
 static void open_host(lua_State *L, const job *j) {
     lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
@@ -191,7 +201,9 @@ static bool wants_job(job *j) {
 
 int main(int argc, char **argv) {
     static job j;
-    int status = host_options_read(&j.o, argc, argv);
+    int status;
+    wait_without_spinning(argv);
+    status = host_options_read(&j.o, argc, argv);
     j.argc = argc;
     j.argv = argv;
     if (status) {

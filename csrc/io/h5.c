@@ -12,18 +12,27 @@
 
 /* ---- errors and types ----------------------------------------------------------------------------------------------- */
 
-static herr_t keep_first(unsigned n, const H5E_error2_t *e, void *out) {
+enum { REASON = 1000 };
+
+static herr_t keep_last(unsigned n, const H5E_error2_t *e, void *out) {
     (void)n;
-    snprintf(out, 200, "%s", e->desc ? e->desc : "");
+    snprintf(out, REASON, "%s", e->desc ? e->desc : "");
     return 0;
 }
 
-/* The library's own reason, innermost first. */
+/* The library's own reason, the innermost one, which comes last. Where the system refused, its words stand in the middle
+ * of a dump of numbers. */
 int h5_fail(const ld_h5 *f, int code, const char *what, const char *where) {
-    char why[200] = "";
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_first, why);
+    static const char system[] = "error message = '";
+    char text[REASON] = "";
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_last, text);
     H5Eclear2(H5E_DEFAULT);
-    return ld_fail(code, "hdf5: %s: cannot %s%s%s%s%s", f->path, what, *where ? " " : "", where, *why ? ": " : "", why);
+    char *why = strstr(text, system);
+    why = why ? why + strlen(system) : text;
+    if (why != text)
+        why[strcspn(why, "'")] = 0;
+    return ld_fail(code, "hdf5: %s: cannot %s%s%s%s%.200s", f->path, what, *where ? " " : "", where, *why ? ": " : "",
+                   why);
 }
 
 static hid_t half_type(void) {
@@ -76,7 +85,13 @@ static int dtype_of(hid_t set) {
 
 /* ---- files ---------------------------------------------------------------------------------------------------------- */
 
+/* Everything is closed by its owner. At exit the library would close once more what a full disk kept it from closing, and
+ * crash. */
 static ld_h5 *h5_new(const char *path) {
+    static bool begun;
+    if (!begun)
+        H5dont_atexit();
+    begun = true;
     if (strlen(path) >= LD_PATH_MAX - 64)
         return ld_fail_null(LD_EVALUE, "hdf5: a path of %zu bytes is too long", strlen(path));
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);

@@ -135,6 +135,7 @@ static bool is_known(const char *known, const char *key) {
 
 void ldl_options(lua_State *L, int i, const char *who, const char *known) {
     const char *listed = *known ? known : "none";
+    ldl_install_where(L);
     if (lua_isnoneornil(L, i)) {
         if (lua_gettop(L) < i)
             lua_settop(L, i);

@@ -47,7 +47,8 @@ static ld_tensor *header(ld_storage *s, ld_dtype t, int ndim, const int64_t *sha
     x->refs = 1;
     x->dtype = t;
     x->ndim = ndim;
-    memcpy(x->shape, shape, (size_t)ndim * sizeof *shape);
+    if (ndim) /* shape may be NULL for none */
+        memcpy(x->shape, shape, (size_t)ndim * sizeof *shape);
     x->storage = s;
     live_headers++;
     return x;

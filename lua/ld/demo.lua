@@ -65,7 +65,16 @@ local function train_judge(path, store, opt)
     end)
   end
   print(('classifier: accuracy %.2f over the last epoch (chance %.2f)'):format(right / seen, 1 / 16))
-  ld.checkpoint.write(path, {model = net, record = {mean = store.mean, std = store.std, vae_hash = store.vae_hash}})
+  ld.checkpoint.write(path, {model = net, record = {mean = store.mean, std = store.std, vae_hash = store.vae_hash,
+                                                    pixel_range = store.pixel_range}})
+end
+
+--- check_judge(judge, path, store): a classifier only understands latents of the autoencoder and pixel range it learnt.
+function demo.check_judge(judge, path, store)
+  local r = judge.record
+  if (r.vae_hash and r.vae_hash ~= store.vae_hash) or (r.pixel_range and r.pixel_range ~= store.pixel_range) then
+    core.fail(('%s was trained on latents of another autoencoder or pixel range than %s'):format(path, store.path))
+  end
 end
 
 --- judge(opt, store): the classifier of the perceptual loss, or nil when its weight is 0 or there is none (said so).
@@ -78,9 +87,7 @@ function demo.judge(opt, store)
     return nil
   end
   local judge = require('ld.models').classifier.load(opt.judge)
-  if judge.record.vae_hash and judge.record.vae_hash ~= store.vae_hash then
-    core.fail(('%s was trained on latents of another autoencoder than %s'):format(opt.judge, store.path))
-  end
+  demo.check_judge(judge, opt.judge, store)
   return judge
 end
 

@@ -9,7 +9,8 @@ if host.threads then core.threads(tonumber(host.threads)) end
 if host.device then core.default_device(host.device) end
 
 -- tables of the core that a Lua part of the same name extends are left to that part
-local extended = {layer = true, init = true, diffusion = true, optim = true, sampler = true, schedule = true, ema = true}
+local extended = {layer = true, init = true, diffusion = true, optim = true, sampler = true, schedule = true,
+                  ema = true}
 for name, value in pairs(core) do
   if not extended[name] then ld[name] = value end
 end

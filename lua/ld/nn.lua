@@ -1,7 +1,7 @@
 -- Modules: layers of the core and networks composed of them.
 --
--- A module has named children in order of assignment; dotted paths of names equal PyTorch's where there is a counterpart.
--- Define one with nn.class, compose with nn.sequential and nn.list, call it like a function.
+-- A module has named children in order of assignment; dotted paths of names equal PyTorch's where there is a
+-- counterpart. Define one with nn.class, compose with nn.sequential and nn.list, call it like a function.
 local core = require 'ld.core'
 local take = require 'ld.take'
 
@@ -127,8 +127,8 @@ local function list_some(title, names)
   return ('; %d %s: %s%s'):format(#names, title, table.concat(shown, ', '), #names > 6 and ', ...' or '')
 end
 
---- Copy tensors by path into the network. Every shape is checked before anything is copied; options: strict (true), name
--- (for messages), ignore (a pattern of paths that may be missing).
+--- Copy tensors by path into the network. Every shape is checked before anything is copied; options: strict (true),
+-- name (for messages), ignore (a pattern of paths that may be missing).
 function Module:load_state(state, options)
   options = take('load_state', options, {strict = true, name = 'the state', ignore = take.optional})
   if type(state) ~= 'table' then core.fail(('load_state: tensors by path are needed, not %s'):format(type(state))) end
@@ -254,7 +254,7 @@ function Module:tree()
   return table.concat(lines, '\n')
 end
 
--- ---- layers of the core ------------------------------------------------------------------------------------------------
+-- ---- layers of the core -------------------------------------------------------------------------------------------
 
 local Layer = nn.class('layer')
 function Layer:forward(x)
@@ -285,7 +285,7 @@ function nn.general_relu(options)
   return nn.activation{kind = 'leaky', slope = o.slope, sub = o.sub}
 end
 
--- ---- composition -------------------------------------------------------------------------------------------------------
+-- ---- composition --------------------------------------------------------------------------------------------------
 
 -- Puts the modules of a list into self by number.
 local function fill(who, self, list, ...)

@@ -73,5 +73,5 @@ do
   local net = ld.models.small_autoencoder{}:freeze()
   local x = ld.rand(8, 3, 128, 128)
   case('small autoencoder, there and back, batch 8', 8, 16.5, function() ld.no_grad(function() net(x) end) end)
-  case('synthetic faces, 128 x 128', 64, 0, function() ld.scope(function() return #ld.core.faces(64, {size = 128}) end) end)
+  case('synthetic faces, 128 x 128', 64, 0, function() ld.core.faces(64, {size = 128}):release() end)
 end

@@ -1,5 +1,5 @@
--- What a newcomer gets wrong: each call must raise an error at the line that was written, naming what was called, what is
--- and what was needed; and the program goes on.
+-- What a newcomer gets wrong: each call must raise an error at the line that was written, naming what was called, what
+-- is and what was needed; and the program goes on.
 local t = dofile 'tests/lua/harness.lua'
 local ld = require 'ld'
 local nn = ld.nn
@@ -13,12 +13,13 @@ local released = ld.ones(1)
 released:release()
 local linear = nn.linear{in_features = 3, out_features = 2}
 local unet = ld.models.unet{channels = {16, 32}, layers = 1}
+local classifier = ld.models.classifier{channels = {8, 8}, blocks = {1}}
 local optim = ld.optim.adamw(linear:parameters(), {lr = 1e-3})
 local model = ld.diffusion.cosine(unet, {scale = 0.2})
 local sampler = ld.sampler.ddim{steps = 10}
 local pictures = 'tests/fixtures/images'
 
--- name, the wrong call on one line, texts its message must have. (A call in a `return` would leave no frame of its own.)
+-- name, the wrong call on one line, texts its message must have. (A call in a `return` leaves no frame of its own.)
 local cases = {
   -- shapes
   {'add', function() local _ = x + y end, 'shapes do not broadcast', '(2,3) f32 cpu', '(4) f32 cpu'},
@@ -135,7 +136,7 @@ local cases = {
   {'zeros', function() ld.zeros(1e6, 1e6, 1e6) end, 'more than 2^48 elements'},
   {'zeros', function() ld.zeros(1, 1, 1, 1, 1, 1, 1, 1, 1) end, 'more than 8 dimensions'},
   {'threads', function() ld.threads(0) end, '0; 1 to 1024 are possible'},
-  {'features', function() ld.models.classifier{channels = {8, 8}, blocks = {1}}:features{2} end, 'stage 2; there are 1'},
+  {'features', function() classifier:features{2} end, 'stage 2; there are 1'},
   -- states
   {'add', function() local _ = released + 1 end, 'argument 1 is a released tensor'},
   {'add', function() x:add_(released) end, 'argument 2 is a released tensor'},

@@ -16,7 +16,7 @@ t.test('plain values', function()
 end)
 
 t.test('numbers come back as they were', function()
-  for _, v in ipairs{0, 1e-300, 1e300, 0.1, 1 / 3, 2 ^ 53, -2 ^ 53, 123456789012, 5e-324, math.pi} do
+  for _, v in ipairs{0, 1e-300, 1e300, 0.1, 1 / 3, 0.1 + 0.2, 2 ^ 53, -2 ^ 53, 123456789012, 5e-324, math.pi} do
     t.eq(decode(encode(v)), v)
   end
 end)

@@ -75,6 +75,24 @@ t.test('tensors from outside are left alone, returned or not', function()
   t.eq(x, {1, 1})
 end)
 
+t.test('a tensor of the outer scope, and one named twice, returned from the inner', function()
+  local before = ld.memory().tensors
+  local kept = ld.scope(function()
+    local a, gone = ld.ones(1), nil
+    local b, c, again, list = ld.scope(function()
+      gone = ld.ones(5)
+      local new = ld.ones(2)
+      return a, new, new, {new, a, ld.ones(3)}
+    end)
+    t.eq({gone.released, a.released, b.released, c.released, again.released, list[3].released},
+      {true, false, false, false, false, false})
+    t.eq(ld.memory().tensors, before + 3)
+    return list[3]
+  end)
+  t.eq(kept, {1, 1, 1})
+  t.eq(ld.memory().tensors, before + 1)
+end)
+
 t.test('a network returned through scopes keeps its own tensors', function()
   local Scale = nn.class('scale', function(self) self.factor = ld.ones({1}, {requires_grad = true}) end)
   function Scale:forward(x) return x * self.factor end
@@ -317,7 +335,7 @@ end)
 
 t.test('memory and its words', function()
   local m = ld.memory()
-  for _, key in ipairs{'live', 'cached', 'peak', 'blocks', 'tensors', 'allocations'} do t.eq(type(m[key]), 'number', key) end
+  for key in ('live cached peak blocks tensors allocations'):gmatch '%a+' do t.eq(type(m[key]), 'number', key) end
   local x = ld.zeros(1000)
   t.eq(ld.memory().tensors, m.tensors + 1)
   t.ok(ld.memory().live >= m.live + 4000)

@@ -155,7 +155,8 @@ end)
 
 t.test('views share storage', function()
   local x = ld.arange(6):reshape(2, 3)
-  local views = {x[1], x[{{}, 2}], x:transpose(), x:reshape(3, 2), x:flatten(), x:unsqueeze(1), x:detach(), x:slice(2, 1, 2)}
+  local views = {x[1], x[{{}, 2}], x:transpose(), x:reshape(3, 2), x:flatten(), x:unsqueeze(1), x:detach(),
+                 x:slice(2, 1, 2)}
   for i, v in ipairs(views) do t.eq(ld.same_storage(x, v), true, 'view ' .. i) end
   x:transpose()[{3, 1}] = 50
   t.eq(x[{1, 3}]:item(), 50)

@@ -153,6 +153,7 @@ await_end() { # process signal
 signalled() { # "SIGNAL..." command...
     local signals=$1 child
     shift
+    : >"$TEST_TMP/out" # or the last command's "ready" is taken for this one's
     env --default-signal=INT "$@" >"$TEST_TMP/out" 2>&1 </dev/null &
     child=$!
     for _ in $(seq 200); do

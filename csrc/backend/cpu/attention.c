@@ -292,9 +292,10 @@ static int backward_f32(const ld_view *dq, const ld_view *dk, const ld_view *dv,
     sizes z = sizes_of(q, k);
     int64_t each = up(backward_floats(&z)), heads = z.n * z.heads, units = heads * z.runs;
     int64_t pair = 2 * z.s * z.dp, slots = z.runs == 1 ? ld_threads() : units;
-    float *work = buffers(each, slots * pair, "attention"), *sums = work + each * ld_threads();
+    float *work = buffers(each, slots * pair, "attention");
     if (!work)
         return LD_EMEM;
+    float *sums = work + each * ld_threads();
 #pragma omp parallel for schedule(static) num_threads(ld_threads())
     for (int64_t u = 0; u < units; u++) {
         int64_t i = u / z.runs, n = i / z.heads, h = i % z.heads, from = u % z.runs * z.per_run;

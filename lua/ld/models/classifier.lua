@@ -105,9 +105,13 @@ local known = {in_channels = 4, channels = {32, 64, 128, 512, 1024}, blocks = {1
 -- dropout = 0.1}
 local M = setmetatable({}, {__call = function(_, o) return Classifier(take('models.classifier', o, known)) end})
 
---- models.classifier.load(path): from a checkpoint that train_classifier wrote; with its latents' mean and std.
+--- models.classifier.load(path): from a checkpoint of recipes/imagenet_classifier.lua or of the demo; its `record` has
+-- mean and std (of the latents it learnt, per channel), vae_hash and pixel_range.
 function M.load(path)
-  return require('ld.checkpoint').load_model(path, 'classifier', M)
+  local net, record = require('ld.checkpoint').load_model(path, 'classifier', M)
+  record = record.extra or record -- a run keeps the recipe's record beside its own
+  rawset(net, 'record', record)
+  return net, record
 end
 
 return M

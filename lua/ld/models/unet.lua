@@ -123,8 +123,8 @@ local known = {in_channels = 4, out_channels = 4, channels = {128, 256, 512, 768
                attention_width = 16, norm = 'batch', groups = 32}
 
 --- models.unet{channels = {128,256,512,768}, layers = 2, attention_from = 2, attention_width = 16,
--- norm = 'batch', ...}. attention_from counts levels from 1 (2: from 16x16 down for 32x32 latents); 0 stands for no attention. norm is 'batch'
--- or 'group' (with `groups`). in_channels and out_channels are 4.
+-- norm = 'batch', ...}. attention_from counts levels from 1 (2: from 16x16 down for 32x32 latents); 0 stands for no
+-- attention. norm is 'batch' or 'group' (with `groups`). in_channels and out_channels are 4.
 local M = setmetatable({}, {
   __call = function(_, given)
     local o = take('models.unet', given, known)

@@ -1,0 +1,234 @@
+#!/bin/bash
+# The recipes, at sizes that take seconds: options, what they say without data, the whole road, full and unwritable disks.
+. tests/shell/lib.sh
+
+recipes='vae imagenet_latents imagenet_classifier celeba lsun compare sample'
+tmp=$TEST_TMP
+mounted=
+cleanup() {
+    [ -n "$mounted" ] && umount "$mounted" 2>/dev/null
+    return 0
+}
+trap cleanup EXIT
+
+recipe() { # name options...
+    local name=$1
+    shift
+    "$LDLUA" "recipes/$name.lua" "$@"
+}
+
+lacks() { # text
+    case $output in
+    *"$1"*)
+        fail "$ld_name" "the output should not have '$1':"
+        show_output
+        ;;
+    *) pass ;;
+    esac
+}
+
+matches() { # extended regular expression
+    if grep -qE "$1" <<<"$output"; then
+        pass
+    else
+        fail "$ld_name" "no line matches '$1':"
+        show_output
+    fi
+}
+
+# ---- options ----
+
+for name in $recipes; do
+    check "$name --dry-run" recipe "$name" --dry-run
+    matches '^out +.* \(recipe\)$'
+    refuse "$name refuses an unknown option" recipe "$name" --epohcs 3
+    matches "recipes/$name\.lua:[0-9]+: unknown option '--epohcs'; known: .*dry-run"
+    refuse "$name refuses a word" recipe "$name" fast
+    matches "recipes/$name\.lua:[0-9]+: 'fast' is no option"
+done
+check 'the command line overrides' recipe celeba --epochs 7 --channels=8,16 --lr=1e-4 --dry-run
+matches '^epochs +7 +\(command line\)$'
+matches '^channels +\{8,16\} +\(command line\)$'
+matches '^lr +0\.0001 +\(command line\)$'
+matches '^batch +128 +\(recipe\)$'
+check 'the demo has settings of its own, which options override' recipe celeba --demo --epochs 3 --dry-run
+matches '^epochs +3 '
+matches '^size +64 '
+refuse 'a number must be one' recipe celeba --epochs many
+matches "celeba\.lua:[0-9]+: option --epochs must be a number, not 'many'"
+refuse 'a list must be one' recipe celeba --channels 8,x
+matches "option --channels must be numbers such as 64,128, not '8,x'"
+refuse 'yes or no' recipe imagenet_latents --moments maybe
+matches "option --moments must be true or false, not 'maybe'|'maybe' is no option"
+refuse 'a missing value' recipe celeba --out --demo
+matches 'option --out needs a value'
+refuse 'a missing last value' recipe celeba --out
+matches 'option --out needs a value'
+
+# ---- without data ----
+
+refuse 'imagenet_latents without data' recipe imagenet_latents --data "$tmp/absent"
+matches "recipes/imagenet_latents\.lua:[0-9]+: there is no folder $tmp/absent"
+says ILSVRC2012_img_train.tar
+says sd-vae-ft-ema
+refuse 'imagenet_classifier without a store' recipe imagenet_classifier --train "$tmp/absent.h5"
+matches "recipes/imagenet_classifier\.lua:[0-9]+: there is no store $tmp/absent.h5: make it with"
+says recipes/imagenet_latents.lua
+refuse 'lsun without data' recipe lsun --data "$tmp/absent"
+matches "recipes/lsun\.lua:[0-9]+: there is no folder $tmp/absent"
+says bedroom.tgz
+refuse 'compare without a store' recipe compare --store "$tmp/absent.h5"
+matches "recipes/compare\.lua:[0-9]+: there is no $tmp/absent.h5: recipes/celeba.lua makes the store"
+refuse 'sample without a run' recipe sample --run "$tmp/absent"
+matches "recipes/sample\.lua:[0-9]+: there is no $tmp/absent/last.h5: train first"
+refuse 'celeba without an autoencoder' recipe celeba --vae "$tmp/absent"
+matches "recipes/celeba\.lua:[0-9]+: vae: there is no $tmp/absent"
+
+# ---- the road, small ----
+
+cat >"$tmp/make.lua" <<'END'
+local ld = require 'ld'
+local tmp = arg[1]
+ld.seed(7)
+for _, name in ipairs{'tiny', 'other'} do
+  ld.checkpoint.write(tmp .. '/' .. name .. '.h5', {model = ld.models.small_autoencoder{width = 8, blocks = 1},
+                                                    record = {name = name}})
+end
+local faces = ld.faces(24, {size = 32, seed = 2})
+for i = 1, 24 do
+  local folder = ('%s/faces/class-%d'):format(tmp, i % 3)
+  ld.make_dirs(folder)
+  ld.save_image(faces[i], ('%s/%02d.png'):format(folder, i))
+end
+END
+check 'makes pictures and an autoencoder' "$LDLUA" "$tmp/make.lua" "$tmp"
+head -c 200 "$tmp/faces/class-1/01.png" >"$tmp/faces/class-1/cut.png"
+
+refuse 'celeba without pictures says what to get and takes synthetic faces' \
+    recipe celeba --vae "$tmp/tiny.h5" --data "$tmp/absent" --out "$tmp/none" --size 16 --least-psnr 1000
+says "there is no folder $tmp/absent; for real faces get CelebA-HQ"
+says 'training on 30000 synthetic faces'
+matches 'recipes/celeba\.lua:[0-9]+: latents: the round trip of the first pictures is'
+
+latents="--data $tmp/faces --vae $tmp/tiny.h5 --size 32 --batch 8"
+refuse 'imagenet_latents stops at an untrained autoencoder' recipe imagenet_latents $latents --out "$tmp/in/train.h5"
+says 'wrong VAE or pixel range'
+refuse 'imagenet_latents stops at a bad picture when asked to' \
+    recipe imagenet_latents $latents --out "$tmp/in/stop.h5" --on-bad stop --least-psnr 0
+matches 'recipes/imagenet_latents\.lua:[0-9]+: latents: .*cut\.png'
+check 'imagenet_latents' recipe imagenet_latents $latents --out "$tmp/in/train.h5" --least-psnr 0
+says '25 pictures of'
+says 'in 3 classes'
+says '1 pictures could not be read and are left out'
+says '24 latents (4,4,4)'
+matches '^channel 4: mean'
+check 'the report names it' grep -q 'class-1/cut.png' "$tmp/in/train.h5.bad.txt"
+check 'imagenet_latents again' recipe imagenet_latents $latents --out "$tmp/in/train.h5" --least-psnr 0
+lacks encoded
+refuse 'imagenet_latents with another autoencoder' \
+    recipe imagenet_latents $latents --vae "$tmp/other.h5" --out "$tmp/in/train.h5" --least-psnr 0
+matches 'recipes/imagenet_latents\.lua:[0-9]+: latents: .*was made otherwise: vae_hash'
+
+classifier="--train $tmp/in/train.h5 --out $tmp/judge --channels 4,6 --blocks 1 --batch 8 --pad 1"
+check 'imagenet_classifier' recipe imagenet_classifier $classifier --epochs 2
+says '21 latents to train on, 3 held out, 3 classes'
+matches 'epoch 2: train accuracy [0-9.]+, held out: loss [0-9.]+, accuracy [0-9.]+'
+check 'it leaves a best checkpoint' test -s "$tmp/judge/best.h5"
+check 'imagenet_classifier goes on' recipe imagenet_classifier $classifier --epochs 3
+says "resumed $tmp/judge/last.h5 at 42 images; options changed: epochs 2 -> 3"
+check 'its log is JSON' "$LDLUA" -e "for line in io.lines('$tmp/judge/log.jsonl') do assert(ld.json_decode(line)) end"
+
+unet='--channels 8,16 --layers 1 --attention-width 8 --batch 8 --samples 4 --steps 3'
+celeba="--data $tmp/faces --vae $tmp/tiny.h5 --size 32 $unet --judge $tmp/judge/best.h5 --least-psnr 0 --every 1"
+check 'celeba with the perceptual loss' recipe celeba $celeba --out "$tmp/celeba" --epochs 2
+says 'perceptual latent loss weight 0.1'
+says "sample grid: $tmp/celeba/samples/samples-00000048.png"
+check 'a grid of samples' test -s "$tmp/celeba/samples/samples-00000048.png"
+check 'its share of the loss is logged' grep -q '"share":0\.' "$tmp/celeba/log.jsonl"
+check 'celeba goes on' recipe celeba $celeba --out "$tmp/celeba" --epochs 3
+says "resumed $tmp/celeba/last.h5 at 48 images"
+says 'finished: 72 images'
+check 'celeba, finished, draws' recipe celeba $celeba --out "$tmp/celeba" --epochs 3
+says "sample grid: $tmp/celeba/samples/samples-00000072.png"
+refuse 'a judge of another autoencoder' recipe celeba $celeba --out "$tmp/celeba-2" --vae "$tmp/other.h5"
+says 'was trained on latents of another autoencoder'
+refuse 'another network in the same folder' recipe celeba $celeba --out "$tmp/celeba" --channels 8,24
+matches 'recipes/celeba\.lua:[0-9]+: load_state: .*last\.h5 does not fit the network'
+same 'last.h5 holds the same network as before' "$("$LDLUA" -e "
+    local c = ld.checkpoint.open('$tmp/celeba/last.h5') print(c.record.images, #c.model.channels)")" $'72\t2'
+
+check 'compare' recipe compare --store "$tmp/celeba/latents.h5" --vae "$tmp/tiny.h5" --judge "$tmp/judge/best.h5" \
+    --out "$tmp/compare" $unet --epochs 1
+matches 'MSE only: +eps-MSE [0-9.]+, feature distance [0-9.]+'
+matches 'with perceptual: eps-MSE [0-9.]+, feature distance [0-9.]+'
+check 'compare leaves a picture' test -s "$tmp/compare/compare.png"
+
+check 'sample' recipe sample --run "$tmp/celeba" --n 3 --steps 3 --seed 5
+says "$tmp/celeba/samples/seed-5.png"
+check 'sample, live weights and the other sampler' recipe sample --run "$tmp/celeba" --n 2 --steps 3 --sampler ancestral \
+    --weights live --out "$tmp/elsewhere/x.png"
+check 'where it was told to' test -s "$tmp/elsewhere/x.png"
+refuse 'sample refuses an unknown sampler' recipe sample --run "$tmp/celeba" --sampler euler
+matches "recipes/sample\.lua:[0-9]+: unknown sampler 'euler'; known: ddim ancestral"
+refuse 'sample refuses unknown weights' recipe sample --run "$tmp/celeba" --weights best
+says "unknown weights 'best'; known: ema live"
+refuse 'sample refuses another autoencoder' recipe sample --run "$tmp/celeba" --vae "$tmp/other.h5"
+says 'not by other'
+refuse 'sample refuses a run of something else' recipe sample --run "$tmp/judge"
+says "holds a 'classifier', a 'unet' was needed"
+
+check 'lsun' recipe lsun --data "$tmp/faces" --vae "$tmp/tiny.h5" --judge "$tmp/judge/best.h5" --size 32 --fit center \
+    $unet --epochs 1 --out "$tmp/lsun"
+matches 'epoch 1: held-out eps-MSE [0-9.]+; samples in '
+check 'vae' recipe vae --photos "$tmp/faces" --faces 8 --size 32 --crop 16 --width 4 --blocks 1 --epochs 1 --batch 32 \
+    --out "$tmp/vae"
+says 'photographs to train on'
+matches 'epoch 1: -?[0-9.]+ dB on [0-9]+ pictures it never saw'
+check 'its weights can be used' "$LDLUA" -e "print(ld.vae.load('$tmp/vae/vae.h5').name)"
+says vae-small
+
+# ---- disks ----
+
+disk=$tmp/disk
+mkdir "$disk"
+if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=4m none "$disk" 2>/dev/null; then
+    mounted=$disk
+    small="--train $tmp/in/train.h5 --out $disk/run --channels 4,6 --blocks 1 --batch 8 --pad 1"
+    check 'a run on a small disk' recipe imagenet_classifier $small --epochs 1
+    sum=$(sha256sum <"$disk/run/last.h5")
+    dd if=/dev/zero of="$disk/gap" bs=1k count=12 2>/dev/null
+    dd if=/dev/zero of="$disk/fill" bs=1k 2>/dev/null
+    rm "$disk/gap" # room for lines of the log, not for a checkpoint
+    refuse 'a full disk ends the run' recipe imagenet_classifier $small --epochs 2
+    matches "recipes/imagenet_classifier\.lua:[0-9]+: .*$disk/run/.*No space left on device$"
+    same 'a full disk leaves the old checkpoint' "$(sha256sum <"$disk/run/last.h5")" "$sum"
+    same 'and nothing else' "$(ls -A "$disk/run" | tr '\n' ' ')" 'best.h5 last.h5 log.jsonl '
+    dd if=/dev/zero of="$disk/fill-2" bs=1k 2>/dev/null
+    refuse 'a disk without a byte' recipe imagenet_classifier $small --epochs 2
+    matches 'recipes/imagenet_classifier\.lua:[0-9]+: '
+    same 'leaves the old checkpoint too' "$(sha256sum <"$disk/run/last.h5")" "$sum"
+    refuse 'latents on a full disk' recipe imagenet_latents $latents --out "$disk/store.h5" --least-psnr 0
+    matches "recipes/imagenet_latents\.lua:[0-9]+: .*$disk/"
+    refuse 'a picture on a full disk' recipe sample --run "$tmp/celeba" --n 2 --steps 2 --out "$disk/x.png"
+    matches 'recipes/sample\.lua:[0-9]+: .*x\.png'
+    rm "$disk/fill" "$disk/fill-2"
+    check 'with room again the run goes on' recipe imagenet_classifier $small --epochs 2
+    says "resumed $disk/run/last.h5 at 21 images"
+    mount -o remount,ro "$disk"
+    refuse 'a read-only disk is told before training' recipe imagenet_classifier $small --epochs 3
+    matches 'recipes/imagenet_classifier\.lua:[0-9]+: .*[Rr]ead-only'
+    lacks 'epoch 3'
+    umount "$disk" && mounted=
+else
+    skip 'a full disk' 'mounting a small disk takes root'
+fi
+touch "$tmp/a-file"
+refuse 'an impossible folder' recipe imagenet_classifier --train "$tmp/in/train.h5" --out "$tmp/a-file/run"
+matches "recipes/imagenet_classifier\.lua:[0-9]+: make folder '$tmp/a-file'"
+if [ "$(id -u)" != 0 ]; then
+    mkdir -m 555 "$tmp/closed"
+    refuse 'an unwritable folder' recipe imagenet_classifier --train "$tmp/in/train.h5" --out "$tmp/closed"
+    matches "recipes/imagenet_classifier\.lua:[0-9]+: .*$tmp/closed.*Permission denied"
+fi
+
+finish
