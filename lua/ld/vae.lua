@@ -107,7 +107,7 @@ local function own_names(names)
     local level = inside == prefixed and bare:match('^encoder%.down%.(%d+)%.')
     if level then compvis, levels = true, math.max(levels, tonumber(level) + 1) end
   end
-  return list, compvis or prefixed, levels
+  return list, compvis, levels
 end
 
 -- {our name = name in the file}, in whichever of the three namings.
@@ -116,8 +116,8 @@ local function name_map(names, path)
   local map = {}
   for _, entry in ipairs(list) do
     local bare, name = entry[1], entry[2]
-    local beside = compvis and (bare:match('^loss%.') or bare:match('^model_ema%.'))
-    local ours = compvis and from_compvis(bare, levels) or from_old_diffusers(bare)
+    local beside = bare:match('^loss%.') or bare:match('^model_ema%.')
+    local ours = from_old_diffusers(compvis and from_compvis(bare, levels) or bare)
     if not beside and map[ours] then
       core.fail(('vae: %s holds %s twice, as %s and as %s'):format(path, ours, map[ours], name))
     end

@@ -65,7 +65,7 @@ local function write_other_prefix(source, path)
     tensors[bare and PREFIX .. name or name:sub(#PREFIX + 1)] = source:read(name)
   end
   -- a text encoder stands only beside an autoencoder with a prefix
-  for _, other in ipairs{'loss.logvar', 'model_ema.decay', bare and 'cond_stage_model.position_ids'} do
+  for _, other in ipairs{'loss.logvar', 'model_ema.decay', bare and 'cond_stage_model.position_ids' or nil} do
     tensors[other] = ld.zeros(1)
   end
   ld.safetensors_write(path, tensors, {note = 'rewritten'})
