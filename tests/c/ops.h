@@ -151,6 +151,14 @@ static inline ld_tensor *laid_out(const ld_tensor *x, int layout) {
     return y;
 }
 
+/* Values are checked in f64 and f32 and every layout. EPS: 1e-12 for f64 is some thousand roundings of sums near 1; 2e-5
+ * for f32 is two hundred. */
+static const ld_dtype computed[] = {LD_F64, LD_F32};
+#define EACH_WAY   for (int way = 0; way < 2 * LAYOUTS; way++, drop_kept())
+#define DTYPE      computed[way / LAYOUTS]
+#define EPS        (DTYPE == LD_F64 ? 1e-12 : 2e-5)
+#define INPUT(...) laid_out(numbers(DTYPE, SHAPE(__VA_ARGS__), __COUNTER__ + 1), way % LAYOUTS)
+
 /* ---- comparisons ----------------------------------------------------------------------------------------------------- */
 
 static inline void near(const char *what, double a, double b, double eps) {
@@ -159,7 +167,7 @@ static inline void near(const char *what, double a, double b, double eps) {
 }
 
 static inline void has_shape(const ld_tensor *x, int ndim, const int64_t *shape) {
-    if (x->ndim != ndim || memcmp(x->shape, shape, (size_t)ndim * sizeof *shape))
+    if (x->ndim != ndim || (ndim && memcmp(x->shape, shape, (size_t)ndim * sizeof *shape)))
         fail_msg("%s, not %s", ld_tensor_text(x), ld_shape_text(ndim, shape));
 }
 
@@ -169,6 +177,11 @@ static inline void has_values(const char *what, const ld_tensor *x, const double
         snprintf(text, sizeof text, "%s, element %lld", what, (long long)i);
         near(text, get(x, i), v[i], eps);
     }
+}
+
+static inline void lies_canonical(const ld_tensor *y) {
+    if (!ld_tensor_is_canonical(y))
+        fail_msg("the layout of %s is not canonical", ld_tensor_text(y));
 }
 
 /* ||x - y|| / ||y||, with 0/0 = 0. */

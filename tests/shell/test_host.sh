@@ -162,7 +162,7 @@ signalled() { # "SIGNAL..." command...
     done
     for s in $signals; do
         kill -"$s" $child 2>/dev/null
-        sleep 0.3
+        [ "$signals" = "$s" ] || sleep 1 # two that come before the program gets the processor count as one
     done
     await_end $child KILL
     ended=$?
@@ -196,7 +196,7 @@ signalled 'INT INT' "$LDLUA" -e "$handled while true do end"
 same "$ld_name: exit status" $ended 130
 ld_name='a second SIGTERM does not'
 signalled 'TERM TERM' "$LDLUA" -e "$handled while not h.stop_requested() do end
-    local t = os.clock() while os.clock() < t + 0.5 do end print 'saved'"
+    local t = os.clock() while os.clock() < t + 2 do end print 'saved'"
 same "$ld_name: exit status" $ended 0
 says saved
 
@@ -307,10 +307,10 @@ prompt_tests() {
     type_in '1 + 76\n'
     wait_for '<77>'
     ld_name='a third Ctrl-C ends what cannot be stopped'
-    type_in 'io.write("run", "ning\\n") while true do pcall(function() while true do end end) end\n'
+    type_in 'io.write("run", "ning\\n") while true do print(pcall(function() while true do end end)) end\n'
     wait_for running
     type_in '\003'
-    sleep 0.3
+    wait_for 'prompt:1: interrupted'
     type_in '\003'
     wait_for 'Ctrl-C once more'
     type_in '\003'
@@ -332,27 +332,31 @@ fi
 
 # ---- start-up ----
 
-# The best of ten, in microseconds: other programs may be busy.
+# Microseconds from before the start until the first statement runs, ld loaded: the best of twenty.
 best_start() {
-    local best=1000000 t
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
-        t=${EPOCHREALTIME/[.,]/}
-        "$LDLUA" -e '' || return 1
-        t=$((${EPOCHREALTIME/[.,]/} - t))
-        [ $t -lt $best ] && best=$t
+    local best=1000000 start now
+    for _ in $(seq 20); do
+        start=${EPOCHREALTIME/[.,]/}
+        now=$("$LDLUA" -e 'local ffi = require "ffi"
+            ffi.cdef "typedef struct { long s, us; } moment; int gettimeofday(moment *, void *);"
+            local t = ffi.new "moment" ffi.C.gettimeofday(t, nil) print(("%d%06d"):format(tonumber(t.s), tonumber(t.us)))') ||
+            return 1
+        [ $((now - start)) -lt $best ] && best=$((now - start))
     done
     echo $best
 }
 export LDLUA_ROOT=$real_root
+read -r load _ </proc/loadavg
 if nm -D "$LDLUA" 2>/dev/null | grep -q asan_init; then
     skip 'starts within 20 ms' 'this is an instrumented program'
+elif ! best=$(best_start); then
+    fail 'starts within 20 ms' 'it does not start'
+elif [ "$best" -lt 20000 ]; then
+    pass
+elif [ "${load%.*}" -ge "$(nproc)" ]; then
+    skip 'starts within 20 ms' "the machine is busy (load $load); it took $best microseconds"
 else
-    best=$(best_start)
-    if [ -n "$best" ] && [ "$best" -lt 20000 ]; then
-        pass
-    else
-        fail 'starts within 20 ms, ld loaded' "the best of ten was ${best:-a failure} microseconds"
-    fi
+    fail 'starts within 20 ms' "the best of twenty was $best microseconds"
 fi
 
 finish
