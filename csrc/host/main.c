@@ -38,13 +38,19 @@ static void set_threads(int n) {
 }
 
 /* OpenMP's threads wait for work by spinning, which slows everything several times as soon as another program wants the
- * same cores. The runtime reads its policy when it is loaded, before main: so the program starts itself once more. The
- * user's own choice in the environment is left alone. */
-static void wait_without_spinning(char **argv) {
-    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT"))
+ * same cores. The runtime reads its policy when it is loaded, before main: so the program starts itself once more, which
+ * takes a few milliseconds: only for scripts, whose runs are long. The user's own choice in the environment is left
+ * alone. */
+static void wait_without_spinning(char **argv, const host_options *o) {
+    if (!o->script || getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT"))
         return;
+    char path[PATH_MAX]; /* its own, for the name that ps shows */
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n <= 0)
+        return;
+    path[n] = 0;
     setenv("OMP_WAIT_POLICY", "passive", 1);
-    execv("/proc/self/exe", argv); /* where that fails, the program goes on as it is */
+    execv(path, argv); /* where that fails, the program goes on as it is */
 }
 
 /* package.loaded['ld.host'], which the Lua side reads. device and threads are nil when not given. */
@@ -201,15 +207,14 @@ static bool wants_job(job *j) {
 
 int main(int argc, char **argv) {
     static job j;
-    int status;
-    wait_without_spinning(argv);
-    status = host_options_read(&j.o, argc, argv);
+    int status = host_options_read(&j.o, argc, argv);
     j.argc = argc;
     j.argv = argv;
     if (status) {
         free(j.o.code);
         return status;
     }
+    wait_without_spinning(argv, &j.o);
     if (j.o.help)
         host_print_help();
     else if (j.o.version || j.o.verbose)

@@ -131,10 +131,11 @@ training.go(training.start('%s', {save_minutes = 0, quiet = false}), 40)
   math.randomseed(os.time())
   local kills, moments = 0, {}
   for _ = 1, 4 do
-    local seconds = 0.15 + 0.5 * math.random()
+    local seconds = 0.3 * math.random() -- from its start, the first time from its first checkpoint
     moments[#moments + 1] = ('%.3f'):format(seconds)
-    local status = io.popen(([[{ %s %s >%s 2>&1 & pid=$!; sleep %.3f; kill -9 $pid; wait $pid; echo $?; } 2>/dev/null]])
-      :format(ldlua, child, output, seconds)):read('*a')
+    local status = io.popen(([[{ %s %s >%s 2>&1 & pid=$!; while [ ! -e %s/last.h5 ]; do sleep 0.02; done
+      sleep %.3f; kill -9 $pid; wait $pid; echo $?; } 2>/dev/null]]):format(ldlua, child, output, cut, seconds))
+      :read('*a')
     if status:match('137') then kills = kills + 1 end
   end
   t.ok(kills > 0, 'no process was killed in time')
@@ -161,11 +162,10 @@ t.test('SIGTERM saves, says so and exits 0; the next run goes on', function()
   local child = put(tmp .. '/term.lua', ([[
 local training = dofile '%s/training.lua'
 local run = training.start('%s', {quiet = false})
-io.open('%s/started', 'w'):close()
-training.go(run, 60)
+training.go(run, 60, function() io.open('%s/started', 'w'):close() end)
 ]]):format(tmp, cut, tmp))
   local output = tmp .. '/term.txt'
-  local status = io.popen(([[%s %s >%s 2>&1 & pid=$!; while [ ! -e %s/started ]; do sleep 0.02; done; sleep 0.1
+  local status = io.popen(([[%s %s >%s 2>&1 & pid=$!; while [ ! -e %s/started ]; do sleep 0.02; done
     kill -TERM $pid; wait $pid; echo $?]]):format(ldlua, child, output, tmp)):read('*a')
   t.eq(status, '0\n', get(output))
   local images = tonumber(get(output):match('SIGTERM: stopped at (%d+) images'))
