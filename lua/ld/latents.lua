@@ -2,6 +2,7 @@
 --
 --   /latents/mean    (N,C,h,w) f16 or f32, posterior means, not scaled     /latents/logvar  the same, when asked for
 --   /label (N) i32, -1 without classes    /valid (N) u8    /name (N) strings    /class_name strings
+--   /checksum (N,8) u8, the first bytes of the SHA-256 of each picture's file, zeros for rendered ones
 --   /statistics/mean, /statistics/std (C) f64 over the valid rows    /done (1) i64, rows written
 --   attributes of /: format, vae, vae_hash, vae_kind, pixel_range, size, fit, source, source_hash, count
 --
@@ -56,6 +57,7 @@ local function create(path, vae, set, wanted, o)
   f:attribute('/latents/mean', 'dimensions', 'picture, channel, row, column; posterior mean, not scaled')
   if o.moments then f:make('/latents/logvar', shape, o.dtype) end
   f:make('/label', {set.count}, 'i32')
+  f:make('/checksum', {set.count, 8}, 'u8')
   f:make('/valid', {set.count}, 'u8')
   local names = {}
   for i = 1, set.count do names[i] = set:file_name(i) end
@@ -107,9 +109,10 @@ end
 
 local function encode_rows(f, vae, set, first, count, o)
   core.scope(function()
-    local list, labels, valid = {}, {}, {}
+    local list, labels, valid, checksums = {}, {}, {}, {}
     for i = 1, count do
       list[i], labels[i], valid[i] = first + i - 1, set:label(first + i - 1), 1
+      checksums[i] = set:checksum(first + i - 1)
     end
     local x, wrong = set:read(list)
     for i, why in pairs(wrong) do
@@ -120,6 +123,7 @@ local function encode_rows(f, vae, set, first, count, o)
     f:write_rows('/latents/mean', first, mean:to(o.dtype))
     if o.moments then f:write_rows('/latents/logvar', first, logvar:to(o.dtype)) end
     f:write_rows('/label', first, core.tensor(labels, {dtype = 'i32'}))
+    f:write_rows('/checksum', first, core.tensor(checksums, {dtype = 'u8'}))
     f:write_rows('/valid', first, core.tensor(valid, {dtype = 'u8'}))
   end)
 end

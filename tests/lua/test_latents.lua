@@ -278,6 +278,17 @@ t.test('a folder with bad pictures: skipped, counted, named', function()
   local report = get(path .. '.bad.txt')
   t.eq(select(2, report:gsub('\n', '')), 2)
   t.ok(report:find('bees/2.png\t[^\n]*bees/2.png') and report:find('cats/1.png\t[^\n]*cats/1.png'), report)
+  -- every file's checksum, the bad ones too, as another program computes it
+  local f = ld.h5_open(path)
+  local checksums = f:read('/checksum'):tolist()
+  f:close()
+  for i = 1, 12 do
+    local hex = {}
+    for k = 1, 8 do hex[k] = ('%02x'):format(checksums[i][k]) end
+    local pipe = io.popen(("sha256sum '%s/%s'"):format(folder, names[i]))
+    t.eq(table.concat(hex), pipe:read('*a'):sub(1, 16))
+    pipe:close()
+  end
   -- the bad rows count nowhere
   local rows = {0, 1, 2, 3, 4, 6, 7, 9, 10, 11}
   local good = ld.gather(store.x, ld.tensor(rows, {dtype = 'i64'})):f64()
