@@ -74,7 +74,7 @@ return function(defaults)
     for _, key in ipairs(sorted(defaults)) do
       print(('%-16s %-40s %s'):format(key, text(out[key]), set[key] and '(command line)' or '(recipe)'))
     end
-    os.exit(0)
+    os.exit(0, true)
   end
   return setmetatable(out, {__index = function(_, key) core.fail(("there is no option '%s'"):format(tostring(key))) end,
                             __set = set})

@@ -175,7 +175,7 @@ function Run:stop_requested()
   self:say('%s: stopped at %d images; checkpoint %s. Run the same command again to resume.', why, self.images,
     self.last)
   if host.interactive then error('stopped', 0) end
-  os.exit(0)
+  os.exit(0, true)
 end
 
 -- The batch that begins at the present image: its size, and how far the clock moves. A single picture left over at the
