@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include "leak.h" /* wants cmocka.h before it */
+
 enum { C = 4, S = 32, SIZE = C * S * S };
 
 static float *cell(const ld_tensor *x, int64_t n, int64_t c, int64_t h, int64_t w) {
@@ -220,21 +222,6 @@ static void errors(void **s) {
     assert_int_equal(ld_augment_rand_erase(none, 0.2, 4, 0, 0), 0);
     ld_tensor_drop(none);
 }
-
-static int64_t headers;
-
-static int count_headers(void **s) {
-    (void)s;
-    headers = ld_tensor_count();
-    return 0;
-}
-
-static int no_leak(void **s) {
-    (void)s;
-    return ld_tensor_count() != headers;
-}
-
-#define LEAK_TEST(f) cmocka_unit_test_setup_teardown(f, count_headers, no_leak)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

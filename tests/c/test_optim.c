@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+#include "leak.h" /* wants cmocka.h before it */
+
 #define near(a, b, eps)                                                                                                \
     do {                                                                                                               \
         double a_ = (a), b_ = (b);                                                                                     \
@@ -351,21 +353,6 @@ static void warm_cosine_and_constant(void **s) {
     near(ld_cosine_lr(1, 0.1, 4, 104, 105), 0.1, 1e-15);
     near(ld_cosine_lr(1, 0.1, 4, 999, 105), 0.1, 1e-15);
 }
-
-static int64_t headers;
-
-static int count_headers(void **s) {
-    (void)s;
-    headers = ld_tensor_count();
-    return 0;
-}
-
-static int no_leak(void **s) {
-    (void)s;
-    return ld_tensor_count() != headers;
-}
-
-#define LEAK_TEST(f) cmocka_unit_test_setup_teardown(f, count_headers, no_leak)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
