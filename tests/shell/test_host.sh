@@ -231,14 +231,15 @@ wait_for() { # text
     show_output
 }
 
-# A prompt on a terminal: fd 9 is its keyboard, the file `screen` its screen.
+# A prompt on a terminal: fd 9 is its keyboard, the file `screen` its screen. `script` has a shell run the command; with
+# `exec` the shell is gone before a Ctrl-C comes, which would otherwise stop it too and make its status 130.
 open_prompt() { # name
     ld_name=$1
     rm -f "$TEST_TMP/keys"
     mkfifo "$TEST_TMP/keys"
     exec 9<>"$TEST_TMP/keys"
     : >"$TEST_TMP/screen"
-    TERM=xterm env --default-signal=INT script -qfec "$LDLUA" /dev/null <"$TEST_TMP/keys" >>"$TEST_TMP/screen" 2>&1 &
+    SHELL=/bin/sh TERM=xterm env --default-signal=INT script -qfec "exec '$LDLUA'" /dev/null <"$TEST_TMP/keys" >>"$TEST_TMP/screen" 2>&1 &
     terminal=$!
     wait_for 'ldlua 0.1.0'
     wait_for '> '
