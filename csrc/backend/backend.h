@@ -62,6 +62,7 @@ typedef enum ld_reduce_op { LD_SUM, LD_MEAN, LD_MAX, LD_MIN, LD_SUMSQ, LD_REDUCE
 typedef struct ld_conv_shape {
     int stride_h, stride_w;
     int top, bottom, left, right; /* zero padding; may differ by side */
+    bool up; /* x counts as if every pixel were repeated 2x2; then the kernel is 3x3, stride and padding are 1 */
 } ld_conv_shape;
 
 typedef struct ld_adam_step {
@@ -165,6 +166,7 @@ typedef struct ld_adam_step {
 
 typedef struct ld_backend {
     const char *name;
+    void (*forget)(uint64_t serial); /* the storage of this serial (view.h) is gone: drop what was kept of it */
 #define LD_SLOT_MEMBER(slot, args) int(*slot) args;
     LD_SLOTS(LD_SLOT_MEMBER)
 #undef LD_SLOT_MEMBER

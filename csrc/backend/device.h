@@ -18,4 +18,7 @@ ld_device *ld_device_find(const char *name);
 void ld_set_threads(int n);
 int ld_threads(void);
 
+/* The libraries that compute on the CPU, for messages and files: "oneDNN 2.6.3 isa 27". */
+const char *ld_cpu_libraries(void);
+
 #endif

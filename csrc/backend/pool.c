@@ -32,6 +32,11 @@ struct ld_pool {
 
 static void (*collect_hook)(void *);
 static void *collect_arg;
+static void (*pressure_hook)(void);
+
+void ld_pool_on_pressure(void (*give_back)(void)) {
+    pressure_hook = give_back;
+}
 
 void ld_pool_on_shortage(void (*collect)(void *), void *arg) {
     collect_hook = collect;
@@ -146,6 +151,8 @@ static block *from_system(ld_pool *p, size_t bytes) {
 
 static block *after_shortage(ld_pool *p, int class, size_t bytes) {
     static bool collecting;
+    if (pressure_hook)
+        pressure_hook();
     ld_pool_trim(p);
     block *b = from_system(p, bytes);
     if (b || !collect_hook || collecting)
@@ -187,16 +194,7 @@ static void *fail_short(const ld_pool *p, size_t n, const char *who) {
                         amount_of(s->cached).text, p->limit ? amount_of(p->limit).text : "none");
 }
 
-void *ld_pool_take(ld_pool *p, size_t n, const char *who) {
-    size_t bytes = 0;
-    if (p->fail_at && --p->fail_at == 0)
-        return fail_short(p, n, who);
-    if (n > SIZE_MAX / 4)
-        return fail_short(p, n, who);
-    int class = size_class(n, &bytes);
-    block *b = from_cache(p, class);
-    if (!b && !(b = from_system(p, bytes)) && !(b = after_shortage(p, class, bytes)))
-        return fail_short(p, n, who);
+static void *hand_out(ld_pool *p, block *b, size_t bytes) {
     if ((size_t)p->stats.blocks >= p->buckets)
         widen(p);
     remember(p, b);
@@ -207,6 +205,30 @@ void *ld_pool_take(ld_pool *p, size_t n, const char *who) {
         p->stats.peak = p->stats.live;
     p->debt += bytes;
     return b->memory;
+}
+
+void *ld_pool_take(ld_pool *p, size_t n, const char *who) {
+    size_t bytes = 0;
+    if (p->fail_at && --p->fail_at == 0)
+        return fail_short(p, n, who);
+    if (n > SIZE_MAX / 4)
+        return fail_short(p, n, who);
+    int class = size_class(n, &bytes);
+    block *b = from_cache(p, class);
+    if (!b && !(b = from_system(p, bytes)) && !(b = after_shortage(p, class, bytes)))
+        return fail_short(p, n, who);
+    return hand_out(p, b, bytes);
+}
+
+void *ld_pool_try(ld_pool *p, size_t n) {
+    size_t bytes = 0;
+    if (n > SIZE_MAX / 4)
+        return NULL;
+    int class = size_class(n, &bytes);
+    block *b = from_cache(p, class);
+    if (!b && !(b = from_system(p, bytes)))
+        return NULL;
+    return hand_out(p, b, bytes);
 }
 
 void ld_pool_give(ld_pool *p, void *memory) {

@@ -21,6 +21,9 @@ void ld_pool_free(ld_pool *p); /* everything, live blocks too */
 /* At least n bytes, 256-byte aligned; n = 0 gives a valid block. On shortage: give back cached blocks, call the collect
  * hook, try again, then fail with LD_EMEM naming `who`, the bytes asked for and the pool's figures. */
 void *ld_pool_take(ld_pool *p, size_t n, const char *who);
+/* The same from what is free or can be had from the system at once: nothing is collected, NULL is no error. For what can
+ * be done without. */
+void *ld_pool_try(ld_pool *p, size_t n);
 void ld_pool_give(ld_pool *p, void *block);
 void ld_pool_trim(ld_pool *p); /* give cached blocks back to the system */
 ld_pool_stats ld_pool_figures(const ld_pool *p);
@@ -32,6 +35,7 @@ size_t ld_pool_debt(const ld_pool *p);
 void ld_pool_clear_debt(ld_pool *p);
 
 /* Called when memory runs short, to drop what the host language no longer needs. */
+void ld_pool_on_pressure(void (*give_back)(void)); /* called first: give blocks back that can be done without */
 void ld_pool_on_shortage(void (*collect)(void *), void *arg);
 
 /* For tests: the k-th take from now on fails (k = 1: the next); 0 switches off. */

@@ -23,13 +23,16 @@ uint16_t ld_f32_to_f16(float v);
 
 #define LD_MAX_DIMS 8
 
-/* shape and stride count elements; stride may be 0 (broadcast) or negative in no case. */
+/* shape and stride count elements; stride may be 0 (broadcast) or negative in no case. Equal serial and version (and
+ * data, shape, stride) mean equal contents, so that a backend may keep what it made of them; serial 0 promises nothing. */
 typedef struct ld_view {
     ld_dtype dtype;
     int ndim;
     int64_t shape[LD_MAX_DIMS];
     int64_t stride[LD_MAX_DIMS];
     void *data;
+    uint64_t serial;
+    uint32_t version;
 } ld_view;
 
 int64_t ld_view_numel(const ld_view *v);

@@ -16,6 +16,9 @@ static int check(const char *who, const ld_conv_options *o, bool transposed) {
     if (s->top < 0 || s->bottom < 0 || s->left < 0 || s->right < 0)
         return ld_fail(LD_EVALUE, "%s: padding %d %d %d %d (top bottom left right); none may be negative", who, s->top,
                        s->bottom, s->left, s->right);
+    if (s->up && (o->kernel_h != 3 || o->kernel_w != 3 || s->stride_h != 1 || s->stride_w != 1 || s->top != 1 ||
+                  s->bottom != 1 || s->left != 1 || s->right != 1))
+        return ld_fail(LD_EVALUE, "%s: upsample takes a kernel of 3, stride 1 and padding 1", who);
     int least = s->stride_h < s->stride_w ? s->stride_h : s->stride_w;
     if (o->output_padding < 0 || o->output_padding >= (transposed ? least : 1))
         return ld_fail(LD_EVALUE, "%s: output_padding %d; it must be 0 .. %d", who, o->output_padding,
@@ -41,8 +44,8 @@ static int describe(const ld_layer *l, char *s, size_t n) {
                  c->right);
     if (o->output_padding)
         snprintf(output, sizeof output, ", output_padding %d", o->output_padding);
-    return snprintf(s, n, "%lld, %lld%s%s%s%s%s", (long long)o->in, (long long)o->out, kernel, stride, padding, output,
-                    o->bias ? "" : ", no bias");
+    return snprintf(s, n, "%lld, %lld%s%s%s%s%s%s", (long long)o->in, (long long)o->out, kernel, stride, padding,
+                    output, c->up ? ", upsample" : "", o->bias ? "" : ", no bias");
 }
 
 static ld_tensor *bias(const ld_layer *l) {

@@ -23,7 +23,7 @@ typedef struct ld_layer_type {
 typedef struct ld_conv_options {
     int64_t in, out; /* channels */
     int kernel_h, kernel_w;
-    ld_conv_shape shape; /* stride, zero padding per side */
+    ld_conv_shape shape; /* stride, zero padding per side; `up`: of the input upsampled by 2 (conv2d only) */
     int output_padding;  /* conv_transpose2d only, 0 .. stride - 1 */
     bool bias;
 } ld_conv_options;

@@ -251,5 +251,6 @@ ld_conv_shape ldl_field_conv(lua_State *L, int i, const char *who) {
         ldl_error(L, "%s: padding is a number, {height, width} or {top, bottom, left, right}; %d numbers were given",
                   who, n);
     }
+    s.up = ldl_field_bool(L, i, "upsample", false, who);
     return s;
 }

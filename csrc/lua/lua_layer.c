@@ -47,7 +47,7 @@ static ld_conv_options conv_options(lua_State *L, const char *who) {
 
 static int l_conv2d(lua_State *L) {
     static const char who[] = "nn.conv2d";
-    begin(L, who, "in_channels out_channels kernel stride padding bias dtype device");
+    begin(L, who, "in_channels out_channels kernel stride padding upsample bias dtype device");
     ld_conv_options o = conv_options(L, who);
     return push_layer(L, ld_layer_conv2d(ldl_field_device(L, 1, who), ldl_field_dtype(L, 1, LD_F32, who), &o));
 }

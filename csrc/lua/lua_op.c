@@ -219,10 +219,10 @@ static int l_linear(lua_State *L) {
     return ldl_push(L, ld_linear(x, w, ldl_opt_tensor(L, 3, "linear")));
 }
 
-/* conv2d(x, weight, bias or nil, {stride, padding}) */
+/* conv2d(x, weight, bias or nil, {stride, padding, upsample}) */
 static int l_conv2d(lua_State *L) {
     ld_tensor *x = ldl_tensor(L, 1, "conv2d"), *w = ldl_tensor(L, 2, "conv2d");
-    ldl_options(L, 4, "conv2d", "stride padding");
+    ldl_options(L, 4, "conv2d", "stride padding upsample");
     ld_conv_shape s = ldl_field_conv(L, 4, "conv2d");
     return ldl_push(L, ld_conv2d(x, w, ldl_opt_tensor(L, 3, "conv2d"), &s));
 }

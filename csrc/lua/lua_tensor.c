@@ -266,7 +266,7 @@ static int l_tolist(lua_State *L) {
 
 /* ptr(): address of the first element as light userdata, for FFI; valid while the tensor lives. */
 static int l_ptr(lua_State *L) {
-    lua_pushlightuserdata(L, ld_tensor_data(ldl_tensor(L, 1, "ptr")));
+    lua_pushlightuserdata(L, ld_tensor_expose(ldl_tensor(L, 1, "ptr")));
     return 1;
 }
 

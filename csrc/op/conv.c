@@ -110,10 +110,23 @@ static int conv2d_backward(ld_node *n, ld_tensor *g) {
     return bad;
 }
 
+static int check_up(const ld_tensor *w, const ld_conv_shape *s) {
+    bool fits = w->shape[2] == 3 && w->shape[3] == 3 && s->stride_h == 1 && s->stride_w == 1 && s->top == 1 &&
+                s->bottom == 1 && s->left == 1 && s->right == 1;
+    if (!s->up || fits)
+        return 0;
+    return ld_fail(LD_EVALUE,
+                   "conv2d: with upsample the kernel is 3 x 3, stride 1, padding 1; weight is %s, stride %d x "
+                   "%d, padding %d %d %d %d",
+                   ld_tensor_text(w), s->stride_h, s->stride_w, s->top, s->bottom, s->left, s->right);
+}
+
 ld_tensor *ld_conv2d(ld_tensor *x, ld_tensor *w, ld_tensor *bias, const ld_conv_shape *s) {
-    if (check_shape("conv2d", x, w, bias, s, 1, 0))
+    if (check_shape("conv2d", x, w, bias, s, 1, 0) || check_up(w, s))
         return NULL;
-    int64_t h = x->shape[2] + s->top + s->bottom - w->shape[2], v = x->shape[3] + s->left + s->right - w->shape[3];
+    int up = s->up ? 2 : 1;
+    int64_t h = up * x->shape[2] + s->top + s->bottom - w->shape[2];
+    int64_t v = up * x->shape[3] + s->left + s->right - w->shape[3];
     if (h < 0 || v < 0)
         return ld_fail_null(LD_ESHAPE, "conv2d: a kernel of %lld x %lld does not fit into %s with padding %d %d %d %d",
                             (long long)w->shape[2], (long long)w->shape[3], ld_tensor_text(x), s->top, s->bottom,

@@ -103,7 +103,8 @@ ld_tensor *ld_linear(ld_tensor *x, ld_tensor *w, ld_tensor *bias);
 
 /* x (N,C,H,W), w (O,C,R,S), bias (O) or NULL -> (N,O,P,Q), P = (H + top + bottom - R) / stride_h + 1 (floor). Zero padding
  * per side. Cross-correlation, as PyTorch's. Gradient: x, w, bias; the tape keeps x for w's gradient, w for x's.
- * LD_EVALUE: a stride below 1, negative padding. */
+ * s->up: of x after ld_upsample_nearest by 2, which is never made: (N,O,2H,2W). LD_EVALUE: a stride below 1, negative
+ * padding; with `up` a kernel other than 3x3, stride or padding other than 1. */
 ld_tensor *ld_conv2d(ld_tensor *x, ld_tensor *w, ld_tensor *bias, const ld_conv_shape *s);
 /* x (N,C,H,W), w (C,O,R,S), bias (O) or NULL -> (N,O,P,Q), P = (H - 1) stride_h - top - bottom + R + output_padding;
  * PyTorch's conv_transpose2d: the padding is taken off the result's sides, output_padding (below both strides) added at

@@ -7,6 +7,7 @@
 #include <string.h>
 
 static int64_t live_headers;
+static uint64_t serials;
 void (*ld_node_release)(struct ld_node *n);
 
 int64_t ld_tensor_count(void) {
@@ -33,6 +34,8 @@ static int64_t count_elements(int ndim, const int64_t *shape, const char *who) {
 static void storage_drop(ld_storage *s) {
     if (--s->refs > 0)
         return;
+    if (s->device->backend->forget)
+        s->device->backend->forget(s->serial);
     if (s->release)
         s->release(s->release_arg);
     else
@@ -63,6 +66,7 @@ ld_tensor *ld_tensor_new(ld_device *d, ld_dtype t, int ndim, const int64_t *shap
     if (!x)
         return free(s), NULL;
     s->refs = 1;
+    s->serial = ++serials;
     s->device = d;
     s->bytes = (size_t)n * ld_dtype_size(t);
     s->data = ld_pool_take(d->pool, s->bytes, who);
@@ -96,7 +100,13 @@ ld_tensor *ld_tensor_borrow(ld_dtype t, int ndim, const int64_t *shape, const in
     ld_tensor *x = s ? header(s, t, ndim, shape, "tensor") : ld_fail_null(LD_EMEM, "tensor: out of host memory");
     if (!x)
         return free(s), NULL;
-    *s = (ld_storage){.refs = 1, .device = cpu, .bytes = bytes, .data = data, .release = release, .release_arg = arg};
+    *s = (ld_storage){.refs = 1,
+                      .serial = ++serials,
+                      .device = cpu,
+                      .bytes = bytes,
+                      .data = data,
+                      .release = release,
+                      .release_arg = arg};
     memcpy(x->stride, stride, (size_t)ndim * sizeof *stride);
     return x;
 }
@@ -209,10 +219,17 @@ void *ld_tensor_data(const ld_tensor *x) {
     return (char *)x->storage->data + (size_t)x->offset * ld_dtype_size(x->dtype);
 }
 
+void *ld_tensor_expose(ld_tensor *x) {
+    x->storage->exposed = true;
+    return ld_tensor_data(x);
+}
+
 ld_view ld_tensor_as_view(const ld_tensor *x) {
     ld_view v = {.dtype = x->dtype, .ndim = x->ndim, .data = ld_tensor_data(x)};
     memcpy(v.shape, x->shape, sizeof v.shape);
     memcpy(v.stride, x->stride, sizeof v.stride);
+    v.serial = x->storage->exposed ? 0 : x->storage->serial;
+    v.version = x->storage->version;
     return v;
 }
 

@@ -17,7 +17,9 @@ typedef struct ld_where {
 
 typedef struct ld_storage {
     int refs;
+    bool exposed;     /* its address was given away: contents may change unseen */
     uint32_t version; /* counts changes in place */
+    uint64_t serial;  /* one for every storage there ever was, from 1 */
     ld_where changed; /* the last of them */
     ld_device *device;
     size_t bytes;
@@ -71,6 +73,7 @@ ld_tensor *ld_tensor_to(ld_tensor *x, ld_dtype t, ld_device *d, const char *who)
 int64_t ld_tensor_numel(const ld_tensor *x);
 bool ld_tensor_same_shape(const ld_tensor *a, const ld_tensor *b);
 void *ld_tensor_data(const ld_tensor *x); /* address of the first element */
+void *ld_tensor_expose(ld_tensor *x);     /* the same for those who write through it when they like */
 ld_view ld_tensor_as_view(const ld_tensor *x);
 double ld_tensor_item(const ld_tensor *x); /* the value of the first element; host copy on other devices */
 #define LD_VIEW(x) (&(ld_view[1]){ld_tensor_as_view(x)}[0])

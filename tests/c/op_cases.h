@@ -217,8 +217,9 @@ F(matmul, ld_matmul(x[0], x[1]))
 F(linear, ld_linear(x[0], x[1], x[2]))
 F(linear_plain, ld_linear(x[0], x[1], NULL))
 
-static const ld_conv_shape same = {1, 1, 1, 1, 1, 1}, uneven = {2, 3, 0, 2, 1, 0}, none = {1, 1, 0, 0, 0, 0};
-static const ld_conv_shape doubling = {2, 2, 1, 1, 1, 1}, wide = {3, 2, 0, 1, 1, 0};
+static const ld_conv_shape same = {1, 1, 1, 1, 1, 1, false}, uneven = {2, 3, 0, 2, 1, 0, false},
+                           none = {1, 1, 0, 0, 0, 0, false};
+static const ld_conv_shape doubling = {2, 2, 1, 1, 1, 1, false}, wide = {3, 2, 0, 1, 1, 0, false};
 F(conv_same, ld_conv2d(x[0], x[1], x[2], &same))
 F(conv_uneven, ld_conv2d(x[0], x[1], x[2], &uneven))
 F(conv_plain, ld_conv2d(x[0], x[1], NULL, &none))

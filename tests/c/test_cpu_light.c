@@ -396,8 +396,8 @@ static void binary_broadcasts_within(void **state) {
     randomise(x, 1, 0);
     randomise(c, 1, 0);
     randomise(n, 1, 0);
-    ld_view by_channel = {LD_F32, 4, {2, 5, 9, 11}, {0, 1, 0, 0}, c->data};
-    ld_view by_image = {LD_F32, 4, {2, 5, 9, 11}, {1, 0, 0, 0}, n->data};
+    ld_view by_channel = {LD_F32, 4, {2, 5, 9, 11}, {0, 1, 0, 0}, c->data, 0, 0};
+    ld_view by_image = {LD_F32, 4, {2, 5, 9, 11}, {1, 0, 0, 0}, n->data, 0, 0};
     for (int k = 0; k < 2; k++) {
         ok(ld_cpu_binary(y, x, k ? &by_image : &by_channel, LD_MUL));
         for (int64_t i = 0; i < 990; i++)
@@ -418,7 +418,7 @@ static void binary_extremes(void **state) {
     ok(ld_cpu_binary(y, a, b, LD_DIV));
     assert_true(isnan(get(y, 3)));
     int64_t u[] = {INT64_MIN, INT64_MIN, 7, 3}, v[] = {-1, 0, -2, 39}, r[4];
-    ld_view w = {LD_I64, 1, {4}, {1}, u}, x = {LD_I64, 1, {4}, {1}, v}, z = {LD_I64, 1, {4}, {1}, r};
+    ld_view w = {LD_I64, 1, {4}, {1}, u, 0, 0}, x = {LD_I64, 1, {4}, {1}, v, 0, 0}, z = {LD_I64, 1, {4}, {1}, r, 0, 0};
     ok(ld_cpu_binary(&z, &w, &x, LD_DIV));
     assert_true(r[0] == INT64_MIN && r[1] == 0 && r[2] == -3);
     ok(ld_cpu_binary(&z, &w, &x, LD_POWER));

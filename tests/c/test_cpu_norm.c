@@ -205,7 +205,7 @@ static void softmax_forward(problem *p, int f) {
 
 static int64_t classes[40];
 static ld_view class_view(int64_t m) {
-    return (ld_view){LD_I64, 1, {m}, {1}, classes};
+    return (ld_view){LD_I64, 1, {m}, {1}, classes, 0, 0};
 }
 
 static void entropy_forward(problem *p, int f) {
@@ -292,7 +292,7 @@ static bench bench_tensors(void) {
 
 /* Every slot that takes workspace, by number; the results land in b. */
 static int run_slot(bench *b, int slot, int f) {
-    const ld_conv_shape s = {1, 1, 1, 1, 1, 1};
+    const ld_conv_shape s = {1, 1, 1, 1, 1, 1, false};
     ld_view ci = b->image.v[f], cg = b->grad.v[f], cw = b->weight.v[f], cb = b->bias.v[f];
     ld_view c = b->c.v[f], d = b->d.v[f], x3 = b->big.v[f], m3 = b->x.v[f], e = b->m.v[f], h = b->y.v[f];
     switch (slot) {

@@ -266,7 +266,7 @@ static void small_layers(void **s) {
 
 static void initialisers(void **s) {
     (void)s;
-    ld_layer *l = ld_layer_conv2d(NULL, LD_F32, &(ld_conv_options){32, 64, 3, 3, {1, 1, 1, 1, 1, 1}, 0, true});
+    ld_layer *l = ld_layer_conv2d(NULL, LD_F32, &(ld_conv_options){32, 64, 3, 3, {1, 1, 1, 1, 1, 1, false}, 0, true});
     ld_tensor *w = ld_layer_param(l, 0, NULL);
     uint32_t version = w->storage->version;
     assert_int_equal(ld_init_kaiming_normal_(w, 0.1, 0), 0);
@@ -327,10 +327,10 @@ static void descriptions(void **s) {
     (void)s;
     ld_conv_options o = {.in = 3, .out = 64, .kernel_h = 3, .kernel_w = 3, .shape = {1, 1, 1, 1, 1, 1}, .bias = true};
     says(ld_layer_conv2d(NULL, LD_F32, &o), "conv2d(3, 64, kernel 3, stride 1, padding 1)");
-    o = (ld_conv_options){3, 4, 3, 1, {2, 2, 0, 1, 0, 1}, 0, false};
+    o = (ld_conv_options){3, 4, 3, 1, {2, 2, 0, 1, 0, 1, false}, 0, false};
     says(ld_layer_conv2d(NULL, LD_F32, &o),
          "conv2d(3, 4, kernel 3 x 1, stride 2, padding top 0 bottom 1 left 0 right 1, no bias)");
-    o = (ld_conv_options){3, 4, 2, 2, {2, 2, 0, 0, 0, 0}, 1, true};
+    o = (ld_conv_options){3, 4, 2, 2, {2, 2, 0, 0, 0, 0, false}, 1, true};
     says(ld_layer_conv_transpose2d(NULL, LD_F32, &o),
          "conv_transpose2d(3, 4, kernel 2, stride 2, padding 0, output_padding 1)");
     says(ld_layer_linear(NULL, LD_F32, &(ld_linear_options){2, 3, false}), "linear(2, 3, no bias)");

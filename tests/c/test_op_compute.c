@@ -78,7 +78,7 @@ static void position(const ld_tensor *y, int64_t i, int64_t at[4]) {
 }
 
 static const ld_conv_shape conv_shapes[] = {
-    {1, 1, 0, 0, 0, 0}, {1, 1, 1, 1, 1, 1}, {2, 2, 0, 1, 0, 1}, {3, 2, 2, 0, 1, 3}};
+    {1, 1, 0, 0, 0, 0, false}, {1, 1, 1, 1, 1, 1, false}, {2, 2, 0, 1, 0, 1, false}, {3, 2, 2, 0, 1, 3, false}};
 
 static void conv2d_values(void **state) {
     (void)state;

@@ -179,8 +179,10 @@ static void product_errors(void **state) {
 
 static void conv_errors(void **state) {
     (void)state;
-    static const ld_conv_shape flat = {0, 1, 0, 0, 0, 0}, negative = {1, 1, 0, -1, 0, 0}, tight = {1, 1, 9, 9, 0, 0};
-    static const ld_conv_shape two = {2, 2, 0, 0, 0, 0}, mixed = {1, 2, 0, 0, 0, 0}, tall = {2, 1, 0, 0, 0, 0};
+    static const ld_conv_shape flat = {0, 1, 0, 0, 0, 0, false}, negative = {1, 1, 0, -1, 0, 0, false},
+                               tight = {1, 1, 9, 9, 0, 0, false};
+    static const ld_conv_shape two = {2, 2, 0, 0, 0, 0, false}, mixed = {1, 2, 0, 0, 0, 0, false},
+                               tall = {2, 1, 0, 0, 0, 0, false};
     ld_tensor *x = F(2, 3, 4, 5), *w = F(6, 3, 3, 3), *back = F(3, 6, 2, 2);
     FAILS(ld_conv2d(F(32, 3, 8, 8), F(64, 16, 3, 3), NULL, &none), LD_ESHAPE,
           "conv2d: x has 3 channels, weight (64,16,3,3) f32 cpu takes 16; x is (32,3,8,8) f32 cpu");

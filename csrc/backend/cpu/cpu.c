@@ -1,6 +1,8 @@
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/packed.h"
 
 const ld_backend ld_cpu_backend = {.name = "cpu",
+                                   .forget = ld_packed_forget,
 #define ENTRY(slot, args) .slot = ld_cpu_##slot,
                                    LD_SLOTS(ENTRY)
 #undef ENTRY
@@ -13,8 +15,8 @@ const char *const ld_slot_names[] = {
 };
 
 enum { SLOTS = sizeof ld_slot_names / sizeof *ld_slot_names };
-_Static_assert(sizeof(ld_backend) == sizeof(const char *) + SLOTS * sizeof(int (*)(void)),
-               "a backend is its name and one function per named slot");
+_Static_assert(sizeof(ld_backend) == offsetof(ld_backend, forget) + (1 + SLOTS) * sizeof(int (*)(void)),
+               "a backend is its name, `forget`, and one function per named slot");
 
 int ld_slot_count(void) {
     return SLOTS;

@@ -1,10 +1,12 @@
 #include "backend/cpu/dnnl.h"
 
+#include "backend/cpu/packed.h"
 #include "backend/device.h"
 #include "base/error.h"
 
 #include <dnnl.h>
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,7 +44,7 @@ static dnnl_status_t add_sum(dnnl_post_ops_t ops) {
 static dnnl_status_t describe_primitive(dnnl_primitive_desc_t *pd, const ld_dnnl_key *k, int kind, md_ref x, md_ref w,
                                         md_ref b, md_ref y, const_dnnl_primitive_attr_t attr, dnnl_engine_t engine,
                                         const_dnnl_primitive_desc_t forward) {
-    dnnl_alg_kind_t alg = k->layout == LD_DNNL_WINOGRAD ? dnnl_convolution_winograd : dnnl_convolution_direct;
+    const dnnl_alg_kind_t alg = dnnl_convolution_direct;
     dnnl_dims_t stride = {k->stride_h, k->stride_w}, before = {k->top, k->left}, after = {k->bottom, k->right};
     dnnl_dims_t dilation = {0, 0};
     switch (kind) {
@@ -89,7 +91,7 @@ static dnnl_status_t add_sum(dnnl_post_ops_t ops) {
 static dnnl_status_t describe_primitive(dnnl_primitive_desc_t *pd, const ld_dnnl_key *k, int kind, md_ref x, md_ref w,
                                         md_ref b, md_ref y, const_dnnl_primitive_attr_t attr, dnnl_engine_t engine,
                                         const_dnnl_primitive_desc_t forward) {
-    dnnl_alg_kind_t alg = k->layout == LD_DNNL_WINOGRAD ? dnnl_convolution_winograd : dnnl_convolution_direct;
+    const dnnl_alg_kind_t alg = dnnl_convolution_direct;
     dnnl_dims_t stride = {k->stride_h, k->stride_w}, before = {k->top, k->left}, after = {k->bottom, k->right};
     dnnl_convolution_desc_t conv;
     dnnl_matmul_desc_t product;
@@ -328,6 +330,7 @@ void ld_dnnl_clear(void) {
         lib.slots[i] = NULL;
     }
     lib.count = 0;
+    ld_packed_clear(); /* packed forms are named after entries */
 }
 
 /* The entry of a key, made if need be. An entry without primitive records that oneDNN has none. */
@@ -387,7 +390,7 @@ static dnnl_status_t reorder(const operand *o, void *scratch) {
     return dnnl_primitive_execute(o->reorder, lib.stream, n, args);
 }
 
-static dnnl_status_t execute(entry *e, void *const data[OPERANDS], char *workspace) {
+static dnnl_status_t execute(entry *e, void *const data[OPERANDS], char *workspace, const ld_view *keep) {
     dnnl_exec_arg_t args[OPERANDS + 1];
     char *scratch = workspace + e->scratch_at, *at = workspace;
     int n = 0;
@@ -397,9 +400,13 @@ static dnnl_status_t execute(entry *e, void *const data[OPERANDS], char *workspa
             continue;
         TRY(dnnl_memory_set_data_handle(o->outer, data[i]));
         if (o->inner) {
-            TRY(dnnl_memory_set_data_handle(o->inner, at));
+            void *inner = at;
+            ld_packed_state kept = i == W && keep && !o->written
+                                       ? ld_packed_find(keep, (uint64_t)(uintptr_t)e, rounded(o->bytes), &inner)
+                                       : LD_PACKED_NONE;
             at += rounded(o->bytes);
-            if (!o->written)
+            TRY(dnnl_memory_set_data_handle(o->inner, inner));
+            if (!o->written && kept != LD_PACKED_READY)
                 TRY(reorder(o, scratch));
         }
         args[n++] = (dnnl_exec_arg_t){o->arg, o->inner ? o->inner : o->outer};
@@ -415,7 +422,7 @@ static dnnl_status_t execute(entry *e, void *const data[OPERANDS], char *workspa
     return dnnl_stream_wait(lib.stream);
 }
 
-int ld_dnnl_run(const ld_dnnl_key *key, const char *who, void *x, void *w, void *bias, void *y) {
+int ld_dnnl_run(const ld_dnnl_key *key, const char *who, void *x, void *w, void *bias, void *y, const ld_view *keep) {
     void *const data[OPERANDS] = {x, w, bias, y};
     entry *e = NULL;
     void *workspace = NULL;
@@ -427,7 +434,7 @@ int ld_dnnl_run(const ld_dnnl_key *key, const char *who, void *x, void *w, void 
         short_of = !workspace;
     }
     if (!st && !none && !short_of)
-        st = execute(e, data, workspace);
+        st = execute(e, data, workspace, keep);
     set_threads(before);
     ld_cpu_workspace_done(workspace);
     if (short_of)
@@ -437,6 +444,18 @@ int ld_dnnl_run(const ld_dnnl_key *key, const char *who, void *x, void *w, void 
     if (st == dnnl_out_of_memory)
         return ld_fail(LD_EMEM, "%s: oneDNN ran out of memory", who);
     return st ? ld_fail(LD_EINTERNAL, "%s: oneDNN failed with status %d", who, (int)st) : 0;
+}
+
+bool ld_dnnl_has_avx512(void) {
+    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
+}
+
+const char *ld_cpu_libraries(void) {
+    static char text[64];
+    const dnnl_version_t *v = dnnl_version();
+    snprintf(text, sizeof text, "oneDNN %d.%d.%d isa %x", v->major, v->minor, v->patch,
+             (unsigned)dnnl_get_effective_cpu_isa());
+    return text;
 }
 
 void ld_dnnl_describe(ld_dnnl_operand *o, int ndim, const int64_t *dims, const int64_t *stride) {

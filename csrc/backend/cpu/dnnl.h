@@ -6,16 +6,13 @@
 #ifndef LD_CPU_DNNL_H
 #define LD_CPU_DNNL_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "backend/view.h"
 
 typedef enum ld_dnnl_kind { LD_DNNL_CONV, LD_DNNL_CONV_DX, LD_DNNL_CONV_DW, LD_DNNL_MATMUL } ld_dnnl_kind;
 
 typedef enum ld_dnnl_layout {
-    LD_DNNL_PLAIN,   /* x and y as given; oneDNN chooses the layout of convolution weights */
-    LD_DNNL_BLOCKED, /* oneDNN chooses every layout (convolution) */
-    LD_DNNL_WINOGRAD /* as BLOCKED, by Winograd's algorithm */
+    LD_DNNL_PLAIN,  /* x and y as given; oneDNN chooses the layout of convolution weights */
+    LD_DNNL_BLOCKED /* oneDNN chooses every layout (convolution) */
 } ld_dnnl_layout;
 
 typedef struct ld_dnnl_operand {
@@ -43,9 +40,13 @@ void ld_dnnl_describe(ld_dnnl_operand *o, int ndim, const int64_t *dims, const i
 /* Whether oneDNN can compute this key here. */
 bool ld_dnnl_can(const ld_dnnl_key *key);
 
-/* Compute. Which of x, w, bias and y are written follows from the kind; bias may be NULL where key->bias is 0. `who`
- * names the operation in errors: LD_EMEM, LD_EINTERNAL. */
-int ld_dnnl_run(const ld_dnnl_key *key, const char *who, void *x, void *w, void *bias, void *y);
+/* Compute. Which of x, w, bias and y are written follows from the kind; bias may be NULL where key->bias is 0. `keep`:
+ * w as a view whose reordered form may be kept (packed.h), or NULL. `who` names the operation in errors: LD_EMEM,
+ * LD_EINTERNAL. */
+int ld_dnnl_run(const ld_dnnl_key *key, const char *who, void *x, void *w, void *bias, void *y, const ld_view *keep);
+
+/* Whether oneDNN may use AVX-512 here (DNNL_MAX_CPU_ISA can forbid it). */
+bool ld_dnnl_has_avx512(void);
 
 /* Drop every primitive kept. */
 void ld_dnnl_clear(void);

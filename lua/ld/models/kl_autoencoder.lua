@@ -13,7 +13,7 @@ end
 local function conv3(ni, nf, options)
   options = options or {}
   return nn.conv2d{in_channels = ni, out_channels = nf, kernel = 3, stride = options.stride or 1,
-                   padding = options.padding or 1}
+                   padding = options.padding or 1, upsample = options.upsample}
 end
 
 local Resnet = nn.class('resnet', function(self, o, ni, nf)
@@ -66,8 +66,10 @@ local Downsampler = nn.class('downsampler', function(self, channels)
 end)
 function Downsampler:forward(x) return self.conv(x) end
 
-local Upsampler = nn.class('upsampler', function(self, channels) self.conv = conv3(channels, channels) end)
-function Upsampler:forward(x) return self.conv(core.upsample_nearest(x, 2)) end
+local Upsampler = nn.class('upsampler', function(self, channels)
+  self.conv = conv3(channels, channels, {upsample = true})
+end)
+function Upsampler:forward(x) return self.conv(x) end
 
 local Level = nn.class('level', function(self, o, ni, nf, n, sampler, kind)
   self.resnets = resnets(o, ni, nf, n)

@@ -36,8 +36,10 @@ local function decoder(o)
   local list = {soft_clamp(), conv(o.latent_channels, o.width, true), nn.relu()}
   for _ = 1, 3 do
     for _ = 1, o.blocks do list[#list + 1] = Block(o.width) end
-    list[#list + 1] = nn.upsample{scale = 2}
-    list[#list + 1] = conv(o.width, o.width, false)
+    -- upsampling is part of the convolution; it keeps TAESD's place in the sequence
+    list[#list + 1] = nn.identity()
+    list[#list + 1] = nn.conv2d{in_channels = o.width, out_channels = o.width, kernel = 3, padding = 1, bias = false,
+                                upsample = true}
   end
   list[#list + 1] = Block(o.width)
   list[#list + 1] = conv(o.width, 3, true)

@@ -61,8 +61,9 @@ local Up = nn.class('up', function(self, o, ni, previous, nf, last, attention)
     self.resnets:append(Block(o, from + skip, nf, attention))
   end
   if not last then
-    self.up = nn.sequential{nn.upsample{scale = 2},
-                            nn.conv2d{in_channels = nf, out_channels = nf, kernel = 3, padding = 1}}
+    -- upsampling is part of the convolution; it keeps PyTorch's place in the sequence
+    self.up = nn.sequential{nn.identity(),
+                            nn.conv2d{in_channels = nf, out_channels = nf, kernel = 3, padding = 1, upsample = true}}
   end
 end)
 
