@@ -8,6 +8,8 @@
 
 typedef struct ld_pool ld_pool;
 
+enum { LD_POOL_CLASSES = 256 };
+
 typedef struct ld_pool_stats {
     size_t live, cached, peak; /* bytes given out now, held for reuse, and the highest `live` since the last reset */
     int64_t blocks;            /* blocks given out now */
@@ -26,6 +28,15 @@ void ld_pool_trim(ld_pool *p); /* give cached blocks back to the system */
 ld_pool_stats ld_pool_figures(const ld_pool *p);
 void ld_pool_reset_peak(ld_pool *p);
 void ld_pool_set_limit(ld_pool *p, size_t limit);
+size_t ld_pool_limit(const ld_pool *p); /* 0: none */
+
+/* On: blocks come from backend/plan.h and are logged there; nothing in the cache is touched. Off: the figures are as before,
+ * with what was given back or outlives the plan accounted for. Called by ld_plan_begin and ld_plan_end. */
+void ld_pool_plan(ld_pool *p, bool on);
+/* While planning: count a block of before as given back, though it is not. */
+void ld_pool_plan_hide(ld_pool *p, void *block);
+/* Blocks held for reuse, by size class. */
+void ld_pool_spare(const ld_pool *p, int64_t *blocks);
 
 /* Bytes taken since the last collection beyond what was given back; the binding's garbage pressure reads it. */
 size_t ld_pool_debt(const ld_pool *p);

@@ -1,6 +1,7 @@
 #include "backend/cpu/dnnl.h"
 
 #include "backend/device.h"
+#include "backend/plan.h"
 #include "base/error.h"
 
 #include <dnnl.h>
@@ -426,7 +427,7 @@ int ld_dnnl_run(const ld_dnnl_key *key, const char *who, void *x, void *w, void 
         workspace = ld_cpu_workspace(e->workspace, who);
         short_of = !workspace;
     }
-    if (!st && !none && !short_of)
+    if (!st && !none && !short_of && !ld_planning())
         st = execute(e, data, workspace);
     set_threads(before);
     ld_cpu_workspace_done(workspace);
@@ -455,14 +456,4 @@ void ld_dnnl_describe_nhwc(ld_dnnl_operand *o, const int64_t *dims) {
     o->ndim = 4;
     o->nhwc = 1;
     memcpy(o->dims, dims, sizeof o->dims);
-}
-
-void *ld_cpu_workspace(size_t bytes, const char *who) {
-    ld_device *cpu = ld_device_find("cpu");
-    return cpu ? ld_pool_take(cpu->pool, bytes, who) : NULL;
-}
-
-void ld_cpu_workspace_done(void *block) {
-    if (block)
-        ld_pool_give(ld_device_find("cpu")->pool, block);
 }

@@ -50,8 +50,12 @@ int ld_dnnl_run(const ld_dnnl_key *key, const char *who, void *x, void *w, void 
 /* Drop every primitive kept. */
 void ld_dnnl_clear(void);
 
-/* Workspace of the CPU's pool, 256-byte aligned, for the time of one call. NULL: LD_EMEM has been set. */
+/* Workspace of the CPU's pool, 256-byte aligned, for the time of one call. NULL: return LD_EMEM; the message has been set.
+ * A slot asks once, for all it needs, before it writes anything: while memory is planned (backend/plan.h) the answer is
+ * always NULL, and the slot ends there. (workspace.c) */
 void *ld_cpu_workspace(size_t bytes, const char *who);
 void ld_cpu_workspace_done(void *block);
+/* Whether workspace has been asked for, and counted, by the plan since the last call of this. */
+bool ld_cpu_workspace_planned(void);
 
 #endif
