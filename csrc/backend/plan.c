@@ -173,13 +173,14 @@ static void play(player *y, int count, bool second) {
 static void count_uses(ld_plan_report *r) {
     for (int i = 0; i < plan.n; i++) {
         entry *e = &plan.entries[i];
+        e->out &= !e->out_at_end; /* that was there before the call */
         if (!e->out)
             continue;
         e->out = false;
         ld_plan_use u = {.bytes = e->bytes, .blocks = 1};
         memcpy(u.who, e->who, sizeof u.who);
         for (int j = i + 1; j < plan.n; j++)
-            if (plan.entries[j].out && !strcmp(plan.entries[j].who, u.who)) {
+            if (plan.entries[j].out && !plan.entries[j].out_at_end && !strcmp(plan.entries[j].who, u.who)) {
                 u.bytes += plan.entries[j].bytes;
                 u.blocks++;
                 plan.entries[j].out = false;

@@ -37,8 +37,7 @@ typedef struct ld_plan_report {
     ld_plan_figures first, again;
     size_t workspace; /* the most workspace of one kernel, at whatever moment */
     int uses;
-    ld_plan_use
-        use[LD_PLAN_BLOCKS]; /* what was taken while planning and is given out at the peak of `again`, most first */
+    ld_plan_use use[LD_PLAN_BLOCKS]; /* what the call of `again` has taken and not given back at its peak, most first */
 } ld_plan_report;
 
 /* LD_ESTATE: a plan is under way. LD_EMEM. */
