@@ -2,8 +2,7 @@
  * single-tensor optimisers, with hyperparameters rounded to the element type once.
  *
  * update and sumsq work on all tensors of a network in one parallel region: most are small, and a region each would cost
- * more than the arithmetic. An update goes block by block, small enough for the first cache: scaled gradient, Adam, average,
- * each with the roundings it would have as a pass of its own. */
+ * more than the arithmetic. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/iterate.h"
 
@@ -17,28 +16,39 @@ typedef struct pass pass;
 typedef void (*pass_fn)(const pass *k, int64_t first, int64_t last);
 
 struct pass {
-    void *p, *m, *v; /* parameter, and the states there are */
+    void *p, *m, *v, *s; /* parameter, the states there are, the average */
     const void *g;
+    double scale, share;   /* of the gradient; of the parameter in its average */
     double decay, coupled; /* p is first multiplied by `decay`; g grows by `coupled` p */
     double beta1, beta2, one_less_beta1, one_less_beta2, root_correction, eps, step; /* adam */
     double lr, momentum;                                                             /* sgd */
     bool nesterov, first;
 };
 
-#define PASSES(T, root)                                                                                                \
-    LD_CLONES static void adam_##T(const pass *k, int64_t first, int64_t last) {                                       \
+#define ADAM(name, T, root, SET, EACH)                                                                                 \
+    LD_CLONES static void name(const pass *k, int64_t first, int64_t last) {                                           \
         T *restrict p = k->p, *restrict m = k->m, *restrict v = k->v;                                                  \
         const T *restrict g = k->g;                                                                                    \
-        const T decay = (T)k->decay, coupled = (T)k->coupled, beta1 = (T)k->beta1, beta2 = (T)k->beta2;                \
-        const T a = (T)k->one_less_beta1, b = (T)k->one_less_beta2, correction = (T)k->root_correction;                \
-        const T eps = (T)k->eps, step = (T)k->step;                                                                    \
-        _Pragma("omp simd") for (int64_t i = first; i < last; i++) {                                                   \
-            T d = g[i] + coupled * p[i], q = p[i] * decay;                                                             \
+        const T scale = (T)k->scale, decay = (T)k->decay, coupled = (T)k->coupled;                                     \
+        const T beta1 = (T)k->beta1, beta2 = (T)k->beta2, a = (T)k->one_less_beta1, b = (T)k->one_less_beta2;          \
+        const T correction = (T)k->root_correction, eps = (T)k->eps, step = (T)k->step;                                \
+        SET _Pragma("omp simd") for (int64_t i = first; i < last; i++) {                                               \
+            T d = scale * g[i] + coupled * p[i], q = p[i] * decay;                                                     \
             m[i] = beta1 * m[i] + a * d;                                                                               \
             v[i] = beta2 * v[i] + b * d * d;                                                                           \
-            p[i] = q - step * m[i] / (root(v[i]) / correction + eps);                                                  \
+            q -= step * m[i] / (root(v[i]) / correction + eps);                                                        \
+            p[i] = q;                                                                                                  \
+            EACH                                                                                                       \
         }                                                                                                              \
-    }                                                                                                                  \
+    }
+/* s + (1 - decay)(q - s): one rounded factor instead of two */
+#define AVERAGE_SET(T)                                                                                                 \
+    T *restrict s = k->s;                                                                                              \
+    const T share = (T)k->share;
+#define AVERAGE s[i] += share * (q - s[i]);
+#define PASSES(T, root)                                                                                                \
+    ADAM(adam_##T, T, root, , )                                                                                        \
+    ADAM(adam_ema_##T, T, root, AVERAGE_SET(T), AVERAGE)                                                               \
     LD_CLONES static void sgd_##T(const pass *k, int64_t first, int64_t last) {                                        \
         T *restrict p = k->p, *restrict buf = k->m;                                                                    \
         const T *restrict g = k->g;                                                                                    \
@@ -51,15 +61,10 @@ struct pass {
             p[i] -= lr * (nesterov ? ahead : kept);                                                                    \
         }                                                                                                              \
     }                                                                                                                  \
-    LD_CLONES static void scale_##T(const pass *k, int64_t first, int64_t last) {                                      \
-        T *restrict d = k->p;                                                                                          \
-        const T *restrict g = k->g, scale = (T)k->decay;                                                               \
-        _Pragma("omp simd") for (int64_t i = first; i < last; i++) d[i] = g[i] * scale;                                \
-    }                                                                                                                  \
     /* s + (1 - decay)(p - s): one rounded factor instead of two */                                                    \
     LD_CLONES static void ema_##T(const pass *k, int64_t first, int64_t last) {                                        \
-        T *restrict s = k->m;                                                                                          \
-        const T *restrict p = k->g, share = (T)k->decay;                                                               \
+        T *restrict s = k->s;                                                                                          \
+        const T *restrict p = k->p, share = (T)k->share;                                                               \
         _Pragma("omp simd") for (int64_t i = first; i < last; i++) s[i] += share * (p[i] - s[i]);                      \
     }
 PASSES(float, sqrtf)
@@ -76,9 +81,9 @@ static void run(const pass *k, int64_t n, pass_fn fn) {
     }
 }
 
-static pass adam_pass(const ld_update *u) {
+static pass pass_of(const ld_update *u, double scale, double decay) {
     const ld_adam_step *s = &u->adam;
-    pass k = {.p = u->p, .g = u->g, .m = u->m, .v = u->v};
+    pass k = {.p = u->p, .g = u->g, .m = u->m, .v = u->v, .s = u->s, .scale = scale, .share = 1 - decay};
     k.decay = s->decoupled ? 1 - s->lr * s->weight_decay : 1;
     k.coupled = s->decoupled ? 0 : s->weight_decay;
     k.beta1 = s->beta1;
@@ -91,34 +96,17 @@ static pass adam_pass(const ld_update *u) {
     return k;
 }
 
-enum { BLOCK = 1024, UNIT = 1 << 15, LANES = 32 };
-
 /* Elements first .. last - 1 of one tensor. */
 static void update_part(const ld_update *u, double scale, double decay, int64_t first, int64_t last) {
-    _Alignas(64) char scaled[BLOCK * sizeof(double)];
     const bool wide = u->dtype == LD_F64;
-    const int64_t size = (int64_t)ld_dtype_size(u->dtype);
-    const pass_fn scale_fn = wide ? scale_double : scale_float, ema = wide ? ema_double : ema_float;
-    const pass_fn adam = wide ? adam_double : adam_float;
-    const pass start = u->g ? adam_pass(u) : (pass){0};
-    for (int64_t i = first; i < last; i += BLOCK) {
-        int64_t n = last - i < BLOCK ? last - i : BLOCK, at = i * size;
-        char *p = (char *)u->p + at;
-        if (u->g) {
-            pass k = start;
-            k.p = p;
-            k.m = (char *)u->m + at;
-            k.v = (char *)u->v + at;
-            k.g = (const char *)u->g + at;
-            if (scale != 1) {
-                scale_fn(&(pass){.p = scaled, .g = k.g, .decay = scale}, 0, n);
-                k.g = scaled;
-            }
-            adam(&k, 0, n);
-        }
-        if (u->s)
-            ema(&(pass){.m = (char *)u->s + at, .g = p, .decay = 1 - decay}, 0, n);
-    }
+    const pass k = pass_of(u, scale, decay);
+    pass_fn fn = wide ? ema_double : ema_float;
+    if (u->g && u->s)
+        fn = wide ? adam_ema_double : adam_ema_float;
+    else if (u->g)
+        fn = wide ? adam_double : adam_float;
+    if (u->g || u->s)
+        fn(&k, first, last);
 }
 
 int ld_cpu_update(const ld_update *u, int n, double scale, double decay) {
@@ -151,6 +139,8 @@ int ld_cpu_sgd(const ld_view *p, const ld_view *g, const ld_view *buf, double lr
     run(&k, ld_view_numel(p), p->dtype == LD_F64 ? sgd_double : sgd_float);
     return 0;
 }
+
+enum { UNIT = 1 << 15, LANES = 32 }; /* elements of one partial sum; sums side by side */
 
 /* ---- the norm of a gradient ------------------------------------------------------------------------------------------ */
 
