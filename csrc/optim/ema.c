@@ -160,11 +160,13 @@ int ld_ema_update_others(ld_ema *e, const bool *done) {
         ld_tensor_touch(s);
         if (done && done[i])
             continue;
-        if (x->dtype == LD_F32 || x->dtype == LD_F64)
-            list[n++] =
+        if (x->dtype == LD_F32 || x->dtype == LD_F64) {
+            list[n] =
                 (ld_update){.dtype = x->dtype, .n = ld_tensor_numel(x), .p = ld_tensor_data(x), .s = ld_tensor_data(s)};
-        else
+            n++;
+        } else {
             bad = update_other(s, x, decay);
+        }
     }
     if (!bad && n)
         bad = e->live[0]->storage->device->backend->update(list, n, 1, decay);
