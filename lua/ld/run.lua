@@ -302,6 +302,7 @@ end
 
 local function amount(bytes)
   local mib = bytes / 2 ^ 20
+  if mib < 1 then return ('%.3g KiB'):format(bytes / 1024) end
   return mib < 1000 and ('%.3g MiB'):format(mib) or ('%.3g GiB'):format(mib / 1024)
 end
 
