@@ -71,6 +71,17 @@ typedef struct ld_adam_step {
     bool decoupled; /* AdamW: p -= lr wd p first; else Adam: g += wd p */
 } ld_adam_step;
 
+/* One tensor of an update: n elements of f32 or f64, all dense and laid out alike. With d = scale g:
+ *   p, m, v by Adam's rule from d: mhat = m/(1-beta1^step), p -= lr mhat/(sqrt(vhat) + eps); where g is NULL they stay
+ *   s = decay s + (1 - decay) p, with the new p; where s is NULL nothing */
+typedef struct ld_update {
+    ld_dtype dtype;
+    int64_t n;
+    void *p, *m, *v, *s;
+    const void *g;
+    ld_adam_step adam;
+} ld_update;
+
 /* X(name, parameters) */
 #define LD_SLOTS(X)                                                                                                        \
     /* y = value. any, every dtype */                                                                                      \
@@ -154,15 +165,13 @@ typedef struct ld_adam_step {
       (const ld_view *y, double mean, double std, uint64_t seed, uint32_t purpose, uint64_t sample, bool by_row))          \
     /* y = u < p ? 0 : x / (1 - p), u as in uniform with purpose LD_RNG_DROPOUT over all of x. any; y may be x */          \
     X(dropout, (const ld_view *y, const ld_view *x, double p, uint64_t seed, uint64_t sample))                             \
-    /* in place: p, m, v from g; mhat = m/(1-beta1^step), p -= lr mhat/(sqrt(vhat) + eps). equal dense layouts */          \
-    X(adam, (const ld_view *p, const ld_view *g, const ld_view *m, const ld_view *v, const ld_adam_step *s))               \
+    /* the n tensors of a training step in place, each element read and written once; ld_update says what happens */       \
+    X(update, (const ld_update *u, int n, double scale, double decay))                                                     \
     /* in place: d = g + wd p; buf = first ? d : momentum buf + d; p -= lr (nesterov ? d + momentum buf : buf) */          \
     X(sgd, (const ld_view *p, const ld_view *g, const ld_view *buf, double lr, double momentum, double weight_decay,       \
             bool nesterov, bool first))                                                                                    \
-    /* in place: s = decay s + (1 - decay) p. equal dense layouts */                                                       \
-    X(ema, (const ld_view *s, const ld_view *p, double decay))                                                             \
-    /* *sum = sum of x^2 in f64, infinite or NaN when an element is. any dense layout */                                   \
-    X(sumsq, (double *sum, const ld_view *x))
+    /* *sum = sum of x^2 over the n tensors xs, in f64, infinite or NaN when an element is. any dense layout, floats */    \
+    X(sumsq, (double *sum, const ld_view *xs, int n))
 
 typedef struct ld_backend {
     const char *name;
@@ -176,5 +185,6 @@ extern const char *const ld_slot_names[]; /* in the order of the table */
 int ld_slot_count(void);
 
 extern const ld_backend ld_cpu_backend;
+const ld_backend *ld_cpu_plan_backend(void); /* computes nothing, see backend/plan.h */
 
 #endif

@@ -98,16 +98,22 @@ static int quota_cpus(long long quota, long long period, int most) {
     return n < most ? (int)n : most;
 }
 
+/* The path of this process's control group, version 2, below /sys/fs/cgroup. */
+static void own_group(char *group, size_t n) {
+    FILE *f = fopen("/proc/self/cgroup", "r");
+    *group = 0;
+    for (char entry[520]; f && fgets(entry, sizeof entry, f);)
+        if (!strncmp(entry, "0::", 3))
+            snprintf(group, n, "%.*s", (int)strcspn(entry + 3, "\n"), entry + 3);
+    if (f)
+        fclose(f);
+}
+
 /* The processors that the control groups of this process leave it, at most `most`: version 2 from the process's own group
  * up to the root, then version 1. */
 static int quota_limit(int most) {
-    char group[512] = "", path[640], line[64];
-    FILE *f = fopen("/proc/self/cgroup", "r");
-    for (char entry[520]; f && fgets(entry, sizeof entry, f);)
-        if (!strncmp(entry, "0::", 3))
-            snprintf(group, sizeof group, "%.*s", (int)strcspn(entry + 3, "\n"), entry + 3);
-    if (f)
-        fclose(f);
+    char group[512], path[640], line[64];
+    own_group(group, sizeof group);
     for (;;) {
         snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group);
         long long quota, period;
@@ -121,6 +127,49 @@ static int quota_limit(int most) {
     return quota_cpus(read_number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", -1),
                       read_number("/sys/fs/cgroup/cpu/cpu.cfs_period_us", -1), most);
 }
+
+/* ---- memory that is left -------------------------------------------------------------------------------------------- */
+
+/* The number after `key` in a file of "key number" lines, in bytes; `otherwise` where there is none. */
+static long long find_number(const char *path, const char *key, long long otherwise) {
+    FILE *f = fopen(path, "r");
+    size_t n = strlen(key);
+    long long found = otherwise;
+    for (char line[160]; f && found == otherwise && fgets(line, sizeof line, f);)
+        if (!strncmp(line, key, n) && strchr(": ", line[n]) && line[n])
+            found = strtoll(line + n + 1, NULL, 10) * (strstr(line, " kB") ? 1024 : 1);
+    if (f)
+        fclose(f);
+    return found;
+}
+
+static long long less(long long room, long long limit, long long used) {
+    if (limit <= 0 || used < 0)
+        return room;
+    long long left = limit > used ? limit - used : 0;
+    return room < 0 || left < room ? left : room;
+}
+
+/* A group's pages of files do not count: they make way. */
+size_t ld_memory_room(void) {
+    char group[512], path[640], stat[660];
+    long long room = find_number("/proc/meminfo", "MemAvailable", -1);
+    own_group(group, sizeof group);
+    for (;;) {
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.max", group);
+        snprintf(stat, sizeof stat, "/sys/fs/cgroup%s/memory.stat", group);
+        room = less(room, read_number(path, -1), find_number(stat, "anon", -1));
+        char *end = strrchr(group, '/');
+        if (!end)
+            break;
+        *end = 0;
+    }
+    room = less(room, read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes", -1),
+                find_number("/sys/fs/cgroup/memory/memory.stat", "total_rss", -1));
+    return room > 0 ? (size_t)room : 0;
+}
+
+/* ---- their number ---------------------------------------------------------------------------------------------------- */
 
 static int default_threads(void) {
     const char *asked = getenv("OMP_NUM_THREADS");

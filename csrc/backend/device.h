@@ -14,6 +14,10 @@ typedef struct ld_device {
 /* The device called `name` ("cpu"); it lives as long as the process. LD_EDEVICE says which devices there are. */
 ld_device *ld_device_find(const char *name);
 
+/* Bytes of memory that this process can still have: what the machine has available, or less where its control groups allow
+ * less. 0 when the system does not say. */
+size_t ld_memory_room(void);
+
 /* Number of CPU threads for computation: set (n >= 1) and get. The default is the number of physical cores. */
 void ld_set_threads(int n);
 int ld_threads(void);

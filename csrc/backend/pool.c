@@ -4,6 +4,7 @@
  * raw_alloc must return memory aligned to 256 bytes. One thread uses the pools. */
 #include "backend/pool.h"
 
+#include "backend/plan.h"
 #include "base/error.h"
 
 #include <stdio.h>
@@ -12,10 +13,13 @@
 typedef struct block {
     void *memory;
     size_t bytes;
+    bool spare;   /* given out, and can be had back */
+    bool planned; /* of a plan's memory, which is never kept for reuse */
+    int entry;    /* in the plan's log */
     struct block *next;
 } block;
 
-enum { CLASSES = 256, SMALLEST = 256 };
+enum { CLASSES = LD_POOL_CLASSES, SMALLEST = 256 };
 
 struct ld_pool {
     char name[16];
@@ -25,6 +29,8 @@ struct ld_pool {
     ld_pool_stats stats;
     size_t debt;
     int64_t fail_at;
+    bool planning;
+    ld_pool_stats before; /* the plan */
     block *cached[CLASSES];
     block **live; /* buckets, a power of two of them */
     size_t buckets;
@@ -99,11 +105,18 @@ ld_pool *ld_pool_new(const char *name, void *(*raw_alloc)(size_t), void (*raw_fr
     return p;
 }
 
+static void free_block(ld_pool *p, block *b) {
+    if (b->planned)
+        ld_plan_memory_free(b->memory, b->bytes);
+    else
+        p->raw_free(b->memory, b->bytes);
+    free(b);
+}
+
 static void free_list(ld_pool *p, block **list) {
     for (block *b = *list, *next; b; b = next) {
         next = b->next;
-        p->raw_free(b->memory, b->bytes);
-        free(b);
+        free_block(p, b);
     }
     *list = NULL;
 }
@@ -119,6 +132,8 @@ void ld_pool_free(ld_pool *p) {
 }
 
 void ld_pool_trim(ld_pool *p) {
+    if (p->planning)
+        return;
     for (int i = 0; i < CLASSES; i++)
         free_list(p, &p->cached[i]);
     p->stats.cached = 0;
@@ -134,7 +149,7 @@ static block *from_cache(ld_pool *p, int class) {
 }
 
 static block *from_system(ld_pool *p, size_t bytes) {
-    size_t held = p->stats.live + p->stats.cached;
+    size_t held = p->stats.live + p->stats.cached + p->stats.spare;
     if (p->limit && (held > p->limit || bytes > p->limit - held))
         return NULL;
     block *b = malloc(sizeof *b);
@@ -145,8 +160,22 @@ static block *from_system(ld_pool *p, size_t bytes) {
         free(b);
         return NULL;
     }
-    b->bytes = bytes;
+    *b = (block){.memory = b->memory, .bytes = bytes};
     return b;
+}
+
+static block *from_plan(size_t bytes, int class, const char *who) {
+    block *b = malloc(sizeof *b);
+    void *memory = b ? ld_plan_memory(bytes) : NULL;
+    int entry = memory ? ld_plan_taken(bytes, class, who) : -1;
+    if (entry >= 0) {
+        *b = (block){.memory = memory, .bytes = bytes, .planned = true, .entry = entry};
+        return b;
+    }
+    if (memory)
+        ld_plan_memory_free(memory, bytes);
+    free(b);
+    return NULL;
 }
 
 static block *after_shortage(ld_pool *p, int class, size_t bytes) {
@@ -198,9 +227,13 @@ static void *hand_out(ld_pool *p, block *b, size_t bytes) {
     if ((size_t)p->stats.blocks >= p->buckets)
         widen(p);
     remember(p, b);
+    p->stats.allocations++;
+    if (b->spare) {
+        p->stats.spare += bytes;
+        return b->memory;
+    }
     p->stats.live += bytes;
     p->stats.blocks++;
-    p->stats.allocations++;
     if (p->stats.live > p->stats.peak)
         p->stats.peak = p->stats.live;
     p->debt += bytes;
@@ -214,21 +247,41 @@ void *ld_pool_take(ld_pool *p, size_t n, const char *who) {
     if (n > SIZE_MAX / 4)
         return fail_short(p, n, who);
     int class = size_class(n, &bytes);
-    block *b = from_cache(p, class);
-    if (!b && !(b = from_system(p, bytes)) && !(b = after_shortage(p, class, bytes)))
+    block *b = p->planning ? from_plan(bytes, class, who) : from_cache(p, class);
+    if (!b && (p->planning || (!(b = from_system(p, bytes)) && !(b = after_shortage(p, class, bytes)))))
         return fail_short(p, n, who);
     return hand_out(p, b, bytes);
 }
 
-void *ld_pool_try(ld_pool *p, size_t n) {
+void *ld_pool_take_spare(ld_pool *p, size_t n) {
     size_t bytes = 0;
-    if (n > SIZE_MAX / 4)
+    if (n > SIZE_MAX / 4 || p->planning)
         return NULL;
     int class = size_class(n, &bytes);
     block *b = from_cache(p, class);
     if (!b && !(b = from_system(p, bytes)))
         return NULL;
+    b->spare = true;
     return hand_out(p, b, bytes);
+}
+
+/* While planning: a block that is really there goes back for good. */
+static void note_given(ld_pool *p, const block *b, int class) {
+    ld_plan_given(b->planned && b->entry >= 0 ? b->entry : LD_PLAN_OLD, b->bytes, class);
+    if (b->planned && b->entry >= 0)
+        return;
+    p->before.live -= b->bytes;
+    p->before.blocks--;
+}
+
+void ld_pool_plan_hide(ld_pool *p, void *memory) {
+    for (const block *b = p->live[bucket_of(p, memory)]; b; b = b->next)
+        if (b->memory == memory && p->planning && (!b->planned || b->entry < 0)) {
+            size_t bytes;
+            int class = size_class(b->bytes, &bytes);
+            ld_plan_given(LD_PLAN_OLD, b->bytes, class);
+            p->stats.live -= b->bytes;
+        }
 }
 
 void ld_pool_give(ld_pool *p, void *memory) {
@@ -241,10 +294,24 @@ void ld_pool_give(ld_pool *p, void *memory) {
     *at = b->next;
     size_t bytes;
     int class = size_class(b->bytes, &bytes);
-    b->next = p->cached[class];
-    p->cached[class] = b;
+    if (b->spare) {
+        b->spare = false;
+        p->stats.spare -= bytes;
+        p->stats.cached += bytes;
+        b->next = p->cached[class];
+        p->cached[class] = b;
+        return;
+    }
+    if (p->planning)
+        note_given(p, b, class);
+    if (b->planned) {
+        free_block(p, b);
+    } else {
+        b->next = p->cached[class];
+        p->cached[class] = b;
+        p->stats.cached += bytes;
+    }
     p->stats.live -= bytes;
-    p->stats.cached += bytes;
     p->stats.blocks--;
     p->debt -= bytes < p->debt ? bytes : p->debt; /* what was taken earlier earns no credit */
 }
@@ -259,6 +326,45 @@ void ld_pool_reset_peak(ld_pool *p) {
 
 void ld_pool_set_limit(ld_pool *p, size_t limit) {
     p->limit = limit;
+}
+
+void ld_pool_spare(const ld_pool *p, int64_t *blocks) {
+    for (int i = 0; i < CLASSES; i++) {
+        blocks[i] = 0;
+        for (const block *b = p->cached[i]; b; b = b->next)
+            blocks[i]++;
+    }
+}
+
+/* Blocks of the plan that are still given out are from now on live like others, and no entries of any log. */
+static void settle_survivors(ld_pool *p) {
+    for (size_t i = 0; i < p->buckets; i++)
+        for (block *b = p->live[i]; b; b = b->next)
+            if (b->planned && b->entry >= 0) {
+                b->entry = -1;
+                p->before.live += b->bytes;
+                p->before.blocks++;
+            }
+}
+
+void ld_pool_plan(ld_pool *p, bool on) {
+    if (on == p->planning)
+        return;
+    p->planning = on;
+    if (on) {
+        p->before = p->stats;
+        return;
+    }
+    settle_survivors(p);
+    p->before.cached = p->stats.cached;
+    p->before.spare = p->stats.spare;
+    if (p->before.peak < p->before.live)
+        p->before.peak = p->before.live;
+    p->stats = p->before;
+}
+
+size_t ld_pool_limit(const ld_pool *p) {
+    return p->limit;
 }
 
 size_t ld_pool_debt(const ld_pool *p) {

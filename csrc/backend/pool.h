@@ -8,27 +8,39 @@
 
 typedef struct ld_pool ld_pool;
 
+enum { LD_POOL_CLASSES = 256 };
+
 typedef struct ld_pool_stats {
     size_t live, cached, peak; /* bytes given out now, held for reuse, and the highest `live` since the last reset */
+    size_t spare;              /* given out by ld_pool_take_spare; neither live nor cached */
     int64_t blocks;            /* blocks given out now */
     int64_t allocations;       /* since start */
 } ld_pool_stats;
 
-/* raw_alloc returns memory aligned to 256 bytes, or NULL when it cannot; the pool never sees bytes beyond `limit` (0: no limit) live + cached. */
+/* raw_alloc returns memory aligned to 256 bytes, or NULL when it cannot; the pool never sees bytes beyond `limit` (0: no limit) live + cached + spare. */
 ld_pool *ld_pool_new(const char *name, void *(*raw_alloc)(size_t), void (*raw_free)(void *, size_t), size_t limit);
 void ld_pool_free(ld_pool *p); /* everything, live blocks too */
 
 /* At least n bytes, 256-byte aligned; n = 0 gives a valid block. On shortage: give back cached blocks, call the collect
  * hook, try again, then fail with LD_EMEM naming `who`, the bytes asked for and the pool's figures. */
 void *ld_pool_take(ld_pool *p, size_t n, const char *who);
-/* The same from what is free or can be had from the system at once: nothing is collected, NULL is no error. For what can
- * be done without. */
-void *ld_pool_try(ld_pool *p, size_t n);
+/* Memory that its owner can do without and gives back when the pressure hook asks: it counts as spare, not as live.
+ * Nothing is collected for it; NULL is no error. */
+void *ld_pool_take_spare(ld_pool *p, size_t n);
 void ld_pool_give(ld_pool *p, void *block);
 void ld_pool_trim(ld_pool *p); /* give cached blocks back to the system */
 ld_pool_stats ld_pool_figures(const ld_pool *p);
 void ld_pool_reset_peak(ld_pool *p);
 void ld_pool_set_limit(ld_pool *p, size_t limit);
+size_t ld_pool_limit(const ld_pool *p); /* 0: none */
+
+/* On: blocks come from backend/plan.h and are logged there; nothing in the cache is touched. Off: the figures are as before,
+ * with what was given back or outlives the plan accounted for. Called by ld_plan_begin and ld_plan_end. */
+void ld_pool_plan(ld_pool *p, bool on);
+/* While planning: count a block of before as given back, though it is not. */
+void ld_pool_plan_hide(ld_pool *p, void *block);
+/* Blocks held for reuse, by size class. */
+void ld_pool_spare(const ld_pool *p, int64_t *blocks);
 
 /* Bytes taken since the last collection beyond what was given back; the binding's garbage pressure reads it. */
 size_t ld_pool_debt(const ld_pool *p);

@@ -217,6 +217,9 @@ int ld_node_give(ld_node *n, int i, ld_tensor *dx) {
         return ld_tensor_drop(dx), LD_EINTERNAL;
     }
     ld_tensor *own = dx;
+    int bad = ld_tensor_plan_grad(e->leaf);
+    if (bad)
+        return ld_tensor_drop(dx), bad;
     if (!e->leaf->grad && (dx->storage->refs > 1 || dx->refs > 1 || !ld_tensor_is_canonical(dx))) {
         own = ld_tensor_clone(dx, "backward");
         ld_tensor_drop(dx);

@@ -1,3 +1,4 @@
+#include "backend/plan.h"
 #include "base/error.h"
 #include "layer/part.h"
 
@@ -130,6 +131,8 @@ static void take_storage(ld_tensor *x, ld_tensor *y) {
 
 int ld_layer_to(ld_layer *l, ld_dtype t, ld_device *d) {
     int bad = ld_layer_check_dtype(l->type->name, t), n = 0;
+    if (!bad && ld_planning()) /* the weights would be left behind */
+        bad = ld_fail(LD_ESTATE, "%s: cannot move to another dtype while memory is planned", l->type->name);
     if (bad)
         return bad;
     ld_tensor *old[LD_LAYER_PARAMS + LD_LAYER_BUFFERS], *moved[LD_LAYER_PARAMS + LD_LAYER_BUFFERS];

@@ -210,36 +210,6 @@ static int l_set_grad_enabled(lua_State *L) {
     return 1;
 }
 
-/* memory(): {live, cached, peak (bytes), blocks, tensors}; memory('reset') also sets peak to live; 'trim' frees the cache. */
-static int l_memory(lua_State *L) {
-    ld_pool *pool = ldl_default_device()->pool;
-    const char *what = lua_isnoneornil(L, 1) ? "" : ldl_string(L, 1, "memory", "what to do");
-    if (*what && strcmp(what, "trim") && strcmp(what, "reset"))
-        ldl_error(L, "memory: unknown word '%s'; known: reset trim", what);
-    if (!strcmp(what, "trim"))
-        ld_pool_trim(pool);
-    ld_pool_stats s = ld_pool_figures(pool);
-    lua_createtable(L, 0, 6);
-    lua_pushnumber(L, (lua_Number)s.live), lua_setfield(L, -2, "live");
-    lua_pushnumber(L, (lua_Number)s.cached), lua_setfield(L, -2, "cached");
-    lua_pushnumber(L, (lua_Number)s.peak), lua_setfield(L, -2, "peak");
-    lua_pushnumber(L, (lua_Number)s.blocks), lua_setfield(L, -2, "blocks");
-    lua_pushnumber(L, (lua_Number)s.allocations), lua_setfield(L, -2, "allocations");
-    lua_pushnumber(L, (lua_Number)ld_tensor_count()), lua_setfield(L, -2, "tensors");
-    if (!strcmp(what, "reset"))
-        ld_pool_reset_peak(pool);
-    return 1;
-}
-
-/* memory_limit(bytes): live + cached stay below it; 0 lifts the limit. */
-static int l_memory_limit(lua_State *L) {
-    int64_t bytes = ldl_int(L, 1, "memory_limit", "the number of bytes");
-    if (bytes < 0)
-        ldl_error(L, "memory_limit: %lld bytes; 0 stands for no limit", (long long)bytes);
-    ld_pool_set_limit(ldl_default_device()->pool, (size_t)bytes);
-    return 0;
-}
-
 static void collect(void *L) {
     lua_gc(L, LUA_GCCOLLECT, 0);
 }
@@ -250,8 +220,6 @@ void ldl_open_scope(lua_State *L) {
                                          {"no_grad", l_no_grad},
                                          {"grad_enabled", l_grad_enabled},
                                          {"set_grad_enabled", l_set_grad_enabled},
-                                         {"memory", l_memory},
-                                         {"memory_limit", l_memory_limit},
                                          {NULL, NULL}};
     static const luaL_Reg methods[] = {{"release", l_release}, {NULL, NULL}};
     luaL_register(L, NULL, functions);

@@ -143,8 +143,7 @@ static int l_newindex(lua_State *L) {
         ld_tensor *own = g ? ld_tensor_clone(g, "grad") : NULL;
         if (g && !own)
             return ldl_raise(L);
-        ld_tensor_drop(x->grad);
-        x->grad = own;
+        ldl_ok(L, ld_tensor_set_grad(x, own));
         return 0;
     }
     if (lua_type(L, 2) != LUA_TNUMBER && !lua_istable(L, 2))

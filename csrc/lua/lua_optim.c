@@ -69,8 +69,24 @@ static int l_new(lua_State *L) {
     return 1;
 }
 
+/* step(); step{ema = averages, norm = n, clip = c, drop = true}: in one pass also the averages' update, the clipping of a
+ * gradient of norm n to c, and letting go of the gradients */
 static int l_step(lua_State *L) {
-    ldl_ok(L, ld_optim_step(ldl_object(L, 1, CLASS, "step")));
+    ld_optim *o = ldl_object(L, 1, CLASS, "step");
+    ld_ema *e = NULL;
+    double scale = 1;
+    bool drop = false;
+    if (!lua_isnoneornil(L, 2)) {
+        ldl_options(L, 2, "step", "ema norm clip drop");
+        lua_getfield(L, 2, "ema");
+        if (!lua_isnil(L, -1))
+            e = ldl_object(L, lua_gettop(L), CLASS_EMA, "step");
+        double max = ldl_field_number(L, 2, "clip", 0, "step");
+        if (max > 0)
+            scale = ld_clip_scale(ldl_field_number(L, 2, "norm", 0, "step"), max);
+        drop = ldl_field_bool(L, 2, "drop", false, "step");
+    }
+    ldl_ok(L, ld_optim_step_with(o, e, scale, drop));
     return 0;
 }
 

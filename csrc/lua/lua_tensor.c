@@ -333,8 +333,7 @@ static int l_requires_grad_(lua_State *L) {
 
 static int l_zero_grad(lua_State *L) {
     ld_tensor *x = ldl_tensor(L, 1, "zero_grad");
-    ld_tensor_drop(x->grad);
-    x->grad = NULL;
+    ldl_ok(L, ld_tensor_set_grad(x, NULL));
     return 0;
 }
 

@@ -132,7 +132,9 @@ int ld_optim_load(ld_optim *o, const char *const *names, ld_tensor *const *xs, i
     if (!to)
         return ld_fail(LD_EMEM, "%s: out of host memory", ld_optim_names[o->kind]);
     int64_t step = 0;
-    int bad = read_all(o, names, xs, n, to, &step);
+    int bad = ld_optim_plan(o);
+    if (!bad)
+        bad = read_all(o, names, xs, n, to, &step);
     for (int p = 0; p < o->n; p++) {
         ld_optim_param *q = &o->param[p];
         for (int k = 0; k < 2; k++) {

@@ -1,5 +1,6 @@
 #include "optim/ema.h"
 
+#include "backend/plan.h"
 #include "base/error.h"
 #include "optim/state.h"
 
@@ -92,27 +93,98 @@ static int follow(ld_ema *e) {
     return bad;
 }
 
-int ld_ema_update(ld_ema *e) {
+/* ---- while memory is planned ------------------------------------------------------------------------------------- */
+
+typedef struct was {
+    ld_ema *e;
+    bool swapped;
+    int64_t updates;
+    ld_tensor *shadow[]; /* owned */
+} was;
+
+static void put_back(void *arg) {
+    was *w = arg;
+    ld_ema *e = w->e;
+    if (e->swapped != w->swapped)
+        for (int i = 0; i < e->n; i++)
+            exchange(e->live[i], e->shadow[i]);
+    e->swapped = w->swapped;
+    e->updates = w->updates;
+    for (int i = 0; i < e->n; i++) {
+        ld_tensor_drop(e->shadow[i]);
+        e->shadow[i] = w->shadow[i];
+    }
+    free(w);
+    ld_ema_drop(e);
+}
+
+/* What comes after this is put back at the end of a plan. */
+static int plan(ld_ema *e) {
+    if (!ld_planning() || ld_plan_remembers(e))
+        return 0;
+    was *w = malloc(sizeof *w + (size_t)e->n * sizeof *w->shadow);
+    if (!w || ld_plan_undo(e, put_back, w)) {
+        free(w);
+        return ld_fail(LD_EMEM, "ema: out of host memory");
+    }
+    *w = (was){ld_ema_ref(e), e->swapped, e->updates};
+    for (int i = 0; i < e->n; i++)
+        w->shadow[i] = ld_tensor_ref(e->shadow[i]);
+    return 0;
+}
+
+/* ---- updates ----------------------------------------------------------------------------------------------------- */
+
+int ld_ema_ready(ld_ema *e) {
     int bad = check_not_swapped(e, "ema.update");
     if (!bad)
         bad = check_decay(e->decay);
     if (!bad)
-        bad = follow(e);
+        bad = plan(e);
+    return bad ? bad : follow(e);
+}
+
+/* Numbers that the update slot does not take: narrow floats, and integers, which are copied. */
+static int update_other(ld_tensor *s, ld_tensor *x, double decay) {
+    const ld_backend *b = x->storage->device->backend;
+    return ld_dtype_is_float(x->dtype) ? b->axpby(LD_VIEW(s), LD_VIEW(x), 1 - decay, decay)
+                                       : b->copy(LD_VIEW(s), LD_VIEW(x));
+}
+
+int ld_ema_update_others(ld_ema *e, const bool *done) {
     double decay = ld_ema_decay_now(e);
+    ld_update *list = calloc((size_t)e->n, sizeof *list);
+    int n = 0, bad = list ? 0 : ld_fail(LD_EMEM, "ema: out of host memory");
     for (int i = 0; i < e->n && !bad; i++) {
         ld_tensor *s = e->shadow[i], *x = e->live[i];
-        const ld_backend *b = x->storage->device->backend;
-        bad = ld_dtype_is_float(x->dtype) ? b->ema(LD_VIEW(s), LD_VIEW(x), decay) : b->copy(LD_VIEW(s), LD_VIEW(x));
-        if (!bad)
-            ld_tensor_touch(s);
+        ld_tensor_touch(s);
+        if (done && done[i])
+            continue;
+        if (x->dtype == LD_F32 || x->dtype == LD_F64) {
+            list[n] =
+                (ld_update){.dtype = x->dtype, .n = ld_tensor_numel(x), .p = ld_tensor_data(x), .s = ld_tensor_data(s)};
+            n++;
+        } else {
+            bad = update_other(s, x, decay);
+        }
     }
+    if (!bad && n)
+        bad = e->live[0]->storage->device->backend->update(list, n, 1, decay);
+    free(list);
     if (!bad)
         e->updates++;
     return bad;
 }
 
+int ld_ema_update(ld_ema *e) {
+    int bad = ld_ema_ready(e);
+    return bad ? bad : ld_ema_update_others(e, NULL);
+}
+
 int ld_ema_swap(ld_ema *e) {
-    int bad = e->swapped ? 0 : follow(e);
+    int bad = plan(e);
+    if (!bad && !e->swapped)
+        bad = follow(e);
     if (bad)
         return bad;
     for (int i = 0; i < e->n; i++)
@@ -123,6 +195,8 @@ int ld_ema_swap(ld_ema *e) {
 
 int ld_ema_copy_to_live(ld_ema *e) {
     int bad = check_not_swapped(e, "ema.copy_to_live");
+    if (!bad)
+        bad = plan(e);
     if (!bad)
         bad = follow(e);
     for (int i = 0; i < e->n && !bad; i++) {

@@ -1,7 +1,7 @@
 #include "optim/optim.h"
 
+#include "backend/plan.h"
 #include "base/error.h"
-#include "optim/state.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -102,90 +102,56 @@ int ld_optim_scale(ld_optim *o, int first, int count, double lr_scale, double de
     return 0;
 }
 
-/* ---- one update -------------------------------------------------------------------------------------------------- */
+int ld_optim_check(const ld_optim *o) {
+    return check_options(o->kind, &o->opt);
+}
 
-static int ready_state(ld_optim_param *p, int n, const char *who) {
-    for (int k = 0; k < n; k++) {
-        const ld_tensor *x = p->x;
-        if (!p->state[k])
-            p->state[k] = ld_tensor_full(x->storage->device, x->dtype, x->ndim, x->shape, 0, who);
-        if (!p->state[k])
-            return ld_error_code();
-        int bad = ld_state_follow(&p->state[k], x, who);
-        if (bad)
-            return bad;
+/* ---- while memory is planned ------------------------------------------------------------------------------------- */
+
+typedef struct was {
+    ld_optim *o;
+    int64_t step;
+    ld_optim_param param[]; /* with references to the state */
+} was;
+
+static void put_back(void *arg) {
+    was *w = arg;
+    ld_optim *o = w->o;
+    o->step = w->step;
+    for (int i = 0; i < o->n; i++) {
+        for (int k = 0; k < 2; k++)
+            ld_tensor_drop(o->param[i].state[k]);
+        o->param[i] = w->param[i];
+    }
+    free(w);
+    ld_optim_drop(o);
+}
+
+int ld_optim_plan(ld_optim *o) {
+    if (!ld_planning() || ld_plan_remembers(o))
+        return 0;
+    was *w = malloc(sizeof *w + (size_t)o->n * sizeof *w->param);
+    if (!w || ld_plan_undo(o, put_back, w)) {
+        free(w);
+        return ld_fail(LD_EMEM, "%s: out of host memory", ld_optim_names[o->kind]);
+    }
+    *w = (was){ld_optim_ref(o), o->step};
+    for (int i = 0; i < o->n; i++) {
+        w->param[i] = o->param[i];
+        for (int k = 0; k < 2; k++)
+            if (o->param[i].state[k])
+                ld_tensor_ref(o->param[i].state[k]);
     }
     return 0;
-}
-
-static int adam(const ld_optim *o, ld_optim_param *p, ld_tensor *g) {
-    int bad = ready_state(p, 2, ld_optim_names[o->kind]);
-    if (bad)
-        return bad;
-    ld_adam_step s = {.lr = o->opt.lr * p->lr_scale,
-                      .beta1 = o->opt.beta1,
-                      .beta2 = o->opt.beta2,
-                      .eps = o->opt.eps,
-                      .weight_decay = o->opt.weight_decay * p->decay_scale,
-                      .step = p->steps + 1,
-                      .decoupled = o->kind == LD_ADAMW};
-    return p->x->storage->device->backend->adam(LD_VIEW(p->x), LD_VIEW(g), LD_VIEW(p->state[0]), LD_VIEW(p->state[1]),
-                                                &s);
-}
-
-/* Without momentum nothing is kept: p -= lr (g + wd p) by two axpby. */
-static int sgd_plain(const ld_optim_param *p, ld_tensor *g, double lr, double decay) {
-    return p->x->storage->device->backend->axpby(LD_VIEW(p->x), LD_VIEW(g), -lr, 1 - lr * decay);
-}
-
-static int sgd(const ld_optim *o, ld_optim_param *p, ld_tensor *g) {
-    double lr = o->opt.lr * p->lr_scale, decay = o->opt.weight_decay * p->decay_scale;
-    if (o->opt.momentum == 0 && !p->state[0])
-        return sgd_plain(p, g, lr, decay);
-    bool first = !p->state[0];
-    int bad = ready_state(p, 1, "sgd");
-    if (bad)
-        return bad;
-    return p->x->storage->device->backend->sgd(LD_VIEW(p->x), LD_VIEW(g), LD_VIEW(p->state[0]), lr, o->opt.momentum,
-                                               decay, o->opt.nesterov, first);
-}
-
-/* The gradient, laid out as x; checked, since users may set x->grad. */
-static ld_tensor *gradient(const ld_optim *o, int i) {
-    ld_tensor *x = o->param[i].x, *g = x->grad;
-    if (!ld_tensor_same_shape(x, g) || g->dtype != x->dtype || g->storage->device != x->storage->device)
-        return ld_fail_null(LD_ESHAPE, "%s: parameter %d is %s, its gradient %s", ld_optim_names[o->kind], i + 1,
-                            ld_tensor_text(x), ld_tensor_text(g));
-    return ld_tensor_canonical(g, ld_optim_names[o->kind]);
-}
-
-int ld_optim_step(ld_optim *o) {
-    int bad = check_options(o->kind, &o->opt);
-    for (int i = 0; i < o->n && !bad; i++) {
-        ld_optim_param *p = &o->param[i];
-        if (!p->x->grad)
-            continue;
-        ld_tensor *g = gradient(o, i);
-        if (!g)
-            return ld_error_code();
-        bad = o->kind == LD_SGD ? sgd(o, p, g) : adam(o, p, g);
-        ld_tensor_drop(g);
-        if (!bad) {
-            p->steps++;
-            ld_tensor_touch(p->x);
-        }
-    }
-    if (!bad)
-        o->step++;
-    return bad;
 }
 
 int ld_optim_zero_grad(ld_optim *o, bool drop) {
     for (int i = 0; i < o->n; i++) {
         ld_tensor *x = o->param[i].x;
         if (drop) {
-            ld_tensor_drop(x->grad);
-            x->grad = NULL;
+            int bad = ld_tensor_set_grad(x, NULL);
+            if (bad)
+                return bad;
         } else if (x->grad) {
             int bad = x->grad->storage->device->backend->fill(LD_VIEW(x->grad), 0);
             if (bad)

@@ -4,6 +4,8 @@
 
 #include "grad/node.h"
 
+struct ld_ema;
+
 typedef enum ld_optim_kind { LD_ADAMW, LD_ADAM, LD_SGD, LD_OPTIM_COUNT } ld_optim_kind;
 extern const char *const ld_optim_names[LD_OPTIM_COUNT]; /* "adamw", "adam", "sgd" */
 
@@ -48,6 +50,13 @@ int ld_optim_scale(ld_optim *o, int first, int count, double lr_scale, double de
 /* One update from x->grad; parameters without a gradient are left alone. Counts a version of each changed one.
  * Options that changed since are checked (LD_EVALUE) before anything is touched. */
 int ld_optim_step(ld_optim *o);
+/* The same with gradients taken times `scale`, and with the averages e (NULL: none) brought up to date as by
+ * ld_ema_update: for Adam in one pass over memory. drop: the gradients are let go. SGD multiplies the gradients
+ * in memory where scale is not 1. LD_ESTATE: e is swapped in. */
+int ld_optim_step_with(ld_optim *o, struct ld_ema *e, double scale, bool drop);
+int ld_optim_check(const ld_optim *o); /* the options, as they are now: LD_EVALUE */
+/* While memory is planned: what happens to o from now on is put back at the end. Called by whatever changes it. LD_EMEM. */
+int ld_optim_plan(ld_optim *o);
 /* drop: x->grad becomes NULL; else existing gradients are filled with 0. */
 int ld_optim_zero_grad(ld_optim *o, bool drop);
 
@@ -65,6 +74,8 @@ int ld_optim_load(ld_optim *o, const char *const *names, ld_tensor *const *xs, i
 /* The Euclidean norm of all gradients as one vector, in f64 (0 when there are none); infinite or NaN when one of them
  * is. */
 int ld_grad_norm(ld_tensor *const *params, int n, double *norm);
+/* What to multiply gradients of this norm with so that it is at most max: PyTorch's rule, below; 1 where it is not finite. */
+double ld_clip_scale(double norm, double max);
 /* Multiply the gradients by max / (norm + 1e-6) when that is below 1 (PyTorch's rule). *norm (may be NULL) is the norm
  * before; when it is not finite the gradients stay as they are and the call succeeds: the caller decides. */
 int ld_clip_grad_norm(ld_tensor *const *params, int n, double max, double *norm);

@@ -1,5 +1,6 @@
 #include "tensor/tensor.h"
 
+#include "backend/plan.h"
 #include "base/error.h"
 
 #include <stdio.h>
@@ -237,6 +238,53 @@ double ld_tensor_item(const ld_tensor *x) {
     return ld_dtype_get(x->dtype, ld_tensor_data(x));
 }
 
+/* ---- gradients ----------------------------------------------------------------------------------------------------- */
+
+typedef struct old_grad {
+    ld_tensor *x, *grad; /* both owned; grad may be NULL */
+} old_grad;
+
+static void put_grad_back(void *arg) {
+    old_grad *o = arg;
+    ld_tensor_drop(o->x->grad);
+    o->x->grad = o->grad;
+    ld_tensor_drop(o->x);
+    free(o);
+}
+
+int ld_tensor_plan_grad(ld_tensor *x) {
+    if (!ld_planning() || ld_plan_remembers(&x->grad))
+        return 0;
+    old_grad *o = malloc(sizeof *o);
+    if (!o)
+        return ld_fail(LD_EMEM, "plan: out of host memory");
+    *o = (old_grad){x, x->grad};
+    if (ld_plan_undo(&x->grad, put_grad_back, o))
+        return free(o), LD_EMEM;
+    ld_tensor_ref(x);
+    ld_tensor *old = x->grad;
+    if (old && old->refs == 1 && old->storage->refs == 1 && !old->storage->release) {
+        /* what the program sees is one of the plan's, so that letting go of it counts */
+        ld_pool_plan_hide(old->storage->device->pool, old->storage->data);
+        x->grad = ld_tensor_like(old, "backward");
+        return x->grad ? 0 : ld_error_code();
+    }
+    if (old)
+        ld_tensor_ref(old);
+    return 0;
+}
+
+int ld_tensor_set_grad(ld_tensor *x, ld_tensor *grad) {
+    int bad = ld_tensor_plan_grad(x);
+    if (bad) {
+        ld_tensor_drop(grad);
+        return bad;
+    }
+    ld_tensor_drop(x->grad);
+    x->grad = grad;
+    return 0;
+}
+
 /* ---- text ---------------------------------------------------------------------------------------------------------- */
 
 static char *next_text(void) {
@@ -268,6 +316,8 @@ const char *ld_tensor_text(const ld_tensor *x) {
 /* ---- versions ------------------------------------------------------------------------------------------------------ */
 
 void ld_tensor_touch(ld_tensor *x) {
+    if (ld_planning()) /* nothing has been written */
+        return;
     x->storage->version++;
     x->storage->changed = ld_where_now();
 }

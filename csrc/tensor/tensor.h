@@ -82,7 +82,13 @@ double ld_tensor_item(const ld_tensor *x); /* the value of the first element; ho
 const char *ld_tensor_text(const ld_tensor *x);
 const char *ld_shape_text(int ndim, const int64_t *shape);
 
-/* After changing x in place: counts a version. */
+/* Everything that gives a leaf another gradient, or changes the one it has in place, goes through these: while memory is
+ * planned (backend/plan.h) the old one is remembered and put back. set: grad (owned from here, or NULL) replaces it.
+ * Return 0, or LD_EMEM while planning. */
+int ld_tensor_set_grad(ld_tensor *x, ld_tensor *grad);
+int ld_tensor_plan_grad(ld_tensor *x);
+
+/* After changing x in place: counts a version (none while planning: nothing is written then). */
 void ld_tensor_touch(ld_tensor *x);
 
 /* The user's current position, for messages: a hook the host sets (it must not run user code). */

@@ -16,7 +16,8 @@ local Run = {}
 Run.__index = Run
 
 local known = {opt = take.optional, model = take.optional, optim = take.optional, schedule = take.optional,
-               ema = 0, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional, quiet = false}
+               ema = 0, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional, quiet = false,
+               plan = true}
 
 local MAX_SKIPPED = 10
 
@@ -41,7 +42,7 @@ local function mend_log(path)
 end
 
 --- run(folder, {model, optim, schedule, ema (decay, 0 = none), clip (largest gradient norm, 0 = none), seed, opt,
--- save_minutes = 5, log_every = 20 (steps), record (a table stored with every checkpoint)})
+-- save_minutes = 5, log_every = 20 (steps), record (a table stored with every checkpoint), plan = true (the memory)})
 local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
   core.make_dirs(folder)
@@ -268,45 +269,74 @@ end
 
 local function finite(v) return v == v and v ~= math.huge and v ~= -math.huge end
 
+-- The arithmetic of a step: whether loss and gradient are finite, the loss, its parts, the norm of the gradient. If
+-- they are, weights and averages are updated; if not, the buffers are as they were.
+function Run:compute(f)
+  local buffers = self.model:buffers()
+  local kept = core.no_grad(function()
+    local copies = {}
+    for i, x in ipairs(buffers) do copies[i] = x:clone() end
+    return copies
+  end)
+  self.optim:zero_grad()
+  local loss, parts = f()
+  if not core.is_tensor(loss) then
+    core.fail(('run:step: the function returned %s; the loss, a tensor of one element, was needed'):format(type(loss)))
+  end
+  local value, norm = loss:item(), 0
+  if finite(value) then
+    loss:backward()
+    norm = core.grad_norm(self.parameters)
+  end
+  local ok = finite(value) and finite(norm)
+  if ok then
+    self.optim:step{ema = self.ema and self.ema.average, norm = norm, clip = self.clip, drop = true}
+  else
+    core.no_grad(function()
+      for i, x in ipairs(buffers) do x:copy_(kept[i]) end
+    end)
+    self.optim:zero_grad()
+  end
+  return ok, value, parts, norm
+end
+
+local function amount(bytes)
+  local mib = bytes / 2 ^ 20
+  if mib < 1 then return ('%.3g KiB'):format(bytes / 1024) end
+  return mib < 1000 and ('%.3g MiB'):format(mib) or ('%.3g GiB'):format(mib / 1024)
+end
+
+-- What steps like this one need, found by one that computes nothing (ld.memory.plan), in run.memory.
+function Run:plan_memory(f)
+  local ok, p = pcall(core.memory.plan, function() self:compute(f) end)
+  if not ok then return self:say('memory: no plan: %s', p) end
+  self.memory = p
+  self:say('memory: a step needs %s (%s held between steps, %s activations and gradients, %s workspace), %s with what '
+    .. 'is kept for reuse; %s here', amount(p.peak), amount(p.before), amount(p.peak - p.before - p.workspace),
+    amount(p.workspace), amount(p.held), amount(p.room))
+  if p.held > p.room then
+    self:say('warning: that is %s more than this process may have, and the system may end it; use a smaller batch',
+      amount(p.held - p.room))
+  end
+end
+
 --- step(f): f computes and returns the loss (and its parts by name: tensors or numbers); then backward, clipping,
 -- update, average. A step with a loss or gradient that is not finite changes nothing and is counted; ten in a row stop
--- the run.
+-- the run. Before the first step f is run once more, without computing, to plan the memory; option plan = false leaves
+-- that out.
 function Run:step(f)
   if not self.batch then core.fail('run:step: call it inside `for batch in run:batches(...)`') end
   self:set_learning_rate()
-  local buffers, kept = self.model:buffers(), {}
-  local ok = core.scope(function()
-    core.no_grad(function()
-      for i, x in ipairs(buffers) do kept[i] = core.keep(x:clone()) end
-    end)
-    self.optim:zero_grad()
-    local loss, parts = f()
-    if not core.is_tensor(loss) then
-      core.fail(('run:step: the function returned %s; the loss, a tensor of one element, was needed'):format(
-        type(loss)))
-    end
-    local value = loss:item()
+  if self.plan then
+    self.plan = false
+    self:plan_memory(f)
+  end
+  return core.scope(function()
+    local ok, value, parts, norm = self:compute(f)
     self.counted = self.advance
-    local norm = 0
-    if finite(value) then
-      loss:backward()
-      norm = self.clip > 0 and core.clip_grad_norm(self.parameters, self.clip) or core.grad_norm(self.parameters)
-    end
-    if not finite(value) or not finite(norm) then
-      core.no_grad(function()
-        for i, x in ipairs(buffers) do x:copy_(kept[i]) end
-      end)
-      self:skip(value, norm)
-      return false
-    end
-    self.optim:step()
-    if self.ema then self.ema:update() end
-    self:count(value, parts, norm)
-    return true
+    if ok then self:count(value, parts, norm) else self:skip(value, norm) end
+    return ok
   end)
-  for _, x in ipairs(kept) do x:release() end
-  self.optim:zero_grad()
-  return ok
 end
 
 function Run:skip(value, norm)

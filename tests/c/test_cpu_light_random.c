@@ -152,7 +152,7 @@ static void adam_case(ld_dtype t, int64_t n, bool decoupled) {
         p[i] = get(k.p, i);
     for (s.step = 1; s.step <= 4; s.step++) {
         randomise(k.g, 1, 0.2);
-        ok(ld_cpu_adam(k.p, k.g, k.m, k.v, &s));
+        ok(ld_cpu_update(&(ld_update){t, n, k.p->data, k.m->data, k.v->data, NULL, k.g->data, s}, 1, 1, 0));
         double c1 = 1 - pow(s.beta1, (double)s.step), c2 = 1 - pow(s.beta2, (double)s.step);
         for (int64_t i = 0; i < n; i++) {
             double g = get(k.g, i) + (decoupled ? 0 : s.weight_decay * p[i]);
@@ -192,7 +192,7 @@ static void ema_case(ld_dtype t, int64_t n) {
         randomise(k.g, 1, 0);
         for (int64_t i = 0; i < n; i++)
             s[i] = 0.75 * (step ? s[i] : get(k.p, i)) + 0.25 * get(k.g, i);
-        ok(ld_cpu_ema(k.p, k.g, 0.75));
+        ok(ld_cpu_update(&(ld_update){.dtype = t, .n = n, .p = k.g->data, .s = k.p->data}, 1, 1, 0.75));
     }
     check_group(&k, s);
     free(s);

@@ -163,17 +163,17 @@ static void sumsq(void **state) {
             randomise(x, 2, 0);
             for (int64_t i = 0; i < ld_view_numel(x); i++)
                 want += get(x, i) * get(x, i);
-            ok(ld_cpu_sumsq(&got, x));
+            ok(ld_cpu_sumsq(&got, x, 1));
             assert_true(fabs(got - want) <= 1e-13 * want);
             if (ld_view_numel(x) > 20) {
                 put(x, 17, 1e30);
-                ok(ld_cpu_sumsq(&got, x));
+                ok(ld_cpu_sumsq(&got, x, 1));
                 assert_true(isfinite(got) && got > 1e59); /* beyond f32 */
                 put(x, 17, INFINITY);
-                ok(ld_cpu_sumsq(&got, x));
+                ok(ld_cpu_sumsq(&got, x, 1));
                 assert_true(got == INFINITY);
                 put(x, 17, NAN);
-                ok(ld_cpu_sumsq(&got, x));
+                ok(ld_cpu_sumsq(&got, x, 1));
                 assert_true(isnan(got));
             }
         }

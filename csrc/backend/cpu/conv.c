@@ -8,6 +8,7 @@
 #include "backend/cpu/conv.h"
 #include "backend/cpu/cpu.h"
 #include "backend/device.h"
+#include "backend/plan.h"
 #include "backend/tune.h"
 #include "base/error.h"
 
@@ -67,7 +68,16 @@ static void key_of(char key[LD_TUNE_KEY], const ld_conv_call *c) {
 }
 
 static int run_way(void *arg, int way) {
-    return ld_conv_run(arg, (ld_conv_way)way);
+    const ld_conv_call *c = arg;
+    size_t bytes;
+    int bad = ld_conv_workspace(c, (ld_conv_way)way, &bytes);
+    void *workspace = bad || !bytes ? NULL : ld_cpu_workspace(bytes, "conv2d");
+    if (!bad && bytes && !workspace)
+        bad = LD_EMEM;
+    if (!bad && !ld_planning())
+        bad = ld_conv_run(c, (ld_conv_way)way, workspace);
+    ld_cpu_workspace_done(workspace);
+    return bad;
 }
 
 static int compute(ld_conv_call c) {
@@ -75,9 +85,9 @@ static int compute(ld_conv_call c) {
     if (force == -2)
         return LD_EVALUE;
     if (force >= 0 && force < LD_CONV_WAYS && ld_conv_fits(&c, (ld_conv_way)force))
-        return ld_conv_run(&c, (ld_conv_way)force);
+        return run_way(&c, force);
     if (force != LD_CONV_WAYS || !ld_tune_is_on())
-        return ld_conv_run(&c, ld_conv_rule(&c));
+        return run_way(&c, (int)ld_conv_rule(&c));
     bool fits[LD_CONV_WAYS];
     for (int i = 0; i < LD_CONV_WAYS; i++)
         fits[i] = ld_conv_fits(&c, (ld_conv_way)i);

@@ -27,9 +27,11 @@ typedef struct ld_conv_call {
 bool ld_conv_fits(const ld_conv_call *c, ld_conv_way way);
 ld_conv_way ld_conv_rule(const ld_conv_call *c);
 
-/* Compute by one way. 0, LD_EMEM, LD_EINTERNAL. */
-int ld_conv_run(const ld_conv_call *c, ld_conv_way way);
-int ld_conv_folded(const ld_conv_call *c);
+/* Compute by one way that fits, in workspace of so many bytes. 0, LD_EMEM, LD_EINTERNAL. */
+int ld_conv_workspace(const ld_conv_call *c, ld_conv_way way, size_t *bytes);
+int ld_conv_run(const ld_conv_call *c, ld_conv_way way, void *workspace);
+int ld_conv_folded_workspace(const ld_conv_call *c, size_t *bytes);
+int ld_conv_folded(const ld_conv_call *c, void *workspace);
 int ld_conv_bias_gradient(const ld_conv_call *c); /* c->bias (O) = sums over the pixels of c->y */
 
 void ld_conv_f64(const ld_view *y, const ld_view *x, const ld_view *w, const double *bias, const ld_conv_shape *s);

@@ -7,9 +7,7 @@
  * borders included. The transposed convolution is oneDNN's data gradient with (C,O,4,4) weights; its own gradients are a
  * forward pass and a weight gradient with x and y exchanged. */
 #include "backend/cpu/conv.h"
-#include "backend/cpu/packed.h"
 #include "backend/device.h"
-#include "base/error.h"
 
 #include <string.h>
 
@@ -82,40 +80,47 @@ static void add_bias(const ld_view *y, const float *bias) {
     }
 }
 
-/* The product with folded weights k: `kind` is what oneDNN computes, whose "x" is the large image. */
-static int run(const ld_conv_call *c, ld_dnnl_kind kind, float *k) {
-    ld_dnnl_key key;
-    memset(&key, 0, sizeof key);
-    key.kind = kind;
-    key.layout = LD_DNNL_PLAIN;
-    key.threads = ld_threads();
-    key.stride_h = key.stride_w = 2;
-    key.top = key.bottom = key.left = key.right = 1;
-    int64_t no = c->w->shape[0], nc = c->w->shape[1];
-    ld_dnnl_describe_nhwc(&key.x, c->y->shape);
-    ld_dnnl_describe_nhwc(&key.y, c->x->shape);
-    ld_dnnl_describe(&key.w, 4, (int64_t[]){nc, no, 4, 4}, (int64_t[]){16 * no, 1, 4 * no, no});
-    return ld_dnnl_run(&key, who, c->y->data, k, NULL, c->x->data, NULL);
-}
-
-int ld_conv_folded(const ld_conv_call *c) {
+/* What oneDNN computes with folded weights; its "x" is the large image. */
+static ld_dnnl_key key_of(const ld_conv_call *c) {
     static const ld_dnnl_kind kinds[] = {
         [LD_DNNL_CONV] = LD_DNNL_CONV_DX, [LD_DNNL_CONV_DX] = LD_DNNL_CONV, [LD_DNNL_CONV_DW] = LD_DNNL_CONV_DW};
-    size_t bytes = (size_t)(16 * c->w->shape[0] * c->w->shape[1]) * sizeof(float);
-    void *k = NULL, *own = NULL;
+    ld_dnnl_key k;
+    memset(&k, 0, sizeof k);
+    k.kind = kinds[c->kind];
+    k.layout = LD_DNNL_PLAIN;
+    k.threads = ld_threads();
+    k.stride_h = k.stride_w = 2;
+    k.top = k.bottom = k.left = k.right = 1;
+    int64_t no = c->w->shape[0], nc = c->w->shape[1];
+    ld_dnnl_describe_nhwc(&k.x, c->y->shape);
+    ld_dnnl_describe_nhwc(&k.y, c->x->shape);
+    ld_dnnl_describe(&k.w, 4, (int64_t[]){nc, no, 4, 4}, (int64_t[]){16 * no, 1, 4 * no, no});
+    return k;
+}
+
+static size_t folded_bytes(const ld_conv_call *c) {
+    return ((size_t)(16 * c->w->shape[0] * c->w->shape[1]) * sizeof(float) + 255) & ~(size_t)255;
+}
+
+int ld_conv_folded_workspace(const ld_conv_call *c, size_t *bytes) {
+    ld_dnnl_key key = key_of(c);
+    int bad = ld_dnnl_workspace(&key, who, bytes);
+    *bytes += folded_bytes(c);
+    return bad;
+}
+
+int ld_conv_folded(const ld_conv_call *c, void *workspace) {
+    ld_dnnl_key key = key_of(c);
+    float *k = workspace;
     bool dw = c->kind == LD_DNNL_CONV_DW;
-    ld_packed_state kept = dw ? LD_PACKED_NONE : ld_packed_find(c->w, 3, bytes, &k);
-    if (kept == LD_PACKED_NONE && !(k = own = ld_cpu_workspace(bytes, who)))
-        return LD_EMEM;
-    if (!dw && kept != LD_PACKED_READY)
+    if (!dw)
         fold(c->w, k);
-    int bad = run(c, kinds[c->kind], k);
+    int bad = ld_dnnl_run_in(&key, who, c->y->data, k, NULL, c->x->data, NULL, (char *)workspace + folded_bytes(c));
     if (!bad && dw)
         unfold(c->w, k);
     if (!bad && dw && c->bias)
         bad = ld_conv_bias_gradient(c);
     if (!bad && c->kind == LD_DNNL_CONV && c->bias)
         add_bias(c->y, c->bias->data);
-    ld_cpu_workspace_done(own);
     return bad;
 }

@@ -2,6 +2,7 @@
 
 #include "backend/cpu/packed.h"
 #include "backend/device.h"
+#include "backend/plan.h"
 #include "base/error.h"
 
 #include <dnnl.h>
@@ -422,28 +423,47 @@ static dnnl_status_t execute(entry *e, void *const data[OPERANDS], char *workspa
     return dnnl_stream_wait(lib.stream);
 }
 
-int ld_dnnl_run(const ld_dnnl_key *key, const char *who, void *x, void *w, void *bias, void *y, const ld_view *keep) {
-    void *const data[OPERANDS] = {x, w, bias, y};
-    entry *e = NULL;
-    void *workspace = NULL;
-    int before = set_threads((int)key->threads);
-    dnnl_status_t st = find(key, &e);
-    bool none = !st && !e->primitive, short_of = false;
-    if (!st && !none && e->workspace) {
-        workspace = ld_cpu_workspace(e->workspace, who);
-        short_of = !workspace;
-    }
-    if (!st && !none && !short_of)
-        st = execute(e, data, workspace, keep);
-    set_threads(before);
-    ld_cpu_workspace_done(workspace);
-    if (short_of)
-        return LD_EMEM;
-    if (none)
+static int report(dnnl_status_t st, const entry *e, const char *who) {
+    if (!st && e->primitive)
+        return 0;
+    if (!st)
         return ld_fail(LD_EINTERNAL, "%s: oneDNN has no primitive for these shapes", who);
     if (st == dnnl_out_of_memory)
         return ld_fail(LD_EMEM, "%s: oneDNN ran out of memory", who);
-    return st ? ld_fail(LD_EINTERNAL, "%s: oneDNN failed with status %d", who, (int)st) : 0;
+    return ld_fail(LD_EINTERNAL, "%s: oneDNN failed with status %d", who, (int)st);
+}
+
+int ld_dnnl_workspace(const ld_dnnl_key *key, const char *who, size_t *bytes) {
+    entry *e = NULL;
+    int before = set_threads((int)key->threads);
+    dnnl_status_t st = find(key, &e);
+    set_threads(before);
+    *bytes = st ? 0 : e->workspace;
+    return report(st, e, who);
+}
+
+int ld_dnnl_run_in(const ld_dnnl_key *key, const char *who, void *x, void *w, void *bias, void *y, const ld_view *keep,
+                   void *workspace) {
+    void *const data[OPERANDS] = {x, w, bias, y};
+    entry *e = NULL;
+    int before = set_threads((int)key->threads);
+    dnnl_status_t st = find(key, &e);
+    if (!st && e->primitive)
+        st = execute(e, data, workspace, keep);
+    set_threads(before);
+    return report(st, e, who);
+}
+
+int ld_dnnl_run(const ld_dnnl_key *key, const char *who, void *x, void *w, void *bias, void *y) {
+    size_t bytes;
+    int bad = ld_dnnl_workspace(key, who, &bytes);
+    void *workspace = bad || !bytes ? NULL : ld_cpu_workspace(bytes, who);
+    if (!bad && bytes && !workspace)
+        bad = LD_EMEM;
+    if (!bad && !ld_planning())
+        bad = ld_dnnl_run_in(key, who, x, w, bias, y, NULL, workspace);
+    ld_cpu_workspace_done(workspace);
+    return bad;
 }
 
 bool ld_dnnl_has_avx512(void) {
@@ -474,14 +494,4 @@ void ld_dnnl_describe_nhwc(ld_dnnl_operand *o, const int64_t *dims) {
     o->ndim = 4;
     o->nhwc = 1;
     memcpy(o->dims, dims, sizeof o->dims);
-}
-
-void *ld_cpu_workspace(size_t bytes, const char *who) {
-    ld_device *cpu = ld_device_find("cpu");
-    return cpu ? ld_pool_take(cpu->pool, bytes, who) : NULL;
-}
-
-void ld_cpu_workspace_done(void *block) {
-    if (block)
-        ld_pool_give(ld_device_find("cpu")->pool, block);
 }

@@ -40,10 +40,15 @@ void ld_dnnl_describe(ld_dnnl_operand *o, int ndim, const int64_t *dims, const i
 /* Whether oneDNN can compute this key here. */
 bool ld_dnnl_can(const ld_dnnl_key *key);
 
-/* Compute. Which of x, w, bias and y are written follows from the kind; bias may be NULL where key->bias is 0. `keep`:
- * w as a view whose reordered form may be kept (packed.h), or NULL. `who` names the operation in errors: LD_EMEM,
- * LD_EINTERNAL. */
-int ld_dnnl_run(const ld_dnnl_key *key, const char *who, void *x, void *w, void *bias, void *y, const ld_view *keep);
+/* Compute. Which of x, w, bias and y are written follows from the kind; bias may be NULL where key->bias is 0. `who` names
+ * the operation in errors: LD_EMEM, LD_EINTERNAL. While memory is planned only the workspace is taken. */
+int ld_dnnl_run(const ld_dnnl_key *key, const char *who, void *x, void *w, void *bias, void *y);
+
+/* The same in workspace of the caller's, of so many bytes (0: NULL will do). `keep`: w as a view whose reordered form may be
+ * kept (packed.h), or NULL. */
+int ld_dnnl_workspace(const ld_dnnl_key *key, const char *who, size_t *bytes);
+int ld_dnnl_run_in(const ld_dnnl_key *key, const char *who, void *x, void *w, void *bias, void *y, const ld_view *keep,
+                   void *workspace);
 
 /* Whether oneDNN may use AVX-512 here (DNNL_MAX_CPU_ISA can forbid it). */
 bool ld_dnnl_has_avx512(void);
@@ -51,8 +56,12 @@ bool ld_dnnl_has_avx512(void);
 /* Drop every primitive kept. */
 void ld_dnnl_clear(void);
 
-/* Workspace of the CPU's pool, 256-byte aligned, for the time of one call. NULL: LD_EMEM has been set. */
+/* Workspace of the CPU's pool, 256-byte aligned, for the time of one call. NULL: return LD_EMEM; the message has been set.
+ * A slot asks once, for all it needs, before it writes anything: while memory is planned (backend/plan.h) the answer is
+ * always NULL, and the slot ends there. (workspace.c) */
 void *ld_cpu_workspace(size_t bytes, const char *who);
 void ld_cpu_workspace_done(void *block);
+/* Whether workspace has been asked for, and counted, by the plan since the last call of this. */
+bool ld_cpu_workspace_planned(void);
 
 #endif

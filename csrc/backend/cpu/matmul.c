@@ -87,7 +87,7 @@ static int product_f32(mat y, mat a, mat b, const float *bias, bool accumulate) 
     describe(&k.x, &a, y.count);
     describe(&k.w, &b, y.count);
     describe(&k.y, &y, y.count);
-    return ld_dnnl_run(&k, "matmul", a.data, b.data, (void *)(uintptr_t)bias, y.data, NULL);
+    return ld_dnnl_run(&k, "matmul", a.data, b.data, (void *)(uintptr_t)bias, y.data);
 }
 
 /* y = bias + beta y: the product of an empty inner dimension, and the start of the f64 loops. */

@@ -84,6 +84,20 @@ static size_t most_bytes(void) {
     return most;
 }
 
+/* The slot of such weights, or a free one. */
+static entry *look_up(const ld_view *w, uint64_t form) {
+    uint64_t i = slot_of(w->serial, w->data, form);
+    for (; table[i].serial; i = (i + 1) % SLOTS)
+        if (table[i].serial == w->serial && table[i].data == w->data && table[i].form == form)
+            break;
+    return &table[i];
+}
+
+bool ld_packed_ready(const ld_view *w, uint64_t form, size_t bytes) {
+    const entry *e = w->serial ? look_up(w, form) : NULL;
+    return e && e->serial && e->block && e->version == w->version && e->bytes == bytes;
+}
+
 ld_packed_state ld_packed_find(const ld_view *w, uint64_t form, size_t bytes, void **block) {
     ld_device *cpu = ld_device_find("cpu");
     if (!w->serial || !cpu)
@@ -92,11 +106,7 @@ ld_packed_state ld_packed_find(const ld_view *w, uint64_t form, size_t bytes, vo
         ld_packed_clear();
     if (++clock % SWEEP == 0)
         sweep();
-    uint64_t i = slot_of(w->serial, w->data, form);
-    for (; table[i].serial; i = (i + 1) % SLOTS)
-        if (table[i].serial == w->serial && table[i].data == w->data && table[i].form == form)
-            break;
-    entry *e = latest = &table[i];
+    entry *e = latest = look_up(w, form);
     if (!e->serial || e->version != w->version || e->bytes != bytes) {
         count += !e->serial;
         let_go(e);
@@ -110,7 +120,7 @@ ld_packed_state ld_packed_find(const ld_view *w, uint64_t form, size_t bytes, vo
     }
     if (kept + bytes > most_bytes())
         return LD_PACKED_NONE;
-    void *memory = ld_pool_try(cpu->pool, bytes);
+    void *memory = ld_pool_take_spare(cpu->pool, bytes);
     if (!memory)
         return LD_PACKED_NONE;
     e->block = memory;

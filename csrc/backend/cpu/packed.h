@@ -18,6 +18,9 @@ typedef enum ld_packed_state {
 /* The packed form `form` (any number that names layout and sizes) of w, of `bytes`. Never fails: NONE at worst. */
 ld_packed_state ld_packed_find(const ld_view *w, uint64_t form, size_t bytes, void **block);
 
+/* Whether ld_packed_find would say READY; nothing is remembered of the question. */
+bool ld_packed_ready(const ld_view *w, uint64_t form, size_t bytes);
+
 /* The storage of this serial is gone. */
 void ld_packed_forget(uint64_t serial);
 

@@ -1,4 +1,4 @@
-/* reduce and sumsq. x is read once.
+/* reduce. x is read once.
  *
  * Dimensions of x are ordered by stride and merged, which leaves: kept dimensions, reduced dimensions, and as the fastest
  * pair `rows` (reduced) by `columns` (kept; one where x's fastest dimension is itself reduced). A group is one index of the
@@ -321,10 +321,4 @@ int ld_cpu_reduce(const ld_view *y, const ld_view *x, ld_reduce_op op) {
     run(&p, partial);
     free(partial);
     return 0;
-}
-
-int ld_cpu_sumsq(double *sum, const ld_view *x) {
-    ld_view flat = {.dtype = x->dtype, .ndim = 1, .shape = {ld_view_numel(x)}, .stride = {1}, .data = x->data};
-    ld_view total = {.dtype = LD_F64, .ndim = 1, .shape = {1}, .stride = {1}, .data = sum};
-    return ld_cpu_reduce(&total, &flat, LD_SUMSQ);
 }

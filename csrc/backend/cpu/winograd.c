@@ -12,10 +12,8 @@
  * transforms a run of tiles of both sides, then divides the components. Proved by tests/c/test_cpu_heavy.c. */
 #include "backend/cpu/winograd.h"
 
-#include "backend/cpu/dnnl.h"
 #include "backend/cpu/vmath.h"
 #include "backend/device.h"
-#include "base/error.h"
 
 #include <omp.h>
 
@@ -215,18 +213,13 @@ size_t ld_winograd_workspace(const ld_winograd *z) {
     return k.floats * (k.shared ? 1 : (size_t)ld_threads()) * sizeof(float);
 }
 
-int ld_winograd_forward(const ld_winograd *z, float *y, const float *x, const float *packed, const float *bias,
-                        const char *who) {
+void ld_winograd_forward(const ld_winograd *z, float *y, const float *x, const float *packed, const float *bias,
+                         float *workspace) {
     cut k = cut_of(z);
-    float *work = ld_cpu_workspace(ld_winograd_workspace(z), who);
-    if (!work)
-        return LD_EMEM;
     if (k.shared)
-        by_components(z, &k, y, x, packed, bias, work);
+        by_components(z, &k, y, x, packed, bias, workspace);
     else
-        by_tiles(z, &k, y, x, packed, bias, work);
-    ld_cpu_workspace_done(work);
-    return 0;
+        by_tiles(z, &k, y, x, packed, bias, workspace);
 }
 
 /* ---- the gradient of the weights --------------------------------------------------------------------------------- */
@@ -253,13 +246,10 @@ size_t ld_winograd_dw_workspace(const ld_winograd *z) {
     return (size_t)(k.v_floats + k.w_floats + k.sum_floats) * sizeof(float);
 }
 
-int ld_winograd_dw(const ld_winograd *z, const ld_winograd_weights *dw, const float *x, const float *g,
-                   const char *who) {
+void ld_winograd_dw(const ld_winograd *z, const ld_winograd_weights *dw, const float *x, const float *g,
+                    float *workspace) {
     dw_cut k = dw_cut_of(z);
-    float *v = ld_cpu_workspace(ld_winograd_dw_workspace(z), who);
-    if (!v)
-        return LD_EMEM;
-    float *w = v + k.v_floats, *sum = w + k.w_floats;
+    float *v = workspace, *w = v + k.v_floats, *sum = w + k.w_floats;
     int64_t pairs = COMPONENTS * panels_of(z->c), n = ld_threads();
     for (int64_t first = 0; first < k.tiles; first += k.run) {
         int64_t count = k.tiles - first < k.run ? k.tiles - first : k.run;
@@ -273,6 +263,4 @@ int ld_winograd_dw(const ld_winograd *z, const ld_winograd_weights *dw, const fl
 #pragma omp parallel for schedule(static) num_threads(ld_threads())
     for (int64_t i = 0; i < n; i++)
         weight_out(z, share(z->o, i, n), share(z->o, i + 1, n), sum, dw);
-    ld_cpu_workspace_done(v);
-    return 0;
 }

@@ -30,13 +30,13 @@ bool ld_winograd_fits(const ld_winograd *z);
 size_t ld_winograd_packed_floats(const ld_winograd *z);
 void ld_winograd_pack(const ld_winograd *z, const ld_winograd_weights *w, float *packed);
 
-/* y = x * w + bias (NULL: none), and the gradient of w from g of y's shape (down 1). Workspace is the CPU pool's, of
- * ..._workspace bytes. 0, or LD_EMEM. */
+/* y = x * w + bias (NULL: none), and the gradient of w from g of y's shape (down 1), in workspace of ..._workspace bytes,
+ * aligned to 64. */
 size_t ld_winograd_workspace(const ld_winograd *z);
 size_t ld_winograd_dw_workspace(const ld_winograd *z);
-int ld_winograd_forward(const ld_winograd *z, float *y, const float *x, const float *packed, const float *bias,
-                        const char *who);
-int ld_winograd_dw(const ld_winograd *z, const ld_winograd_weights *dw, const float *x, const float *g,
-                   const char *who);
+void ld_winograd_forward(const ld_winograd *z, float *y, const float *x, const float *packed, const float *bias,
+                         float *workspace);
+void ld_winograd_dw(const ld_winograd *z, const ld_winograd_weights *dw, const float *x, const float *g,
+                    float *workspace);
 
 #endif
