@@ -67,6 +67,7 @@ local function compared(case, run)
   if opt.spoil then words[4] = 'spoil' end
   local ok, why = of_ldlua(words)
   if not ok then
+    say('  NOT TIMED: ldlua failed: %s', why)
     run.failures.ldlua = why
     return nil
   end
