@@ -39,8 +39,8 @@ local cases = {
   {name = 'conv16', title = '3x3 convolution, batch 16', kind = 'conv', images = 16, conv_goal = 450},
   {name = 'conv32', title = '3x3 convolution, batch 32', kind = 'conv', images = 32, conv_goal = 450},
   -- Small ones of each kind, for tests of the bench itself; they run when they are named.
-  {name = 'tiny', title = 'small U-Net, training step, batch 2', kind = 'diffusion', images = 2, size = 8, hidden = true,
-   unet = {channels = {16, 32}, layers = 1, attention_from = 2, attention_width = 16}},
+  {name = 'tiny', title = 'small U-Net, training step, batch 2', kind = 'diffusion', images = 2, size = 8,
+   hidden = true, unet = {channels = {16, 32}, layers = 1, attention_from = 2, attention_width = 16}},
   {name = 'tiny_perceptual', title = 'small U-Net, perceptual loss', kind = 'perceptual', images = 2, size = 8,
    hidden = true, unet = {channels = {16, 32}, layers = 1, attention_from = 2, attention_width = 16},
    classifier = {channels = {8, 16, 32}, blocks = {1, 1}, classes = 10},

@@ -1,6 +1,6 @@
--- The driver of `make bench`. For each case: ldlua writes a seed file with weights, inputs and its own results; PyTorch
--- computes from it, and where a number differs the case is not timed; then both are timed in fresh processes in turn, on
--- the same cores. Prints tables; started by tests/bench/run. Where the parts are:
+-- The driver of `make bench`, started by tests/bench/run. For each case: ldlua writes a seed file with weights, inputs
+-- and its own results; PyTorch computes from it, and where a number differs the case is not timed; then both are timed
+-- in fresh processes in turn, on the same cores. Prints tables. Where the parts are:
 --
 --   cases.lua        what is measured, nominal FLOPs, goals
 --   works.lua        ldlua's networks and steps          torch_works.py, torch_nets.py   PyTorch's
@@ -10,11 +10,12 @@
 --
 -- How to read the figures. Times are of whole calls, least and most over all processes. Peak MB is the largest resident
 -- set of the process while it was timed, libraries and all; above start MB is that less the resident set after the
--- libraries were loaded and before anything of the case was built: the same measure on both sides, from the kernel.
--- Every process warms up until two calls in a row are within a twentieth. `other programs` is what everybody else took
--- of the cores meanwhile: above a few percent, run it again. PyTorch's OpenMP threads spin while they wait and those of
--- an ldlua script sleep, by default; spinning loses a lot where other programs run. OMP_WAIT_POLICY, when set, holds for
--- both.
+-- libraries were loaded and before anything of the case was built: the same measure on both sides, from the kernel. It
+-- counts what an allocator keeps for later, ldlua's pool as well as PyTorch's; `live` is what ldlua's tensors and
+-- workspace alone took. Every process warms up until two calls in a row are within a twentieth. `other programs` is
+-- what everybody else took of the cores meanwhile: above a few percent, run it again. PyTorch's OpenMP threads spin
+-- while they wait and those of an ldlua script sleep, by default; spinning loses a lot where other programs run.
+-- OMP_WAIT_POLICY, when set, holds for both.
 local ld = require 'ld'
 local cases = dofile 'tests/bench/cases.lua'
 local machine = dofile 'tests/bench/machine.lua'
@@ -39,7 +40,7 @@ local ldlua, python = os.getenv('BENCH_LDLUA') or './ldlua', os.getenv('BENCH_PY
 local no_torch = os.getenv('BENCH_NO_TORCH')
 if no_torch == '' then no_torch = nil end
 local cores = machine.cores(opt.threads)
-local seed = 'build/bench/seed.safetensors'
+local seed = (os.getenv('BENCH_SCRATCH') or 'build/bench') .. '/seed.safetensors'
 local torch_version
 
 local function say(text, ...) print(text:format(...)) io.stdout:flush() end

@@ -1,4 +1,4 @@
--- Child processes of the bench: the same cores, the same environment, a time limit; what they print as lists of numbers.
+-- Child processes of the bench: the same cores and environment, a time limit; what they print as lists of numbers.
 local ld = require 'ld'
 local machine = dofile 'tests/bench/machine.lua'
 
@@ -46,8 +46,8 @@ local function parse(pipe)
   return out, text
 end
 
---- run(words, {cores, limit}): what it printed by kind; nil and why when it failed, with what it had printed. `others` is
--- the share of the cores that other programs used meanwhile, 0 .. 1.
+--- run(words, {cores, limit}): what it printed by kind; nil and why when it failed, with what it had printed.
+-- `others` is the share of the cores that other programs used meanwhile, 0 .. 1.
 function process.run(words, o)
   local from, busy, own = ld.clock(), machine.busy(o.cores), machine.children()
   local pipe = io.popen(command_line(words, o) .. ' 2>&1; echo "status\t\t$?"')

@@ -105,11 +105,16 @@ local function case_goals(rows, run)
              ratio and ratio >= case.goal)
   end
   if case.memory_goal then
-    for what, name in pairs{above = 'peak memory above the start', peaks = 'peak memory of the process'} do
+    for _, entry in ipairs{{'above', 'peak memory above the start'}, {'peaks', 'peak memory of the process'}} do
+      local what, name = entry[1], entry[2]
       local a, b = own and own:largest(what, label), other and other:largest(what, label)
       local ratio = a and b and a / b
       goal_row(rows, ('%s, %s over PyTorch f32'):format(case.title, name), ratio,
                ('at most %.1f'):format(case.memory_goal), ratio and ratio <= case.memory_goal)
+    end
+    local live = own and own:largest('live', label)
+    if live then
+      rows[#rows + 1] = {case.title .. ', MB live in tensors and workspace of ldlua', '', megabytes(live), ''}
     end
   end
   if case.ratio_goal then

@@ -2,7 +2,9 @@
 local Series = {}
 Series.__index = Series
 
-function Series.new() return setmetatable({times = {}, peaks = {}, above = {}, live = {}, others = {}, rounds = 0}, Series) end
+function Series.new()
+  return setmetatable({times = {}, peaks = {}, above = {}, live = {}, others = {}}, Series)
+end
 
 local function append(into, list)
   for _, entry in ipairs(list or {}) do
@@ -18,7 +20,6 @@ function Series:add(out)
   append(self.above, out.above)
   append(self.live, out.live)
   self.others[#self.others + 1] = out.others
-  self.rounds = self.rounds + 1
   self.policy, self.threads = out.policy and out.policy[1][2], out.threads and out.threads[1][2]
 end
 

@@ -5,8 +5,8 @@
 --   run       {label = function that is timed}
 --   meta      strings by name: what the other side needs to build the same network
 --
--- Weights are the constructors' plus a little noise, so that no layer starts at zero and every gradient has something to
--- say.
+-- Weights are the constructors' plus a little noise, so that no layer starts at zero and every gradient has something
+-- to say.
 local ld = require 'ld'
 
 -- What the latents of ImageNet look like through the autoencoder, per channel (method section 1.3).
@@ -28,10 +28,11 @@ local function stir(net)
   end)
 end
 
--- A leaky ReLU's slope jumps at 0. Where a value is nearer to 0 than rounding reaches, the two sides disagree about the
--- slope, and a part p of such values makes the gradients differ by sqrt(p): 1e-6 becomes 1e-3, layer after layer. So the
--- classifier is given weights with which its activations see values around some spreads above and below 0 in turn and few near 0: batch norms
--- before activations by their scale and shift, the residual sum before the last activation by its last bias.
+-- A leaky ReLU's slope jumps at 0. Where a value is nearer to 0 than rounding reaches, the two sides disagree about
+-- the slope, and a part p of such values makes the gradients differ by sqrt(p): 1e-6 becomes 1e-3, layer after layer.
+-- So the classifier is given weights with which its activations see values a few spreads above and below 0 in turn, and
+-- few near 0: batch norms before activations by their scale and shift, the residual sum before the last activation by
+-- its last bias.
 local function stay_off_the_kinks(net)
   local function in_turn(x, size)
     local signs = {}
