@@ -90,9 +90,10 @@ $(LDLUA): $(call object,$(TOP_C)) $(BUILD)/libld.a
 demo: $(LDLUA)
 	./ldlua $(DEMO_ARGS)
 
+# ARGS='--quick --only unet,conv': tests/bench/main.lua has the options. PYTHON is the one that has PyTorch.
+PYTHON ?= $(firstword $(wildcard .venv/bin/python) python3)
 bench: $(LDLUA)
-	@if [ -f tests/bench/bench.lua ]; then ./ldlua tests/bench/bench.lua $(ARGS); \
-	else echo "no tests/bench/bench.lua here"; fi
+	@LDLUA=./$(LDLUA) PYTHON='$(PYTHON)' tests/bench/run $(ARGS)
 
 # ---- tests ----
 
@@ -161,7 +162,7 @@ help:
 	@echo "make test        all tests                   (ONLY=word: those whose path has the word)"
 	@echo "make check       formatting, cppcheck, luacheck, floors, sizes"
 	@echo "make asan        the tests under the address and undefined-behaviour sanitizers"
-	@echo "make bench       measurements                (ARGS='...')"
+	@echo "make bench       measurements, beside PyTorch's where it is there (ARGS='--quick', PYTHON=...)"
 	@echo "make install     to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
 	@echo "make clean       remove build/ and ./ldlua; runs/ and data/ stay"
 
