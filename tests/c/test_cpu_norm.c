@@ -117,7 +117,7 @@ static void same_as_plain(const norm_gradients *d, const pair *g, const pair *v)
     q.spec.act = LD_NORM_PLAIN;
     norm_backward(&plain, &dz, 0);
     q.spec.act = act;
-    double tol = F64_TOL * 100; /* x lies 10 from 0: sums over x and its gradient cancel by as much and more */
+    double tol = F64_TOL * 100; /* x lies far from 0: sums of it times a gradient cancel by as much and more */
     close_to(&d->dx.v[0], &plain.dx.v[0], tol);
     if (q.filmed)
         close_to(&d->dfilm.v[0], &plain.dfilm.v[0], tol);
@@ -127,7 +127,7 @@ static void same_as_plain(const norm_gradients *d, const pair *g, const pair *v)
     }
 }
 
-/* Forward, backward, f32 against f64. x lies around 10, so that a careless variance would cancel. */
+/* Forward, backward, f32 against f64. x lies around 3 or 10, so that a careless variance would cancel. */
 static void check_norm(void) {
     problem p = {.out = {&q.y}, .forward = norm_forward};
     pair g = RANDOM(q.n, q.p, q.c), want = EMPTY(q.n, q.p, q.c);
@@ -143,7 +143,8 @@ static void check_norm(void) {
     agrees(q.var);
     norm_backward(&d, &g, 0);
     same_as_plain(&d, &g, &v);
-    if (q.spec.act == LD_NORM_PLAIN || q.spec.act == LD_NORM_SILU) {
+    bool small = q.n * q.p * q.c < 10000, whole = q.affine && q.filmed; /* the large ones take long */
+    if (q.spec.act == LD_NORM_SILU ? small || whole : q.spec.act == LD_NORM_PLAIN && small) {
         gradient(&p, &q.x, &d.dx, &g);
         if (q.filmed)
             gradient(&p, &q.film, &d.dfilm, &g);
@@ -157,7 +158,7 @@ static void check_norm(void) {
     norm_backward(&d, &g, 1);
     agrees(d.dx);
     if (q.filmed)
-        sum_agrees(d.dfilm, q.p * 11 * 11); /* terms g x, x up to 11 */
+        sum_agrees(d.dfilm, q.p * 8 * 8); /* two sums of terms g x, x up to 4 */
     if (q.affine) {
         sum_agrees(d.dw, q.n * q.p);
         sum_agrees(d.db, q.n * q.p);
@@ -166,8 +167,10 @@ static void check_norm(void) {
 
 static void make_case(int64_t n, int64_t p, int64_t c, int bits) {
     q = (norm_case){.n = n, .p = p, .c = c, .affine = bits & 1, .filmed = bits >> 1 & 1};
-    q.spec = (ld_norm_spec){.eps = 1e-2, .act = (ld_norm_act)(bits >> 2 & 3), .slope = 0.1, .sub = 0.4};
-    q.x = randomised(EMPTY(n, p, c), 10);
+    /* A scale moves u by x times as much: differences need a smoother function, sets of three values as well. */
+    q.spec = (ld_norm_spec){
+        .eps = q.filmed || n * p < 40 ? 1 : 1e-2, .act = (ld_norm_act)(bits >> 2 & 3), .slope = 0.1, .sub = 0.4};
+    q.x = randomised(EMPTY(n, p, c), q.filmed ? 3 : 10);
     q.w = RANDOM(c);
     q.b = RANDOM(c);
     q.film = RANDOM(n, 2 * c);
@@ -197,7 +200,6 @@ static void test_group_norm(void **state) {
         for (int bits = 0; bits < KINDS; bits++) {
             make_case(sizes[i][0], sizes[i][1], sizes[i][2], bits);
             q.spec.groups = (int)sizes[i][3];
-            q.spec.eps = i == 6 ? 1 : 1e-2; /* three values a set may lie close: differences need a smooth function */
             check_norm();
             free_blocks(state);
         }
@@ -285,7 +287,8 @@ static void layer_case(problem p, pair *y) {
     for (int i = 0; i < 3; i++)
         agrees(*p.out[i]);
     layer_backward(&p, &dx, &dw, &db, &g, 0);
-    gradient(&p, x, &dx, &g);
+    if (get(v, 0) < 100) /* farther out, x + h is rounded too much for differences */
+        gradient(&p, x, &dx, &g);
     if (p.in[1])
         gradient(&p, p.in[1], &dw, &g);
     if (p.in[2])
