@@ -65,19 +65,16 @@ LD_BODY T FN_BODY(act_bwd)(T g, T v, ld_norm_act act, T slope) {
 
 /* The body with the activation a constant, so that each becomes a loop of its own. */
 #define FOR_ACT(body, act, ...)                                                                                        \
-    switch (act) {                                                                                                     \
-    case LD_NORM_PLAIN:                                                                                                \
-        body(__VA_ARGS__, LD_NORM_PLAIN);                                                                              \
-        break;                                                                                                         \
-    case LD_NORM_RELU:                                                                                                 \
-        body(__VA_ARGS__, LD_NORM_RELU);                                                                               \
-        break;                                                                                                         \
-    case LD_NORM_LEAKY:                                                                                                \
-        body(__VA_ARGS__, LD_NORM_LEAKY);                                                                              \
-        break;                                                                                                         \
-    default:                                                                                                           \
-        body(__VA_ARGS__, LD_NORM_SILU);                                                                               \
-    }
+    do {                                                                                                               \
+        if (act == LD_NORM_PLAIN)                                                                                      \
+            body(__VA_ARGS__, LD_NORM_PLAIN);                                                                          \
+        else if (act == LD_NORM_RELU)                                                                                  \
+            body(__VA_ARGS__, LD_NORM_RELU);                                                                           \
+        else if (act == LD_NORM_LEAKY)                                                                                 \
+            body(__VA_ARGS__, LD_NORM_LEAKY);                                                                          \
+        else                                                                                                           \
+            body(__VA_ARGS__, LD_NORM_SILU);                                                                           \
+    } while (0)
 
 /* ---- forward: y = act((x - centre) a + b) ------------------------------------------------------------------------ */
 
@@ -89,18 +86,18 @@ LD_BODY void FN_BODY(map_rows)(T *y, const T *x, const T *centre, const T *a, co
             y[r * c + j] = FN_BODY(act)((x[r * c + j] - centre[j]) * a[j] + b[j], act, slope, sub);
 }
 LD_BODY void FN_BODY(map)(T *y, const T *x, const T *centre, const T *a, const T *b, int64_t m, int64_t c,
-                          const ld_norm_spec *s){
-    FOR_ACT(FN_BODY(map_rows), s->act, y, x, centre, a, b, m, c, (T)s->slope,
-            (T)s->sub)} LD_VERSIONS(FN(map),
-                                    (T * y, const T *x, const T *centre, const T *a, const T *b, int64_t m, int64_t c,
-                                     const ld_norm_spec *s),
-                                    (y, x, centre, a, b, m, c, s))
+                          const ld_norm_spec *s) {
+    FOR_ACT(FN_BODY(map_rows), s->act, y, x, centre, a, b, m, c, (T)s->slope, (T)s->sub);
+}
+LD_VERSIONS(FN(map),
+            (T * y, const T *x, const T *centre, const T *a, const T *b, int64_t m, int64_t c, const ld_norm_spec *s),
+            (y, x, centre, a, b, m, c, s))
 
-    /* ---- backward, first pass: dz = g act'((x - centre) a + b), its sums by column ----------------------------------- */
+/* ---- backward, first pass: dz = g act'((x - centre) a + b), its sums by column ----------------------------------- */
 
-    /* sums += sum of dz, sum of dz (x - centre), c each; dz may be NULL; t has room for 2 c. */
-    LD_BODY void FN_BODY(grad_rows)(double *sums, T *dz, const T *g, const T *x, const T *centre, const T *a,
-                                    const T *b, int64_t m, int64_t c, T *t, T slope, ld_norm_act act) {
+/* sums += sum of dz, sum of dz (x - centre), c each; dz may be NULL; t has room for 2 c. */
+LD_BODY void FN_BODY(grad_rows)(double *sums, T *dz, const T *g, const T *x, const T *centre, const T *a, const T *b,
+                                int64_t m, int64_t c, T *t, T slope, ld_norm_act act) {
     T *first = t, *second = t + c;
     for (int64_t r0 = 0; r0 < m; r0 += BLOCK) {
         int64_t end = m < r0 + BLOCK ? m : r0 + BLOCK;
@@ -108,7 +105,7 @@ LD_BODY void FN_BODY(map)(T *y, const T *x, const T *centre, const T *a, const T
             t[j] = 0;
         for (int64_t r = r0; r < end; r++) {
             const T *gr = g + r * c, *xr = x + r * c;
-            T *out = dz ? dz + r * c : t; /* plain: dz is g, which nobody writes */
+            T *out = dz ? dz + r * c : t; /* written unless dz is g, or nobody wants dx */
 #pragma omp simd
             for (int64_t j = 0; j < c; j++) {
                 T e = xr[j] - centre[j];
@@ -125,17 +122,18 @@ LD_BODY void FN_BODY(map)(T *y, const T *x, const T *centre, const T *a, const T
     }
 }
 LD_BODY void FN_BODY(grads)(double *sums, T *dz, const T *g, const T *x, const T *centre, const T *a, const T *b,
-                            int64_t m, int64_t c, T *t, const ld_norm_spec *s){
-    FOR_ACT(FN_BODY(grad_rows), s->act, sums, dz, g, x, centre, a, b, m, c, t,
-            (T)s->slope)} LD_VERSIONS(FN(grads),
-                                      (double *sums, T *dz, const T *g, const T *x, const T *centre, const T *a,
-                                       const T *b, int64_t m, int64_t c, T *t, const ld_norm_spec *s),
-                                      (sums, dz, g, x, centre, a, b, m, c, t, s))
+                            int64_t m, int64_t c, T *t, const ld_norm_spec *s) {
+    FOR_ACT(FN_BODY(grad_rows), s->act, sums, dz, g, x, centre, a, b, m, c, t, (T)s->slope);
+}
+LD_VERSIONS(FN(grads),
+            (double *sums, T *dz, const T *g, const T *x, const T *centre, const T *a, const T *b, int64_t m, int64_t c,
+             T *t, const ld_norm_spec *s),
+            (sums, dz, g, x, centre, a, b, m, c, t, s))
 
-    /* ---- backward, second pass: dx = a dz + (x - centre) b + d; dx may be dz ------------------------------------------ */
+/* ---- backward, second pass: dx = a dz + (x - centre) b + d; dx may be dz ------------------------------------------ */
 
-    LD_BODY void FN_BODY(map_bwd)(T *dx, const T *dz, const T *x, const T *centre, const T *a, const T *b, const T *d,
-                                  int64_t m, int64_t c) {
+LD_BODY void FN_BODY(map_bwd)(T *dx, const T *dz, const T *x, const T *centre, const T *a, const T *b, const T *d,
+                              int64_t m, int64_t c) {
     for (int64_t r = 0; r < m; r++)
 #pragma omp simd
         for (int64_t j = 0; j < c; j++)
