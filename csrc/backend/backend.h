@@ -82,6 +82,20 @@ typedef struct ld_update {
     ld_adam_step adam;
 } ld_update;
 
+/* The activation behind a norm: those of ld_unary_op, at v = 0 with the same slopes. */
+typedef enum ld_norm_act { LD_NORM_PLAIN, LD_NORM_RELU, LD_NORM_LEAKY, LD_NORM_SILU } ld_norm_act;
+
+typedef struct ld_norm_spec {
+    int groups; /* statistics of C/groups channels and all positions of a sample; 0, batch norm: of a channel over all */
+    bool given; /* batch norm only: mean and var are constants */
+    double eps;
+    ld_norm_act act;
+    double slope, sub; /* LEAKY only */
+} ld_norm_spec;
+
+/* Numbers kept by sample and channel. */
+#define LD_NORM_STATS(film) ((film) ? 5 : 3)
+
 /* X(name, parameters) */
 #define LD_SLOTS(X)                                                                                                        \
     /* y = value. any, every dtype */                                                                                      \
@@ -111,18 +125,15 @@ typedef struct ld_update {
     X(conv2d_dx, (const ld_view *dx, const ld_view *g, const ld_view *w, const ld_conv_shape *s))                          \
     /* gradients of w (layout as given) and bias; db may be NULL */                                                        \
     X(conv2d_dw, (const ld_view *dw, const ld_view *db, const ld_view *x, const ld_view *g, const ld_conv_shape *s))       \
-    /* y = (x - mean) / sqrt(var + eps) w + b over rows of (M,C); mean, var (C) are computed over M (biased) unless    \
-     * given; w, b may be NULL */   \
-    X(batch_norm, (const ld_view *y, const ld_view *mean, const ld_view *var, const ld_view *x, const ld_view *w,          \
-                   const ld_view *b, double eps, bool given))                                                              \
-    /* any of dx, dw, db may be NULL; given: mean and var are constants */                                                 \
-    X(batch_norm_bwd, (const ld_view *dx, const ld_view *dw, const ld_view *db, const ld_view *g, const ld_view *x,        \
-                       const ld_view *mean, const ld_view *var, const ld_view *w, double eps, bool given))                 \
-    /* x, y (N,P,C): P positions, channels innermost; mean, rstd (N,groups) are written; w, b (C) or NULL */               \
-    X(group_norm, (const ld_view *y, const ld_view *mean, const ld_view *rstd, const ld_view *x, const ld_view *w,         \
-                   const ld_view *b, int groups, double eps))                                                              \
-    X(group_norm_bwd, (const ld_view *dx, const ld_view *dw, const ld_view *db, const ld_view *g, const ld_view *x,        \
-                       const ld_view *mean, const ld_view *rstd, const ld_view *w, int groups))                            \
+    /* y = act((u - mean) / sqrt(var + eps) w + b), u = (1 + scale) x + shift: x, y (N,P,C), P positions, channels  \
+     * innermost; film (N,2C): scale, then shift, or NULL; w, b (C) or NULL. stats (N,LD_NORM_STATS(film),C) is  \
+     * written for norm_bwd. mean, var (C) of u, biased: written, or read when s->given; NULL for group norm */      \
+    X(norm, (const ld_view *y, const ld_view *stats, const ld_view *mean, const ld_view *var, const ld_view *x,            \
+             const ld_view *film, const ld_view *w, const ld_view *b, const ld_norm_spec *s))                              \
+    /* any of dx, dfilm, dw, db may be NULL */                                                                             \
+    X(norm_bwd, (const ld_view *dx, const ld_view *dfilm, const ld_view *dw, const ld_view *db, const ld_view *g,          \
+                 const ld_view *x, const ld_view *stats, const ld_view *film, const ld_view *w, const ld_view *b,          \
+                 const ld_norm_spec *s))                                                                                   \
     /* over each row of (M,C); mean, rstd (M) are written */                                                               \
     X(layer_norm, (const ld_view *y, const ld_view *mean, const ld_view *rstd, const ld_view *x, const ld_view *w,         \
                    const ld_view *b, double eps))                                                                          \

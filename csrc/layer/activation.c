@@ -21,6 +21,10 @@ static ld_tensor *act_forward(ld_layer *l, ld_tensor *x) {
     return ld_unary(ld_act_names[o->kind], op[o->kind], x, leaky ? o->slope : 0, leaky ? o->sub : 0);
 }
 
+bool ld_layer_is_activation(const ld_layer *l) {
+    return l->type->forward == act_forward;
+}
+
 static int act_describe(const ld_layer *l, char *s, size_t n) {
     const ld_activation_options *o = &l->opt.activation;
     if (o->kind != LD_ACT_LEAKY)

@@ -144,6 +144,10 @@ ld_layer *ld_layer_flatten(void);                          /* (N,...) -> (N,rest
 /* ---- use --------------------------------------------------------------------------------------------------------- */
 
 ld_tensor *ld_layer_forward(ld_layer *l, ld_tensor *x); /* a result you own, or NULL */
+/* act(norm(x (1 + scale) + shift)) as one operation (ld_norm_fused; gelu, tanh and sigmoid follow as their own). norm is
+ * a batch_norm or group_norm, act an activation or NULL (LD_EVALUE); film (N,2C) or NULL. */
+ld_tensor *ld_layer_norm_act(ld_layer *norm, ld_layer *act, ld_tensor *x, ld_tensor *film);
+bool ld_layer_is_activation(const ld_layer *l);
 
 /* Borrowed. i from 0; NULL (no error set) when there is no i-th. name may be NULL. */
 int ld_layer_param_count(const ld_layer *l);

@@ -39,11 +39,11 @@ static const char *affine_text(const ld_norm_options *o) {
 
 /* ---- batch ------------------------------------------------------------------------------------------------------- */
 
-static ld_tensor *batch_forward(ld_layer *l, ld_tensor *x) {
+static ld_tensor *batch_fused(ld_layer *l, ld_tensor *x, const ld_norm_fused *f) {
     const ld_norm_options *o = &l->opt.norm;
     ld_tensor *count = l->buffer[2].x;
     ld_tensor *y =
-        ld_batch_norm(x, weight(l), bias(l), l->buffer[0].x, l->buffer[1].x, l->training, o->momentum, o->eps);
+        ld_batch_norm_fused(x, weight(l), bias(l), l->buffer[0].x, l->buffer[1].x, l->training, o->momentum, o->eps, f);
     if (!y || !l->training)
         return y;
     if (count->storage->device->backend->unary(LD_VIEW(count), LD_VIEW(count), LD_AFFINE, 1, 1)) {
@@ -52,6 +52,10 @@ static ld_tensor *batch_forward(ld_layer *l, ld_tensor *x) {
     }
     ld_tensor_touch(count);
     return y;
+}
+
+static ld_tensor *batch_forward(ld_layer *l, ld_tensor *x) {
+    return batch_fused(l, x, NULL);
 }
 
 static int batch_describe(const ld_layer *l, char *s, size_t n) {
@@ -82,6 +86,10 @@ static ld_tensor *group_forward(ld_layer *l, ld_tensor *x) {
     return ld_group_norm(x, weight(l), bias(l), l->opt.norm.groups, l->opt.norm.eps);
 }
 
+static ld_tensor *group_fused(ld_layer *l, ld_tensor *x, const ld_norm_fused *f) {
+    return ld_group_norm_fused(x, weight(l), bias(l), l->opt.norm.groups, l->opt.norm.eps, f);
+}
+
 static int group_describe(const ld_layer *l, char *s, size_t n) {
     const ld_norm_options *o = &l->opt.norm;
     return snprintf(s, n, "%d, %lld, eps %g%s", o->groups, (long long)o->channels, o->eps, affine_text(o));
@@ -95,6 +103,48 @@ ld_layer *ld_layer_group_norm(ld_device *d, ld_dtype t, const ld_norm_options *o
         return ld_fail_null(LD_EVALUE, "group_norm: %d groups do not divide %lld channels", o->groups,
                             (long long)o->channels);
     return make(&type, d, t, o);
+}
+
+/* ---- batch and group norm with what is fused around them --------------------------------------------------------- */
+
+/* An activation's kind as norm kernels know it; false for those that are an operation of their own. */
+static bool fusible(const ld_layer *act, ld_norm_fused *f) {
+    const ld_activation_options *o = &act->opt.activation;
+    f->slope = o->slope;
+    f->sub = o->sub;
+    switch (o->kind) {
+    case LD_ACT_IDENTITY:
+        f->act = LD_NORM_PLAIN;
+        return true;
+    case LD_ACT_RELU:
+        f->act = LD_NORM_RELU;
+        return true;
+    case LD_ACT_LEAKY:
+        f->act = LD_NORM_LEAKY;
+        return true;
+    case LD_ACT_SILU:
+        f->act = LD_NORM_SILU;
+        return true;
+    default:
+        return false;
+    }
+}
+
+ld_tensor *ld_layer_norm_act(ld_layer *norm, ld_layer *act, ld_tensor *x, ld_tensor *film) {
+    bool batch = norm->type->forward == batch_forward;
+    ld_norm_fused f = {.film = film};
+    if (!batch && norm->type->forward != group_forward)
+        return ld_fail_null(LD_EVALUE, "norm_act: the first layer is %s; batch_norm or group_norm is needed",
+                            norm->type->name);
+    if (act && !ld_layer_is_activation(act))
+        return ld_fail_null(LD_EVALUE, "norm_act: the second layer is %s; an activation is needed", act->type->name);
+    bool apart = act && !fusible(act, &f);
+    ld_tensor *y = batch ? batch_fused(norm, x, &f) : group_fused(norm, x, &f);
+    if (!y || !apart)
+        return y;
+    ld_tensor *z = ld_layer_forward(act, y);
+    ld_tensor_drop(y);
+    return z;
 }
 
 /* ---- layer ------------------------------------------------------------------------------------------------------- */

@@ -35,15 +35,23 @@ static void enlist(ldl_handle *h) {
     slots[slot_count++] = h;
 }
 
-/* Lua sees a tensor as a few bytes: collect when the bytes behind dead handles may have piled up. */
-static void relieve(lua_State *L) {
+/* Collect when the pool's debt is above `limit` bytes. */
+static void collect_above(lua_State *L, size_t limit) {
     ld_pool *pool = ldl_default_device()->pool;
-    size_t debt = ld_pool_debt(pool), limit = (size_t)512 << 20;
-    ld_pool_stats now = ld_pool_figures(pool);
-    if (debt > (limit > now.live / 2 ? limit : now.live / 2)) {
+    if (ld_pool_debt(pool) > limit) {
         lua_gc(L, LUA_GCCOLLECT, 0);
         ld_pool_clear_debt(pool);
     }
+}
+
+/* Lua sees a tensor as a few bytes: collect when the bytes behind dead handles may have piled up. */
+static void relieve(lua_State *L) {
+    size_t least = (size_t)512 << 20, half = ld_pool_figures(ldl_default_device()->pool).live / 2;
+    collect_above(L, least > half ? least : half);
+}
+
+void ldl_let_tape_free(lua_State *L) {
+    collect_above(L, (size_t)64 << 20);
 }
 
 int ldl_push(lua_State *L, ld_tensor *x) {

@@ -74,6 +74,9 @@ void ldl_push_shape(lua_State *L, int ndim, const int64_t *shape);
 void ldl_register_methods(lua_State *L, const luaL_Reg *methods); /* into the tensor metatable's __index table */
 ld_device *ldl_default_device(void);
 void ldl_set_default_device(ld_device *d);
+/* Before backward: lets go of results whose handles are dead, so that their memory is free as soon as the tape has used
+ * them. Does nothing where there is little to gain. */
+void ldl_let_tape_free(lua_State *L);
 
 /* A class of C objects: a metatable called `name` with methods, __gc and __tostring given in `methods`. */
 void ldl_class(lua_State *L, const char *name, const luaL_Reg *methods);

@@ -182,6 +182,13 @@ static int l_forward(lua_State *L) {
     return ldl_push(L, ld_layer_forward(l, ldl_tensor(L, 2, l->type->name)));
 }
 
+/* norm:norm_act(act or nil, x, film or nil): act(norm(x (1 + scale) + shift)) as one operation */
+static int l_norm_act(lua_State *L) {
+    static const char who[] = "norm_act";
+    ld_layer *norm = layer_arg(L, who), *act = lua_isnoneornil(L, 2) ? NULL : ldl_object(L, 2, CLASS, who);
+    return ldl_push(L, ld_layer_norm_act(norm, act, ldl_tensor(L, 3, who), ldl_opt_tensor(L, 4, who)));
+}
+
 /* l:parameters(), l:buffers(): a list of {name, tensor} in order. */
 static int push_named(lua_State *L, const ld_named_tensor *at, int n) {
     lua_createtable(L, n, 0);
@@ -276,6 +283,7 @@ static int l_normal_(lua_State *L) {
 
 void ldl_open_layer(lua_State *L) {
     static const luaL_Reg methods[] = {{"forward", l_forward},
+                                       {"norm_act", l_norm_act},
                                        {"parameters", l_parameters},
                                        {"buffers", l_buffers},
                                        {"train", l_train},

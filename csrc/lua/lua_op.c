@@ -239,26 +239,45 @@ static int l_conv_transpose2d(lua_State *L) {
 
 /* ---- normalisation, attention --------------------------------------------------------------------------------------- */
 
-/* batch_norm(x, {weight, bias, running_mean, running_var, training = false, momentum = 0.1, eps = 1e-5}) */
+#define FUSED " film act slope sub"
+
+/* The options film (N,2C), act = 'relu', 'leaky' or 'silu', slope and sub of table i: act(norm(x (1 + scale) + shift)). */
+static ld_norm_fused fused_options(lua_State *L, int i, const char *who) {
+    static const char *const names[] = {
+        [LD_NORM_PLAIN] = "identity", [LD_NORM_RELU] = "relu", [LD_NORM_LEAKY] = "leaky", [LD_NORM_SILU] = "silu"};
+    const char *act = ldl_field_string(L, i, "act", names[LD_NORM_PLAIN], who);
+    int k = LD_NORM_PLAIN;
+    while (k <= LD_NORM_SILU && strcmp(names[k], act))
+        k++;
+    if (k > LD_NORM_SILU)
+        ldl_error(L, "%s: unknown act '%s'; known: identity relu leaky silu", who, act);
+    return (ld_norm_fused){ldl_field_tensor(L, i, "film", who), (ld_norm_act)k,
+                           ldl_field_number(L, i, "slope", 0.01, who), ldl_field_number(L, i, "sub", 0, who)};
+}
+
+/* batch_norm(x, {weight, bias, running_mean, running_var, training = false, momentum = 0.1, eps = 1e-5, film, act}) */
 static int l_batch_norm(lua_State *L) {
     static const char who[] = "batch_norm";
     ld_tensor *x = ldl_tensor(L, 1, who);
-    ldl_options(L, 2, who, "weight bias running_mean running_var training momentum eps");
-    return ldl_push(
-        L, ld_batch_norm(x, ldl_field_tensor(L, 2, "weight", who), ldl_field_tensor(L, 2, "bias", who),
-                         ldl_field_tensor(L, 2, "running_mean", who), ldl_field_tensor(L, 2, "running_var", who),
-                         ldl_field_bool(L, 2, "training", false, who), ldl_field_number(L, 2, "momentum", 0.1, who),
-                         ldl_field_number(L, 2, "eps", 1e-5, who)));
+    ldl_options(L, 2, who, "weight bias running_mean running_var training momentum eps" FUSED);
+    ld_norm_fused f = fused_options(L, 2, who);
+    return ldl_push(L, ld_batch_norm_fused(
+                           x, ldl_field_tensor(L, 2, "weight", who), ldl_field_tensor(L, 2, "bias", who),
+                           ldl_field_tensor(L, 2, "running_mean", who), ldl_field_tensor(L, 2, "running_var", who),
+                           ldl_field_bool(L, 2, "training", false, who), ldl_field_number(L, 2, "momentum", 0.1, who),
+                           ldl_field_number(L, 2, "eps", 1e-5, who), &f));
 }
 
-/* group_norm(x, groups, {weight, bias, eps = 1e-5}) */
+/* group_norm(x, groups, {weight, bias, eps = 1e-5, film, act}) */
 static int l_group_norm(lua_State *L) {
     static const char who[] = "group_norm";
     ld_tensor *x = ldl_tensor(L, 1, who);
     int groups = (int)ldl_int(L, 2, who, "the number of groups");
-    ldl_options(L, 3, who, "weight bias eps");
-    return ldl_push(L, ld_group_norm(x, ldl_field_tensor(L, 3, "weight", who), ldl_field_tensor(L, 3, "bias", who),
-                                     groups, ldl_field_number(L, 3, "eps", 1e-5, who)));
+    ldl_options(L, 3, who, "weight bias eps" FUSED);
+    ld_norm_fused f = fused_options(L, 3, who);
+    return ldl_push(L,
+                    ld_group_norm_fused(x, ldl_field_tensor(L, 3, "weight", who), ldl_field_tensor(L, 3, "bias", who),
+                                        groups, ldl_field_number(L, 3, "eps", 1e-5, who), &f));
 }
 
 /* layer_norm(x, {weight, bias, eps = 1e-5}): over the last dimension */

@@ -314,6 +314,7 @@ static int l_backward(lua_State *L) {
     }
     ld_tensor *y = ldl_tensor(L, 1, "backward"), *g = ldl_opt_tensor(L, 2, "backward");
     ldl_options(L, 3, "backward", "retain");
+    ldl_let_tape_free(L);
     ldl_ok(L, ld_backward(y, g, ldl_field_bool(L, 3, "retain", false, "backward")));
     return 0;
 }

@@ -3,18 +3,16 @@
 #include "base/error.h"
 #include "op/inner.h"
 
-typedef struct norm_attr {
-    int groups;
-    bool given; /* batch norm in eval mode: the statistics are constants */
-    double eps;
-} norm_attr;
-
-static int check_norm(const char *op, ld_tensor *x, ld_tensor *w, ld_tensor *b, double eps, int64_t c) {
-    int bad = ld_check_compute(op, (ld_tensor *[]){x, w, b}, 3);
+static int check_norm(const char *op, ld_tensor *x, ld_tensor *w, ld_tensor *b, ld_tensor *film, double eps,
+                      int64_t c) {
+    int bad = ld_check_compute(op, (ld_tensor *[]){x, w, b, film}, 4);
     if (!bad)
         bad = ld_check_vector(op, "weight", w, c);
     if (!bad)
         bad = ld_check_vector(op, "bias", b, c);
+    if (!bad && film && (film->ndim != 2 || film->shape[0] != x->shape[0] || film->shape[1] != 2 * c))
+        bad = ld_fail(LD_ESHAPE, "%s: film is %s; (N,2C) = (%lld,%lld) is needed", op, ld_tensor_text(film),
+                      (long long)x->shape[0], (long long)(2 * c));
     if (!bad && !(eps >= 0))
         bad = ld_fail(LD_EVALUE, "%s: eps is %g; it must not be negative", op, eps);
     return bad;
@@ -24,117 +22,149 @@ static ld_tensor *vector_like(const ld_tensor *x, int64_t n, const char *op) {
     return ld_tensor_new(x->storage->device, x->dtype, 1, &n, op);
 }
 
-/* A block as (M,C) and as (N,P,C). */
-static ld_view rows_view(const ld_tensor *block, int64_t c) {
-    return ld_dense(block, 2, (int64_t[]){c ? ld_tensor_numel(block) / c : 0, c});
-}
-
-static ld_view positions_view(const ld_tensor *block, const ld_tensor *x) {
-    int64_t n = x->shape[0], c = x->shape[1], p = 1;
-    for (int i = 2; i < x->ndim; i++)
-        p *= x->shape[i];
-    return ld_dense(block, 3, (int64_t[]){n, p, c});
-}
-
 #define VIEW_OR_NULL(x) ((x) ? LD_VIEW(x) : NULL)
 
 /* ---- forward: what goes in and comes out ---------------------------------------------------------------------------- */
 
-/* All owned. */
+/* What goes in (borrowed) and what is made of it (owned). */
 typedef struct norm_call {
-    ld_tensor *x, *w, *b; /* block, dense weight and bias */
-    ld_tensor *mean, *spread, *y;
+    const char *op;
+    ld_tensor *in[4]; /* x, w, b, film; all but x may be NULL */
+    ld_norm_spec spec;
+    ld_tensor *x, *w, *b, *film; /* block and dense vectors */
+    ld_tensor *y, *stats;        /* stats: for the backward; of layer norm the means (M) */
+    ld_tensor *mean, *var;       /* (C) of batch norm: constants, or statistics for the running ones */
+    ld_tensor *rstd;             /* (M) of layer norm */
 } norm_call;
 
-static int start(norm_call *c, ld_tensor *x, int dim, ld_tensor *w, ld_tensor *b, const char *op) {
-    if (w && !(c->w = ld_tensor_canonical(w, op)))
-        return ld_error_code();
-    if (b && !(c->b = ld_tensor_canonical(b, op)))
-        return ld_error_code();
-    if (!(c->x = ld_inner_block(x, dim, op)) || !(c->y = ld_inner_room(x, dim, op)))
+/* Dense operands, and room for the result; dim is the channels'. */
+static int prepare(norm_call *c, int dim) {
+    ld_tensor **dense[] = {&c->w, &c->b, &c->film};
+    for (int i = 0; i < 3; i++)
+        if (c->in[i + 1] && !(*dense[i] = ld_tensor_canonical(c->in[i + 1], c->op)))
+            return ld_error_code();
+    if (!(c->x = ld_inner_block(c->in[0], dim, c->op)) || !(c->y = ld_inner_room(c->in[0], dim, c->op)))
         return ld_error_code();
     return 0;
 }
 
+/* What the tape keeps, in this order. Of the vectors those that a gradient takes: b only to compute the activation's
+ * input again. */
+enum { X, STATS, W, B, FILM, RSTD, SAVED };
+
 /* The recorded result; everything else is let go. */
-static ld_tensor *finish(norm_call *c, int bad, const char *op, ld_backward_fn backward, ld_tensor *const in[3],
-                         int dim, const norm_attr *t) {
-    ld_tensor *x = in[0], *y = ld_inner_back(ld_result(c->y, bad), dim, x->ndim, x->shape, op);
-    ld_tensor *save[4] = {x, c->mean, c->spread, x->requires_grad ? c->w : NULL};
-    y = ld_record(y, op, backward, in, 3, save, 4, t, sizeof *t);
-    ld_tensor_drop(c->x);
-    ld_tensor_drop(c->w);
-    ld_tensor_drop(c->b);
-    ld_tensor_drop(c->mean);
-    ld_tensor_drop(c->spread);
+static ld_tensor *finish(norm_call *c, int bad, int dim, ld_backward_fn backward) {
+    ld_tensor *x = c->in[0], *y = ld_inner_back(ld_result(c->y, bad), dim, x->ndim, x->shape, c->op);
+    bool act = c->spec.act != LD_NORM_PLAIN, inner = x->requires_grad || (c->film && c->in[3]->requires_grad);
+    ld_tensor *save[SAVED] = {
+        [X] = x,          [STATS] = c->stats, [W] = act || inner ? c->w : NULL, [B] = act ? c->b : NULL,
+        [FILM] = c->film, [RSTD] = c->rstd};
+    y = ld_record(y, c->op, backward, c->in, 4, save, SAVED, &c->spec, sizeof c->spec);
+    ld_tensor *made[] = {c->x, c->w, c->b, c->film, c->stats, c->mean, c->var, c->rstd};
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++)
+        ld_tensor_drop(made[i]);
     return y;
 }
 
 /* ---- backward ------------------------------------------------------------------------------------------------------- */
 
 typedef struct norm_gradients {
-    ld_tensor *x, *mean, *spread, *w; /* saved, borrowed */
-    ld_tensor *g_block, *x_block;     /* owned */
-    ld_tensor *dx, *dw, *db;          /* owned until given away; NULL where not needed */
+    ld_tensor *saved[SAVED];      /* borrowed */
+    ld_tensor *g_block, *x_block; /* owned */
+    ld_tensor *part[4];           /* dx, dw, db, dfilm: owned until given away; NULL where not needed */
 } norm_gradients;
 
-static int load(norm_gradients *d, ld_node *n, ld_tensor *g, int dim, int64_t c) {
+static int load(norm_gradients *d, ld_node *n, ld_tensor *g, int dim) {
     const char *op = ld_node_op(n);
+    int64_t c = g->shape[dim];
     *d = (norm_gradients){0};
-    if (!(d->x = ld_node_saved(n, 0)) || !(d->mean = ld_node_saved(n, 1)) || !(d->spread = ld_node_saved(n, 2)))
+    for (int i = 0; i < SAVED; i++)
+        if (ld_node_has_saved(n, i) && !(d->saved[i] = ld_node_saved(n, i)))
+            return ld_error_code();
+    if (!(d->g_block = ld_inner_block(g, dim, op)) || !(d->x_block = ld_inner_block(d->saved[X], dim, op)))
         return ld_error_code();
-    if (ld_node_has_saved(n, 3) && !(d->w = ld_node_saved(n, 3)))
-        return ld_error_code();
-    if (!(d->g_block = ld_inner_block(g, dim, op)) || !(d->x_block = ld_inner_block(d->x, dim, op)))
-        return ld_error_code();
-    if (ld_node_needs(n, 0) && !(d->dx = ld_inner_room(g, dim, op)))
-        return ld_error_code();
-    if (ld_node_needs(n, 1) && !(d->dw = vector_like(g, c, op)))
-        return ld_error_code();
-    if (ld_node_needs(n, 2) && !(d->db = vector_like(g, c, op)))
-        return ld_error_code();
+    for (int i = 0; i < 4; i++) {
+        if (!ld_node_needs(n, i))
+            continue;
+        d->part[i] = i == 0   ? ld_inner_room(g, dim, op)
+                     : i == 3 ? ld_tensor_like(d->saved[FILM], op)
+                              : vector_like(g, c, op);
+        if (!d->part[i])
+            return ld_error_code();
+    }
     return 0;
 }
 
 static int give(norm_gradients *d, ld_node *n, const ld_tensor *g, int dim, int bad) {
-    ld_tensor *parts[3] = {d->dx, d->dw, d->db};
     ld_tensor_drop(d->g_block);
     ld_tensor_drop(d->x_block);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
+        ld_tensor *part = d->part[i];
         if (bad)
-            ld_tensor_drop(parts[i]);
-        else if (parts[i])
-            bad = ld_node_give(n, i, i ? parts[i] : ld_inner_back(d->dx, dim, g->ndim, g->shape, ld_node_op(n)));
+            ld_tensor_drop(part);
+        else if (part)
+            bad = ld_node_give(n, i, i ? part : ld_inner_back(part, dim, g->ndim, g->shape, ld_node_op(n)));
     }
     return bad;
 }
 
-/* ---- batch norm ----------------------------------------------------------------------------------------------------- */
+/* ---- batch and group norm ------------------------------------------------------------------------------------------- */
 
-static int batch_norm_backward(ld_node *n, ld_tensor *g) {
-    const norm_attr *t = ld_node_attr(n);
+/* A block as (N,P,C); as one sample where every sample is treated alike. */
+static ld_view positions(const ld_tensor *block, const ld_tensor *x, const ld_tensor *film, int groups) {
+    int64_t n = x->shape[0], c = x->shape[1], p = 1;
+    for (int i = 2; i < x->ndim; i++)
+        p *= x->shape[i];
+    return groups || film ? ld_dense(block, 3, (int64_t[]){n, p, c}) : ld_dense(block, 3, (int64_t[]){1, n * p, c});
+}
+
+static int norm_backward(ld_node *n, ld_tensor *g) {
+    const ld_norm_spec *spec = ld_node_attr(n);
     norm_gradients d;
-    int64_t c = g->shape[1];
-    int bad = load(&d, n, g, 1, c);
+    int bad = load(&d, n, g, 1);
     if (!bad) {
-        ld_view vg = rows_view(d.g_block, c), vx = rows_view(d.x_block, c);
-        ld_view vd = d.dx ? rows_view(d.dx, c) : vg;
-        bad = LD_BACKEND(g)->batch_norm_bwd(d.dx ? &vd : NULL, VIEW_OR_NULL(d.dw), VIEW_OR_NULL(d.db), &vg, &vx,
-                                            LD_VIEW(d.mean), LD_VIEW(d.spread), VIEW_OR_NULL(d.w), t->eps, t->given);
+        ld_tensor *film = d.saved[FILM];
+        ld_view vg = positions(d.g_block, g, film, spec->groups), vx = positions(d.x_block, g, film, spec->groups);
+        ld_view vd = d.part[0] ? positions(d.part[0], g, film, spec->groups) : vg;
+        bad = LD_BACKEND(g)->norm_bwd(d.part[0] ? &vd : NULL, VIEW_OR_NULL(d.part[3]), VIEW_OR_NULL(d.part[1]),
+                                      VIEW_OR_NULL(d.part[2]), &vg, &vx, LD_VIEW(d.saved[STATS]), VIEW_OR_NULL(film),
+                                      VIEW_OR_NULL(d.saved[W]), VIEW_OR_NULL(d.saved[B]), spec);
     }
     return give(&d, n, g, 1, bad);
 }
 
+static int compute(norm_call *c) {
+    ld_tensor *x = c->in[0];
+    ld_view vy = positions(c->y, x, c->film, c->spec.groups), vx = positions(c->x, x, c->film, c->spec.groups);
+    int64_t stats[3] = {vx.shape[0], LD_NORM_STATS(c->film), vx.shape[2]};
+    c->stats = ld_tensor_new(x->storage->device, x->dtype, 3, stats, c->op);
+    if (!c->stats)
+        return ld_error_code();
+    return LD_BACKEND(x)->norm(&vy, LD_VIEW(c->stats), VIEW_OR_NULL(c->mean), VIEW_OR_NULL(c->var), &vx,
+                               VIEW_OR_NULL(c->film), VIEW_OR_NULL(c->w), VIEW_OR_NULL(c->b), &c->spec);
+}
+
+static norm_call call_of(const char *op, ld_tensor *x, ld_tensor *w, ld_tensor *b, double eps, const ld_norm_fused *f) {
+    norm_call c = {.op = op, .in = {x, w, b, f ? f->film : NULL}, .spec = {.eps = eps}};
+    if (f) {
+        c.spec.act = f->act;
+        c.spec.slope = f->slope;
+        c.spec.sub = f->sub;
+    }
+    return c;
+}
+
+/* ---- batch norm ----------------------------------------------------------------------------------------------------- */
+
 /* running = (1 - momentum) running + momentum batch; the variance unbiased. */
-static int update_running(const norm_call *c, ld_tensor *running_mean, ld_tensor *running_var, double momentum,
-                          int64_t rows) {
-    const ld_backend *be = LD_BACKEND(c->mean);
-    double unbiased = (double)rows / (double)(rows - 1);
+static int update_running(const norm_call *c, ld_tensor *running_mean, ld_tensor *running_var, double momentum) {
+    const ld_backend *be = LD_BACKEND(c->x);
+    double rows = (double)(ld_tensor_numel(c->x) / c->in[0]->shape[1]), unbiased = rows / (rows - 1);
     int bad = running_mean ? be->axpby(LD_VIEW(running_mean), LD_VIEW(c->mean), momentum, 1 - momentum) : 0;
     if (!bad && running_mean)
         ld_tensor_touch(running_mean);
     if (!bad && running_var)
-        bad = be->axpby(LD_VIEW(running_var), LD_VIEW(c->spread), momentum * unbiased, 1 - momentum);
+        bad = be->axpby(LD_VIEW(running_var), LD_VIEW(c->var), momentum * unbiased, 1 - momentum);
     if (!bad && running_var)
         ld_tensor_touch(running_var);
     return bad;
@@ -149,123 +179,110 @@ static int check_running(ld_tensor *x, ld_tensor *running, const char *what, boo
     return bad;
 }
 
-static int check_batch_norm(ld_tensor *x, ld_tensor *w, ld_tensor *b, ld_tensor *running_mean, ld_tensor *running_var,
-                            bool training, double eps) {
-    static const char op[] = "batch_norm";
+static int check_batch_norm(const norm_call *c, ld_tensor *running_mean, ld_tensor *running_var, bool training) {
+    ld_tensor *x = c->in[0];
     if (x->ndim < 2 || x->ndim > 4)
-        return ld_fail(LD_ESHAPE, "%s: x is %s; (N,C), (N,C,L) or (N,C,H,W) is needed", op, ld_tensor_text(x));
-    int64_t c = x->shape[1], rows = c ? ld_tensor_numel(x) / c : 0;
-    int bad = check_norm(op, x, w, b, eps, c);
+        return ld_fail(LD_ESHAPE, "%s: x is %s; (N,C), (N,C,L) or (N,C,H,W) is needed", c->op, ld_tensor_text(x));
+    int64_t channels = x->shape[1], rows = channels ? ld_tensor_numel(x) / channels : 0;
+    int bad = check_norm(c->op, x, c->in[1], c->in[2], c->in[3], c->spec.eps, channels);
     if (!bad)
         bad = check_running(x, running_mean, "running_mean", training);
     if (!bad)
         bad = check_running(x, running_var, "running_var", training);
     if (!bad && !training && (!running_mean || !running_var))
-        bad = ld_fail(LD_EVALUE, "%s: outside training, running_mean and running_var are needed", op);
+        bad = ld_fail(LD_EVALUE, "%s: outside training, running_mean and running_var are needed", c->op);
     if (!bad && training && rows < 2)
-        bad = ld_fail(LD_EVALUE, "%s: %s has %lld value%s a channel; training needs two or more", op, ld_tensor_text(x),
-                      (long long)rows, rows == 1 ? "" : "s");
+        bad = ld_fail(LD_EVALUE, "%s: %s has %lld value%s a channel; training needs two or more", c->op,
+                      ld_tensor_text(x), (long long)rows, rows == 1 ? "" : "s");
     return bad;
+}
+
+ld_tensor *ld_batch_norm_fused(ld_tensor *x, ld_tensor *w, ld_tensor *b, ld_tensor *running_mean,
+                               ld_tensor *running_var, bool training, double momentum, double eps,
+                               const ld_norm_fused *f) {
+    norm_call c = call_of("batch_norm", x, w, b, eps, f);
+    if (check_batch_norm(&c, running_mean, running_var, training))
+        return NULL;
+    c.spec.given = !training;
+    int bad = prepare(&c, 1);
+    if (!bad && (!training || running_mean || running_var)) {
+        c.mean = training ? vector_like(x, x->shape[1], c.op) : ld_tensor_canonical(running_mean, c.op);
+        c.var = !c.mean ? NULL : training ? vector_like(x, x->shape[1], c.op) : ld_tensor_canonical(running_var, c.op);
+        bad = c.var ? 0 : ld_error_code();
+    }
+    if (!bad)
+        bad = compute(&c);
+    if (!bad && training)
+        bad = update_running(&c, running_mean, running_var, momentum);
+    return finish(&c, bad, 1, norm_backward);
 }
 
 ld_tensor *ld_batch_norm(ld_tensor *x, ld_tensor *w, ld_tensor *b, ld_tensor *running_mean, ld_tensor *running_var,
                          bool training, double momentum, double eps) {
-    static const char op[] = "batch_norm";
-    if (check_batch_norm(x, w, b, running_mean, running_var, training, eps))
-        return NULL;
-    int64_t channels = x->shape[1];
-    norm_call c = {0};
-    int bad = start(&c, x, 1, w, b, op);
-    if (!bad) { /* eval: copies, so that later training steps do not touch what the tape saved */
-        c.mean = training ? vector_like(x, channels, op) : ld_tensor_clone(running_mean, op);
-        c.spread = !c.mean ? NULL : training ? vector_like(x, channels, op) : ld_tensor_clone(running_var, op);
-        bad = c.spread ? 0 : ld_error_code();
-    }
-    if (!bad) {
-        ld_view vy = rows_view(c.y, channels), vx = rows_view(c.x, channels);
-        bad = LD_BACKEND(x)->batch_norm(&vy, LD_VIEW(c.mean), LD_VIEW(c.spread), &vx, VIEW_OR_NULL(c.w),
-                                        VIEW_OR_NULL(c.b), eps, !training);
-        if (!bad && training)
-            bad = update_running(&c, running_mean, running_var, momentum, vx.shape[0]);
-    }
-    norm_attr t = {.given = !training, .eps = eps};
-    return finish(&c, bad, op, batch_norm_backward, (ld_tensor *[]){x, w, b}, 1, &t);
+    return ld_batch_norm_fused(x, w, b, running_mean, running_var, training, momentum, eps, NULL);
 }
 
 /* ---- group norm ----------------------------------------------------------------------------------------------------- */
 
-static int group_norm_backward(ld_node *n, ld_tensor *g) {
-    const norm_attr *t = ld_node_attr(n);
-    norm_gradients d;
-    int bad = load(&d, n, g, 1, g->shape[1]);
-    if (!bad) {
-        ld_view vg = positions_view(d.g_block, g), vx = positions_view(d.x_block, g);
-        ld_view vd = d.dx ? positions_view(d.dx, g) : vg;
-        bad = LD_BACKEND(g)->group_norm_bwd(d.dx ? &vd : NULL, VIEW_OR_NULL(d.dw), VIEW_OR_NULL(d.db), &vg, &vx,
-                                            LD_VIEW(d.mean), LD_VIEW(d.spread), VIEW_OR_NULL(d.w), t->groups);
-    }
-    return give(&d, n, g, 1, bad);
+ld_tensor *ld_group_norm_fused(ld_tensor *x, ld_tensor *w, ld_tensor *b, int groups, double eps,
+                               const ld_norm_fused *f) {
+    norm_call c = call_of("group_norm", x, w, b, eps, f);
+    if (x->ndim < 2)
+        return ld_fail_null(LD_ESHAPE, "%s: x is %s; (N,C,...) is needed", c.op, ld_tensor_text(x));
+    if (check_norm(c.op, x, w, b, c.in[3], eps, x->shape[1]))
+        return NULL;
+    if (groups < 1 || x->shape[1] % groups)
+        return ld_fail_null(LD_ESHAPE, "%s: %d groups do not divide the %lld channels of %s", c.op, groups,
+                            (long long)x->shape[1], ld_tensor_text(x));
+    c.spec.groups = groups;
+    int bad = prepare(&c, 1);
+    if (!bad)
+        bad = compute(&c);
+    return finish(&c, bad, 1, norm_backward);
 }
 
 ld_tensor *ld_group_norm(ld_tensor *x, ld_tensor *w, ld_tensor *b, int groups, double eps) {
-    static const char op[] = "group_norm";
-    if (x->ndim < 2)
-        return ld_fail_null(LD_ESHAPE, "%s: x is %s; (N,C,...) is needed", op, ld_tensor_text(x));
-    int64_t channels = x->shape[1], stats[2] = {x->shape[0], groups};
-    if (check_norm(op, x, w, b, eps, channels))
-        return NULL;
-    if (groups < 1 || channels % groups)
-        return ld_fail_null(LD_ESHAPE, "%s: %d groups do not divide the %lld channels of %s", op, groups,
-                            (long long)channels, ld_tensor_text(x));
-    norm_call c = {0};
-    int bad = start(&c, x, 1, w, b, op);
-    if (!bad && (c.mean = ld_tensor_new(x->storage->device, x->dtype, 2, stats, op)))
-        c.spread = ld_tensor_new(x->storage->device, x->dtype, 2, stats, op);
-    if (!bad && !c.spread)
-        bad = ld_error_code();
-    if (!bad) {
-        ld_view vy = positions_view(c.y, x), vx = positions_view(c.x, x);
-        bad = LD_BACKEND(x)->group_norm(&vy, LD_VIEW(c.mean), LD_VIEW(c.spread), &vx, VIEW_OR_NULL(c.w),
-                                        VIEW_OR_NULL(c.b), groups, eps);
-    }
-    norm_attr t = {.groups = groups, .eps = eps};
-    return finish(&c, bad, op, group_norm_backward, (ld_tensor *[]){x, w, b}, 1, &t);
+    return ld_group_norm_fused(x, w, b, groups, eps, NULL);
 }
 
 /* ---- layer norm ----------------------------------------------------------------------------------------------------- */
+
+/* A block as (M,C). */
+static ld_view rows_view(const ld_tensor *block, int64_t c) {
+    return ld_dense(block, 2, (int64_t[]){c ? ld_tensor_numel(block) / c : 0, c});
+}
 
 static int layer_norm_backward(ld_node *n, ld_tensor *g) {
     norm_gradients d;
     int last = g->ndim - 1;
     int64_t c = g->shape[last];
-    int bad = load(&d, n, g, last, c);
+    int bad = load(&d, n, g, last);
     if (!bad) {
         ld_view vg = rows_view(d.g_block, c), vx = rows_view(d.x_block, c);
-        ld_view vd = d.dx ? rows_view(d.dx, c) : vg;
-        bad = LD_BACKEND(g)->layer_norm_bwd(d.dx ? &vd : NULL, VIEW_OR_NULL(d.dw), VIEW_OR_NULL(d.db), &vg, &vx,
-                                            LD_VIEW(d.mean), LD_VIEW(d.spread), VIEW_OR_NULL(d.w));
+        ld_view vd = d.part[0] ? rows_view(d.part[0], c) : vg;
+        bad = LD_BACKEND(g)->layer_norm_bwd(d.part[0] ? &vd : NULL, VIEW_OR_NULL(d.part[1]), VIEW_OR_NULL(d.part[2]),
+                                            &vg, &vx, LD_VIEW(d.saved[STATS]), LD_VIEW(d.saved[RSTD]),
+                                            VIEW_OR_NULL(d.saved[W]));
     }
     return give(&d, n, g, last, bad);
 }
 
 ld_tensor *ld_layer_norm(ld_tensor *x, ld_tensor *w, ld_tensor *b, double eps) {
-    static const char op[] = "layer_norm";
+    norm_call c = call_of("layer_norm", x, w, b, eps, NULL);
     if (x->ndim < 1)
-        return ld_fail_null(LD_ESHAPE, "%s: x is %s; (...,C) is needed", op, ld_tensor_text(x));
+        return ld_fail_null(LD_ESHAPE, "%s: x is %s; (...,C) is needed", c.op, ld_tensor_text(x));
     int last = x->ndim - 1;
     int64_t channels = x->shape[last];
-    if (check_norm(op, x, w, b, eps, channels))
+    if (check_norm(c.op, x, w, b, NULL, eps, channels))
         return NULL;
-    norm_call c = {0};
-    int bad = start(&c, x, last, w, b, op);
+    int bad = prepare(&c, last);
     if (!bad) {
         ld_view vy = rows_view(c.y, channels), vx = rows_view(c.x, channels);
-        c.mean = vector_like(x, vx.shape[0], op);
-        c.spread = c.mean ? vector_like(x, vx.shape[0], op) : NULL;
-        bad = c.spread ? LD_BACKEND(x)->layer_norm(&vy, LD_VIEW(c.mean), LD_VIEW(c.spread), &vx, VIEW_OR_NULL(c.w),
-                                                   VIEW_OR_NULL(c.b), eps)
-                       : ld_error_code();
+        c.stats = vector_like(x, vx.shape[0], c.op);
+        c.rstd = c.stats ? vector_like(x, vx.shape[0], c.op) : NULL;
+        bad = c.rstd ? LD_BACKEND(x)->layer_norm(&vy, LD_VIEW(c.stats), LD_VIEW(c.rstd), &vx, VIEW_OR_NULL(c.w),
+                                                 VIEW_OR_NULL(c.b), eps)
+                     : ld_error_code();
     }
-    norm_attr t = {.eps = eps};
-    return finish(&c, bad, op, layer_norm_backward, (ld_tensor *[]){x, w, b}, last, &t);
+    return finish(&c, bad, last, layer_norm_backward);
 }

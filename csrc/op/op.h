@@ -116,15 +116,30 @@ ld_tensor *ld_conv_transpose2d(ld_tensor *x, ld_tensor *w, ld_tensor *bias, cons
 /* All three: y = (x - mean) / sqrt(var + eps) w + b with biased variance; w, b of x's dtype, NULL for ones and zeros;
  * eps >= 0 (LD_EVALUE), in units of x squared. Gradient: x, w, b. The tape keeps x, w and the statistics. */
 
+/* What batch and group norm do besides, in the same passes over memory: y = act(norm(x (1 + scale) + shift)), statistics
+ * those of x (1 + scale) + shift. film (N,2C) holds scale, then shift, by sample and channel; NULL for none. Gradient:
+ * film, too. The tape keeps b and film besides, but neither the normed values nor the activation's input. Source: Perez et
+ * al. 2018, arXiv:1709.07871. */
+typedef struct ld_norm_fused {
+    ld_tensor *film;
+    ld_norm_act act;
+    double slope, sub; /* LEAKY only; see ld_unary_op */
+} ld_norm_fused;
+
 /* x (N,C), (N,C,L) or (N,C,H,W), per channel C over the rest. training: statistics of x, and running_mean, running_var (C;
  * either may be NULL) are changed in place: running = (1 - momentum) running + momentum batch, the batch's variance
  * unbiased (n/(n-1)). Else both are needed and used. LD_EVALUE: fewer than two values a channel in training. LD_ESTATE:
  * running statistics that require a gradient. Source: Ioffe & Szegedy 2015, arXiv:1502.03167. */
 ld_tensor *ld_batch_norm(ld_tensor *x, ld_tensor *w, ld_tensor *b, ld_tensor *running_mean, ld_tensor *running_var,
                          bool training, double momentum, double eps);
+ld_tensor *ld_batch_norm_fused(ld_tensor *x, ld_tensor *w, ld_tensor *b, ld_tensor *running_mean,
+                               ld_tensor *running_var, bool training, double momentum, double eps,
+                               const ld_norm_fused *f);
 /* x (N,C,...), over the C/groups channels of a group and all positions of a sample; groups divides C. w, b (C).
  * Source: Wu & He 2018, arXiv:1803.08494. */
 ld_tensor *ld_group_norm(ld_tensor *x, ld_tensor *w, ld_tensor *b, int groups, double eps);
+ld_tensor *ld_group_norm_fused(ld_tensor *x, ld_tensor *w, ld_tensor *b, int groups, double eps,
+                               const ld_norm_fused *f);
 /* x (...,C), over the last dimension. w, b (C). Source: Ba et al. 2016, arXiv:1607.06450. */
 ld_tensor *ld_layer_norm(ld_tensor *x, ld_tensor *w, ld_tensor *b, double eps);
 

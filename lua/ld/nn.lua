@@ -257,8 +257,30 @@ end
 -- ---- layers of the core -------------------------------------------------------------------------------------------
 
 local Layer = nn.class('layer')
-function Layer:forward(x)
+local function layer_forward(self, x)
   return self.layer:forward(x)
+end
+Layer.forward = layer_forward
+
+-- A layer as this file makes it, its forward not replaced, whose kind is in the set.
+local function plain_layer(m, kinds)
+  local layer = m and rawget(m, 'layer')
+  return layer and m.forward == layer_forward and kinds[layer:type()] and layer
+end
+local norms = {batch_norm = true, group_norm = true}
+local acts = {identity = true, relu = true, leaky = true, silu = true}
+
+--- nn.norm_act(norm, act, x, film): act(norm(x * (1 + scale) + shift)) as one operation that keeps only x for the
+-- gradient. norm is an nn.batch_norm or nn.group_norm, act an activation or nil; film (N,2C), which may be nil, holds
+-- scale, then shift, by sample and channel. nn.sequential joins a norm and an activation that follows by itself.
+function nn.norm_act(norm, act, x, film)
+  if not is_module(norm) or not rawget(norm, 'layer') then
+    core.fail(('nn.norm_act: the norm is a %s, not a layer'):format(is_module(norm) and norm.name or type(norm)))
+  end
+  if act ~= nil and not (is_module(act) and rawget(act, 'layer')) then
+    core.fail(('nn.norm_act: the activation is a %s, not a layer'):format(is_module(act) and act.name or type(act)))
+  end
+  return norm.layer:norm_act(act and act.layer, x, film)
 end
 
 for name, make in pairs(core.layer) do
@@ -302,10 +324,22 @@ local function fill(who, self, list, ...)
   end
 end
 
---- nn.sequential{a, b, c}: each applied to the result of the one before; children are named 0, 1, 2 in paths.
+--- nn.sequential{a, b, c}: each applied to the result of the one before; children are named 0, 1, 2 in paths. A batch
+-- or group norm and an activation right behind it are computed as one, with the same result (see nn.norm_act).
 local Sequential = nn.class('sequential', function(self, ...) fill('nn.sequential', self, ...) end)
 function Sequential:forward(x)
-  for i = 1, #self._order do x = self[i](x) end
+  local i, n = 1, #self._order
+  while i <= n do
+    local norm = plain_layer(self[i], norms)
+    local act = norm and plain_layer(self[i + 1], acts)
+    if act then
+      x = norm:norm_act(act, x)
+      i = i + 2
+    else
+      x = self[i](x)
+      i = i + 1
+    end
+  end
   return x
 end
 function nn.sequential(...) return Sequential(...) end

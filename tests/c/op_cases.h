@@ -265,6 +265,21 @@ F(batch_norm_eval_plain, batch_normed(x[0], NULL, NULL, false))
 F(group_norm, ld_group_norm(x[0], x[1], x[2], 2, 1e-5))
 F(group_norm_plain, ld_group_norm(x[0], NULL, NULL, 3, 1e-5))
 F(group_norm_weight, ld_group_norm(x[0], x[1], NULL, 1, 1e-5))
+static ld_tensor *batch_fused(ld_tensor *const *x, bool film, ld_norm_act act) {
+    ld_norm_fused f = {film ? x[3] : NULL, act, 0.1, 0.4};
+    return ld_batch_norm_fused(x[0], x[1], x[2], NULL, NULL, true, 0.1, 1e-2, &f);
+}
+static ld_tensor *group_fused(ld_tensor *const *x, bool film, ld_norm_act act) {
+    ld_norm_fused f = {film ? x[3] : NULL, act, 0.1, 0.4};
+    return ld_group_norm_fused(x[0], x[1], x[2], 2, 1e-2, &f);
+}
+F(batch_norm_silu, batch_fused(x, false, LD_NORM_SILU))
+F(batch_norm_leaky, batch_fused(x, false, LD_NORM_LEAKY))
+F(batch_norm_film, batch_fused(x, true, LD_NORM_PLAIN))
+F(batch_norm_film_silu, batch_fused(x, true, LD_NORM_SILU))
+F(group_norm_relu, group_fused(x, false, LD_NORM_RELU))
+F(group_norm_film, group_fused(x, true, LD_NORM_PLAIN))
+F(group_norm_film_silu, group_fused(x, true, LD_NORM_SILU))
 F(layer_norm, ld_layer_norm(x[0], x[1], x[2], 1e-5))
 F(layer_norm_plain, ld_layer_norm(x[0], NULL, NULL, 1e-5))
 F(softmax_last, ld_softmax(x[0], -1))
@@ -287,6 +302,25 @@ static const op_case norms[] = {
     {"group_norm (N,C,D,H,W)", group_norm, {{5, {2, 4, 2, 1, 3}, ANY}, {1, {4}, ANY}, {1, {4}, ANY}}, 3},
     {"group_norm plain", group_norm_plain, {{4, {2, 3, 3, 2}, ANY}}, 1},
     {"group_norm without bias", group_norm_weight, {{4, {2, 3, 2, 2}, ANY}, {1, {3}, ANY}}, 3},
+    {"batch_norm and silu", batch_norm_silu, {{4, {2, 3, 2, 3}, ANY}, {1, {3}, ANY}, {1, {3}, ANY}}, 7},
+    {"batch_norm and leaky", batch_norm_leaky, {{2, {5, 3}, ANY}, {1, {3}, ANY}, {1, {3}, ANY}}, 7},
+    {"film and batch_norm",
+     batch_norm_film,
+     {{4, {2, 3, 2, 3}, ANY}, {1, {3}, ANY}, {1, {3}, ANY}, {2, {2, 6}, ANY}},
+     11},
+    {"film, batch_norm, silu",
+     batch_norm_film_silu,
+     {{3, {3, 3, 2}, ANY}, {1, {3}, ANY}, {1, {3}, ANY}, {2, {3, 6}, ANY}},
+     15},
+    {"group_norm and relu", group_norm_relu, {{4, {2, 4, 2, 3}, ANY}, {1, {4}, ANY}, {1, {4}, ANY}}, 7},
+    {"film and group_norm",
+     group_norm_film,
+     {{4, {2, 4, 2, 3}, ANY}, {1, {4}, ANY}, {1, {4}, ANY}, {2, {2, 8}, ANY}},
+     11},
+    {"film, group_norm, silu",
+     group_norm_film_silu,
+     {{2, {3, 8}, ANY}, {1, {8}, ANY}, {1, {8}, ANY}, {2, {3, 16}, ANY}},
+     15},
     {"layer_norm", layer_norm, {{3, {2, 3, 5}, ANY}, {1, {5}, ANY}, {1, {5}, ANY}}, 3},
     {"layer_norm of rank 4", layer_norm, {{4, {2, 3, 2, 5}, ANY}, {1, {5}, ANY}, {1, {5}, ANY}}, 3},
     {"layer_norm plain", layer_norm_plain, {{2, {3, 5}, ANY}}, 1},

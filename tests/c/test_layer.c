@@ -157,6 +157,44 @@ static void batch_norm_keeps_statistics(void **s) {
     ld_layer_drop(l);
 }
 
+/* A norm and an activation as one, and which layers these can be. */
+static void norm_and_activation(void **s) {
+    (void)s;
+    ld_norm_options o = {.channels = 4, .groups = 2, .eps = 1e-5, .momentum = 0.25, .affine = true};
+    ld_layer *norm[] = {ld_layer_batch_norm(NULL, LD_F64, &o), ld_layer_group_norm(NULL, LD_F64, &o)};
+    ld_layer *flat = ld_layer_flatten();
+    ld_tensor *x = random_tensor(LD_F64, 2, (int64_t[]){5, 4}), *none = random_tensor(LD_F64, 2, (int64_t[]){5, 3});
+    for (int kind = 0; kind < LD_ACT_COUNT; kind++) {
+        ld_activation_options a = {(ld_act)kind, 0.1, 0.4};
+        ld_layer *act = ld_layer_activation(&a);
+        assert_true(ld_layer_is_activation(act));
+        for (int i = 0; i < 2; i++) {
+            ld_tensor *y = ld_layer_norm_act(norm[i], act, x, NULL), *v = ld_layer_forward(norm[i], x),
+                      *want = ld_layer_forward(act, v);
+            for (int e = 0; e < 20; e++)
+                near(at(y, e), at(want, e), 1e-12);
+            ld_tensor_drop(y);
+            ld_tensor_drop(v);
+            ld_tensor_drop(want);
+            assert_null(ld_layer_norm_act(norm[i], act, none, NULL));
+        }
+        assert_null(ld_layer_norm_act(act, NULL, x, NULL));
+        assert_int_equal(ld_error_code(), LD_EVALUE);
+        ld_layer_drop(act);
+    }
+    assert_int_equal(ld_tensor_item(ld_layer_buffer(norm[0], 2, NULL)), 2 * LD_ACT_COUNT);
+    assert_null(ld_layer_norm_act(flat, NULL, x, NULL));
+    assert_string_equal(ld_error(), "norm_act: the first layer is flatten; batch_norm or group_norm is needed");
+    assert_null(ld_layer_norm_act(norm[1], flat, x, NULL));
+    assert_string_equal(ld_error(), "norm_act: the second layer is flatten; an activation is needed");
+    assert_false(ld_layer_is_activation(flat));
+    ld_tensor_drop(x);
+    ld_tensor_drop(none);
+    ld_layer_drop(norm[0]);
+    ld_layer_drop(norm[1]);
+    ld_layer_drop(flat);
+}
+
 /* out[o] = b[o] + sum_i w[o,i] in[i] */
 static void apply(double *out, int n_out, const double *in, int n_in, const ld_tensor *w, const ld_tensor *b) {
     for (int o = 0; o < n_out; o++) {
@@ -403,6 +441,7 @@ int main(void) {
         LEAK_TEST(conv_starts_as_pytorch),
         LEAK_TEST(forward_of_conv_and_linear),
         LEAK_TEST(batch_norm_keeps_statistics),
+        LEAK_TEST(norm_and_activation),
         LEAK_TEST(attention_matches_formula),
         LEAK_TEST(small_layers),
         LEAK_TEST(initialisers),

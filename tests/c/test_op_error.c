@@ -248,6 +248,14 @@ static void norm_errors(void **state) {
     FAILS(ld_group_norm(x, c, c, 0, 1e-5), LD_ESHAPE, "group_norm: 0 groups do not divide");
     FAILS(ld_group_norm(x, other, c, 2, 1e-5), LD_ESHAPE, "group_norm: weight is (5) f32 cpu; (6) is needed");
     FAILS(ld_group_norm(x, c, c, 2, NAN), LD_EVALUE, "group_norm: eps is");
+    ld_norm_fused film = {.film = F(2, 6)}, flat = {.film = F(24)};
+    ld_norm_fused doubles = {.film = numbers(LD_F64, SHAPE(2, 12), 1)};
+    FAILS(ld_batch_norm_fused(x, c, c, c, c, true, 0.1, 1e-5, &film), LD_ESHAPE,
+          "batch_norm: film is (2,6) f32 cpu; (N,2C) = (2,12) is needed");
+    FAILS(ld_group_norm_fused(x, c, c, 2, 1e-5, &flat), LD_ESHAPE,
+          "group_norm: film is (24) f32 cpu; (N,2C) = (2,12) is needed");
+    FAILS(ld_group_norm_fused(x, c, c, 2, 1e-5, &doubles), LD_EDTYPE,
+          "group_norm: dtypes differ: (2,6,2,2) f32 cpu and ");
     FAILS(ld_layer_norm(made(LD_F32, 0, NULL, 1), NULL, NULL, 1e-5), LD_ESHAPE,
           "layer_norm: x is () f32 cpu; (...,C) is needed");
     FAILS(ld_layer_norm(x, c, NULL, 1e-5), LD_ESHAPE, "layer_norm: weight is (6) f32 cpu; (2) is needed");

@@ -364,6 +364,34 @@ t.test('gradient of group_norm', function()
   end
   check('group_norm', {randn(2, 6, 3)}, function(x) return ld.group_norm(x, 3) end)
 end)
+-- act(norm(x (1 + scale) + shift)) for every activation, with and without film, in each mode
+t.test('gradient of norms with film and activation', function()
+  local function op(norm, shape, c, with_film, act, eval)
+    local mean, var = randn(c), positive(c)
+    local inputs = {ld.randn(shape, F64), randn(c), randn(c), with_film and randn(shape[1], 2 * c) or nil}
+    check(norm, inputs, function(x, w, b, film)
+      local o = {weight = w:contiguous(), bias = b:contiguous(), film = film, act = act, slope = 0.1, sub = 0.4,
+                 eps = 0.1}
+      if norm == 'group_norm' then return ld.group_norm(x, 2, o) end
+      o.training = not eval
+      if eval then o.running_mean, o.running_var = mean, var end
+      return ld.batch_norm(x, o)
+    end)
+  end
+  for _, act in ipairs{'identity', 'relu', 'leaky', 'silu'} do
+    for _, film in ipairs{false, true} do
+      op('batch_norm', {2, 3, 3, 2}, 3, film, act)
+      op('batch_norm', {2, 3, 2, 2}, 3, film, act, true)
+      op('batch_norm', {4, 3}, 3, film, act)
+      op('group_norm', {2, 4, 2, 3}, 4, film, act)
+      op('group_norm', {1, 4, 3}, 4, film, act)
+    end
+  end
+  t.raises(function() ld.group_norm(randn(2, 4), 2, {act = 'gelu'}) end,
+    "group_norm: unknown act 'gelu'; known: identity relu leaky silu")
+  t.raises(function() ld.batch_norm(randn(2, 4), {training = true, film = randn(2, 4)}) end,
+    'batch_norm: film is (2,4) f64 cpu; (N,2C) = (2,8) is needed')
+end)
 t.test('gradient of layer_norm', function()
   for _, shape in ipairs{{5}, {3, 5}, {2, 3, 5}, {2, 2, 3, 5}} do
     check('layer_norm', {ld.randn(shape, F64), randn(5), randn(5)}, function(x, w, b)
@@ -512,6 +540,7 @@ t.test('gradient of layers and their parameters', function()
   layer(nn.adaptive_avg_pool2d{size = 2}, randn(1, 2, 3, 5))
   layer(nn.upsample{scale = 2}, randn(1, 2, 2, 2))
   layer(nn.flatten(), randn(2, 3, 2))
+  layer(nn.sequential{nn.batch_norm{channels = 3}, nn.general_relu()}, randn(2, 3, 2, 2))
   layer(nn.sequential{nn.conv2d{in_channels = 2, out_channels = 4, kernel = 3}, nn.group_norm{groups = 2, channels = 4},
     nn.silu(), nn.attention{channels = 4}}, randn(2, 2, 4, 4))
 end)

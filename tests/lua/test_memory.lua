@@ -258,6 +258,20 @@ t.test('a graph that is never used leaves nothing', function()
   end)
 end)
 
+t.test('a norm with film and activation keeps its input alone', function()
+  for _, norm in ipairs{nn.batch_norm{channels = 64}, nn.group_norm{channels = 64, groups = 8}} do
+    leaves_nothing(function()
+      local x, film = ld.randn{4, 64, 16, 16}, ld.randn({4, 128}, {requires_grad = true})
+      local before = settled()
+      local y = nn.norm_act(norm, nn.silu(), x, film)
+      local kept = ld.memory().live - before.live
+      t.ok(kept < 1.1 * 4 * y:numel(), kept) -- the result, and a few numbers a channel; x is shared
+      ld.sum(y):backward()
+      norm:zero_grad()
+    end)
+  end
+end)
+
 t.test('networks, optimisers and averages leave nothing', function()
   leaves_nothing(function()
     local net = nn.sequential{nn.linear{in_features = 50, out_features = 50}, nn.batch_norm{channels = 50}}

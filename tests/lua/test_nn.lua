@@ -274,6 +274,62 @@ t.test('to another dtype', function()
   t.raises(function() net:to() end, 'to: the dtype or device must be a string, not nil')
 end)
 
+-- act(norm(u)) one after another, beside nn.norm_act and nn.sequential: results, gradients, running statistics. f64:
+-- the formulas differ in rounding alone.
+t.test('a norm and the activation behind it are one operation', function()
+  local x, film = ld.randn({3, 4, 5, 5}, {dtype = 'f64'}), ld.randn({3, 8}, {dtype = 'f64'})
+  local g = ld.randn({3, 4, 5, 5}, {dtype = 'f64'})
+  local function outcome(norm, f)
+    local a, m = x:clone():requires_grad_(), film:clone():requires_grad_()
+    norm:zero_grad()
+    local y = f(a, m)
+    y:backward(g)
+    local out = {y:detach(), a.grad:clone(), m.grad and m.grad:clone() or ld.zeros(1)}
+    for _, p in ipairs(norm:parameters()) do out[#out + 1] = p.grad:clone() end
+    for _, b in ipairs(norm:buffers()) do out[#out + 1] = b:clone() end
+    return out
+  end
+  local function same(p, q)
+    t.eq(#p, #q)
+    for i = 1, #p do t.near(p[i], q[i], 1e-12) end
+  end
+  for _, kind in ipairs{'batch', 'eval', 'group'} do
+    for _, act in ipairs{nn.silu(), nn.relu(), nn.general_relu(), nn.gelu(), nn.identity()} do
+      local function norm()
+        local n = kind == 'group' and nn.group_norm{channels = 4, groups = 2} or nn.batch_norm{channels = 4}
+        return n:to('f64'):train(kind ~= 'eval')
+      end
+      local a, b = norm(), norm()
+      same(outcome(a, function(v, m)
+        local scale, shift = m:reshape(3, 8, 1, 1):chunk(2, 2)
+        return act(a(v * (scale + 1) + shift))
+      end), outcome(b, function(v, m) return nn.norm_act(b, act, v, m) end))
+      same(outcome(a, function(v) return act(a(v)) end), outcome(b, nn.sequential{b, act}))
+    end
+  end
+  t.near(nn.norm_act(nn.group_norm{channels = 2, groups = 2, affine = false}, nil, ld.tensor{{{1, 3}, {5, 5}}}),
+    {{{-1, 1}, {0, 0}}}, 1e-4)
+end)
+
+t.test('a norm and an activation that are not one operation', function()
+  local calls = 0
+  local own = nn.relu()
+  rawset(own, 'forward', function(_, x) -- a layer whose forward was replaced is called
+    calls = calls + 1
+    return x * 0
+  end)
+  t.eq(nn.sequential{nn.group_norm{channels = 2, groups = 1}, own}(ld.randn{1, 2}), {{0, 0}})
+  t.eq(calls, 1)
+  t.eq(nn.sequential{nn.group_norm{channels = 2, groups = 1}}(ld.ones{1, 2}), {{0, 0}})
+  t.raises(function() nn.norm_act(nn.list(), nn.silu(), ld.ones(1)) end, 'nn.norm_act: the norm is a list, not a layer')
+  t.raises(function() nn.norm_act(nn.flatten(), nn.silu(), ld.ones(1)) end,
+    'norm_act: the first layer is flatten; batch_norm or group_norm is needed')
+  t.raises(function() nn.norm_act(nn.batch_norm{channels = 1}, print, ld.ones(1)) end,
+    'nn.norm_act: the activation is a function, not a layer')
+  t.raises(function() nn.norm_act(nn.batch_norm{channels = 3}, nn.silu(), ld.ones{2, 3}, ld.ones{2, 3}) end,
+    'batch_norm: film is (2,3) f32 cpu; (N,2C) = (2,6) is needed')
+end)
+
 t.test('sequential, list, func', function()
   local net = nn.sequential{nn.func(function(x) return x * 2 end), nn.sequential{}, nn.relu()}
   t.eq(net(ld.tensor{-1, 3}), {0, 6})

@@ -21,22 +21,15 @@ static int until_workspace(int bad) {
     static int plan_##slot args {                                                                                      \
         return until_workspace(ld_cpu_##slot(__VA_ARGS__));                                                            \
     }
-UNTIL(batch_norm,
-      (const ld_view *y, const ld_view *mean, const ld_view *var, const ld_view *x, const ld_view *w, const ld_view *b,
-       double eps, bool given),
-      y, mean, var, x, w, b, eps, given)
-UNTIL(batch_norm_bwd,
-      (const ld_view *dx, const ld_view *dw, const ld_view *db, const ld_view *g, const ld_view *x, const ld_view *mean,
-       const ld_view *var, const ld_view *w, double eps, bool given),
-      dx, dw, db, g, x, mean, var, w, eps, given)
-UNTIL(group_norm,
-      (const ld_view *y, const ld_view *mean, const ld_view *rstd, const ld_view *x, const ld_view *w, const ld_view *b,
-       int groups, double eps),
-      y, mean, rstd, x, w, b, groups, eps)
-UNTIL(group_norm_bwd,
-      (const ld_view *dx, const ld_view *dw, const ld_view *db, const ld_view *g, const ld_view *x, const ld_view *mean,
-       const ld_view *rstd, const ld_view *w, int groups),
-      dx, dw, db, g, x, mean, rstd, w, groups)
+UNTIL(norm,
+      (const ld_view *y, const ld_view *stats, const ld_view *mean, const ld_view *var, const ld_view *x,
+       const ld_view *film, const ld_view *w, const ld_view *b, const ld_norm_spec *s),
+      y, stats, mean, var, x, film, w, b, s)
+UNTIL(norm_bwd,
+      (const ld_view *dx, const ld_view *dfilm, const ld_view *dw, const ld_view *db, const ld_view *g,
+       const ld_view *x, const ld_view *stats, const ld_view *film, const ld_view *w, const ld_view *b,
+       const ld_norm_spec *s),
+      dx, dfilm, dw, db, g, x, stats, film, w, b, s)
 UNTIL(layer_norm,
       (const ld_view *y, const ld_view *mean, const ld_view *rstd, const ld_view *x, const ld_view *w, const ld_view *b,
        double eps),
@@ -88,7 +81,7 @@ const ld_backend *ld_cpu_plan_backend(void) {
     };
 #define OWN(slot) table.slot = plan_##slot
     OWN(conv2d), OWN(conv2d_dx), OWN(conv2d_dw), OWN(matmul);
-    OWN(batch_norm), OWN(batch_norm_bwd), OWN(group_norm), OWN(group_norm_bwd), OWN(layer_norm), OWN(layer_norm_bwd);
+    OWN(norm), OWN(norm_bwd), OWN(layer_norm), OWN(layer_norm_bwd);
     OWN(attention), OWN(attention_bwd), OWN(sumsq);
 #undef OWN
     return &table;

@@ -5,6 +5,7 @@ local nn = require 'ld.nn'
 local take = require 'ld.take'
 
 local EPS = 1e-6
+local silu = nn.silu()
 
 local function norm(o, channels)
   return nn.group_norm{groups = o.norm_num_groups, channels = channels, eps = EPS}
@@ -22,8 +23,8 @@ local Resnet = nn.class('resnet', function(self, o, ni, nf)
   if ni ~= nf then self.conv_shortcut = nn.conv2d{in_channels = ni, out_channels = nf, kernel = 1} end
 end)
 function Resnet:forward(x)
-  local h = self.conv1(core.silu(self.norm1(x)))
-  h = self.conv2(core.silu(self.norm2(h)))
+  local h = self.conv1(nn.norm_act(self.norm1, silu, x))
+  h = self.conv2(nn.norm_act(self.norm2, silu, h))
   return h + (rawget(self, 'conv_shortcut') and self.conv_shortcut(x) or x)
 end
 
@@ -96,7 +97,7 @@ local Encoder = nn.class('encoder', function(self, o)
 end)
 function Encoder:forward(x)
   x = self.mid_block(run(self.down_blocks, self.conv_in(x)))
-  return self.conv_out(core.silu(self.conv_norm_out(x)))
+  return self.conv_out(nn.norm_act(self.conv_norm_out, silu, x))
 end
 
 local Decoder = nn.class('decoder', function(self, o)
@@ -114,7 +115,7 @@ local Decoder = nn.class('decoder', function(self, o)
 end)
 function Decoder:forward(z)
   local x = run(self.up_blocks, self.mid_block(self.conv_in(z)))
-  return self.conv_out(core.silu(self.conv_norm_out(x)))
+  return self.conv_out(nn.norm_act(self.conv_norm_out, silu, x))
 end
 
 local KL = nn.class('kl_autoencoder', function(self, o)

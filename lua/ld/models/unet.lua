@@ -25,11 +25,9 @@ local Block = nn.class('time block', function(self, o, ni, nf, attention)
 end)
 
 function Block:forward(x, emb)
-  local a = self.conv1(x)
-  local film = self.emb_proj(core.silu(emb))
-  local scale, shift = film:reshape(film.shape[1], film.shape[2], 1, 1):chunk(2, 2)
-  a = a * (scale + 1) + shift
-  local y = self.conv2(a) + (rawget(self, 'idconv') and self.idconv(x) or x)
+  local film = self.emb_proj(core.silu(emb)) -- (N,2C): scale, shift
+  local norm2, act2, conv2 = unpack(self.conv2, 1, 3)
+  local y = conv2(nn.norm_act(norm2, act2, self.conv1(x), film)) + (rawget(self, 'idconv') and self.idconv(x) or x)
   if rawget(self, 'attn') then y = y + self.attn(y) end
   return y
 end
