@@ -408,46 +408,85 @@ ld_tensor *ld_h5_read_rows(ld_h5 *f, const char *path, int64_t first, int64_t co
 
 /* ---- names ---------------------------------------------------------------------------------------------------------- */
 
+/* Names found so far; they are told when all are known, in order. */
 typedef struct walk {
-    int (*fn)(void *, const char *);
-    void *arg;
+    char **name;
+    size_t n, room;
+    bool short_of_memory;
 } walk;
 
-static herr_t visit(hid_t at, const char *name, const H5O_info_t *info, void *arg) {
+static herr_t collect(hid_t at, const char *name, const H5O_info_t *info, void *arg) {
     (void)at;
     walk *w = arg;
-    return info->type == H5O_TYPE_DATASET && strcmp(name, ".") ? w->fn(w->arg, name) : 0;
+    if (info->type != H5O_TYPE_DATASET || !strcmp(name, "."))
+        return 0;
+    if (w->n == w->room) {
+        size_t room = w->room ? 2 * w->room : 256;
+        char **more = realloc(w->name, room * sizeof *more);
+        if (!more)
+            return w->short_of_memory = true, -1;
+        w->name = more;
+        w->room = room;
+    }
+    if (!(w->name[w->n] = strdup(name)))
+        return w->short_of_memory = true, -1;
+    w->n++;
+    return 0;
+}
+
+static int by_text(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* In the file's own order: asked to sort them itself, the library frees what it never had when the file is damaged. */
+static herr_t collect_all(hid_t at, walk *w) {
+#if H5_VERSION_GE(1, 12, 0)
+    return H5Ovisit1(at, H5_INDEX_NAME, H5_ITER_NATIVE, collect, w);
+#else
+    return H5Ovisit(at, H5_INDEX_NAME, H5_ITER_NATIVE, collect, w);
+#endif
 }
 
 int ld_h5_each(ld_h5 *f, const char *path, int (*fn)(void *arg, const char *name), void *arg) {
-    walk w = {fn, arg};
+    walk w = {0};
     if (!ld_h5_exists(f, path))
         return 0;
     hid_t at = H5Oopen(f->file, *path ? path : "/", H5P_DEFAULT);
     if (at < 0)
         return h5_fail(f, LD_EFORMAT, "open", path);
-#if H5_VERSION_GE(1, 12, 0)
-    herr_t r = H5Ovisit1(at, H5_INDEX_NAME, H5_ITER_INC, visit, &w);
-#else
-    herr_t r = H5Ovisit(at, H5_INDEX_NAME, H5_ITER_INC, visit, &w);
-#endif
+    int bad = collect_all(at, &w) < 0 ? h5_fail(f, LD_EFORMAT, "list", path) : 0;
     H5Oclose(at);
-    return r < 0 ? h5_fail(f, LD_EFORMAT, "list", path) : 0;
+    if (w.short_of_memory)
+        bad = ld_fail(LD_EMEM, "hdf5: %s: out of host memory for %zu names", f->path, w.n);
+    if (!bad && w.n)
+        qsort(w.name, w.n, sizeof *w.name, by_text);
+    for (size_t i = 0, stop = 0; i < w.n; i++) {
+        if (!bad && !stop)
+            stop = fn(arg, w.name[i]) != 0;
+        free(w.name[i]);
+    }
+    free(w.name);
+    return bad;
 }
+
+typedef struct visitor {
+    int (*fn)(void *, const char *);
+    void *arg;
+} visitor;
 
 static herr_t visit_attribute(hid_t at, const char *name, const H5A_info_t *info, void *arg) {
     (void)at;
     (void)info;
-    walk *w = arg;
-    return w->fn(w->arg, name);
+    visitor *v = arg;
+    return v->fn(v->arg, name);
 }
 
 int ld_h5_each_attribute(ld_h5 *f, const char *path, int (*fn)(void *arg, const char *key), void *arg) {
-    walk w = {fn, arg};
+    visitor v = {fn, arg};
     hid_t at = H5Oopen(f->file, *path ? path : "/", H5P_DEFAULT);
     if (at < 0)
         return h5_fail(f, LD_EFORMAT, "open", path);
-    herr_t r = H5Aiterate2(at, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_attribute, &w);
+    herr_t r = H5Aiterate2(at, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_attribute, &v);
     H5Oclose(at);
     return r < 0 ? h5_fail(f, LD_EFORMAT, "list the attributes of", path) : 0;
 }

@@ -1,17 +1,19 @@
-/* Attributes and lists of strings in HDF5 files. */
+/* Attributes and lists of strings in HDF5 files.
+ *
+ * Strings are written with a fixed length: the library keeps those of variable length in a heap that, unlike all else of
+ * the format's structure, has no checksum, and ends the process when it is damaged. Both kinds are read. */
 #include "base/error.h"
 #include "io/h5_file.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static hid_t string_type(void) {
-    static hid_t t = -1;
-    if (t < 0) {
-        t = H5Tcopy(H5T_C_S1);
-        H5Tset_size(t, H5T_VARIABLE);
-        H5Tset_cset(t, H5T_CSET_UTF8);
-    }
+/* A new type, to be closed: UTF-8 of at most n bytes, zeros behind, or of any length when n is H5T_VARIABLE. */
+static hid_t string_type(size_t n) {
+    hid_t t = H5Tcopy(H5T_C_S1);
+    H5Tset_size(t, n ? n : 1);
+    H5Tset_cset(t, H5T_CSET_UTF8);
+    H5Tset_strpad(t, n == H5T_VARIABLE ? H5T_STR_NULLTERM : H5T_STR_NULLPAD);
     return t;
 }
 
@@ -49,7 +51,10 @@ int ld_h5_set_number(ld_h5 *f, const char *path, const char *key, double v) {
 }
 
 int ld_h5_set_string(ld_h5 *f, const char *path, const char *key, const char *v) {
-    return set_attribute(f, path, key, string_type(), &v);
+    hid_t type = string_type(strlen(v));
+    int bad = set_attribute(f, path, key, type, v);
+    H5Tclose(type);
+    return bad;
 }
 
 /* A string attribute, of fixed or variable length, malloc'd; NULL when it cannot be read. */
@@ -57,9 +62,11 @@ static char *read_text(hid_t a, hid_t type) {
     char *text = NULL;
     if (H5Tis_variable_str(type) > 0) {
         char *raw = NULL;
-        if (H5Aread(a, string_type(), &raw) >= 0 && raw)
+        hid_t any = string_type(H5T_VARIABLE);
+        if (H5Aread(a, any, &raw) >= 0 && raw)
             text = strdup(raw);
         H5free_memory(raw);
+        H5Tclose(any);
         return text;
     }
     size_t n = H5Tget_size(type);
@@ -101,18 +108,64 @@ int ld_h5_attribute(ld_h5 *f, const char *path, const char *key, double *number,
 
 /* ---- lists of strings ----------------------------------------------------------------------------------------------- */
 
+/* Entries of `width` bytes one after another, malloc'd. */
+static char *packed(const char *const *s, int64_t n, size_t width) {
+    char *all = calloc((size_t)n * width + 1, 1);
+    for (int64_t i = 0; all && i < n; i++)
+        memcpy(all + (size_t)i * width, s[i], strlen(s[i]));
+    return all;
+}
+
 int ld_h5_write_strings(ld_h5 *f, const char *path, const char *const *s, int64_t n) {
     hsize_t dims[1] = {(hsize_t)n};
-    hid_t space = H5Screate_simple(1, dims, NULL), links = H5Pcreate(H5P_LINK_CREATE);
+    size_t width = 1;
+    for (int64_t i = 0; i < n; i++)
+        width = strlen(s[i]) > width ? strlen(s[i]) : width;
+    char *all = packed(s, n, width);
+    if (!all)
+        return ld_fail(LD_EMEM, "hdf5: out of host memory for %lld strings", (long long)n);
+    hid_t type = string_type(width), space = H5Screate_simple(1, dims, NULL), links = H5Pcreate(H5P_LINK_CREATE);
     H5Pset_create_intermediate_group(links, 1);
-    hid_t set = H5Dcreate2(f->file, path, string_type(), space, links, H5P_DEFAULT, H5P_DEFAULT);
-    int bad = set < 0 || (n && H5Dwrite(set, string_type(), H5S_ALL, H5S_ALL, H5P_DEFAULT, s) < 0);
+    hid_t set = H5Dcreate2(f->file, path, type, space, links, H5P_DEFAULT, H5P_DEFAULT);
+    int bad = set < 0 || (n && H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, all) < 0);
     if (bad)
         bad = h5_fail(f, LD_EIO, "write the strings", path);
     if (set >= 0)
         H5Dclose(set);
     H5Pclose(links);
     H5Sclose(space);
+    H5Tclose(type);
+    free(all);
+    return bad;
+}
+
+/* The library's memory is its own to free, so the strings are copied. */
+static int read_variable(ld_h5 *f, const char *path, hid_t set, char **out, int64_t n) {
+    hid_t any = string_type(H5T_VARIABLE);
+    char **raw = calloc((size_t)n, sizeof *raw);
+    int bad = raw ? 0 : ld_fail(LD_EMEM, "hdf5: out of host memory for %lld strings", (long long)n);
+    if (!bad && H5Dread(set, any, H5S_ALL, H5S_ALL, H5P_DEFAULT, raw) < 0)
+        bad = h5_fail(f, LD_EFORMAT, "read the strings", path);
+    for (int64_t i = 0; raw && i < n; i++) {
+        if (!bad && !(out[i] = strdup(raw[i] ? raw[i] : "")))
+            bad = ld_fail(LD_EMEM, "hdf5: out of host memory for %lld strings", (long long)n);
+        H5free_memory(raw[i]);
+    }
+    H5Tclose(any);
+    free(raw);
+    return bad;
+}
+
+static int read_fixed(ld_h5 *f, const char *path, hid_t set, hid_t type, char **out, int64_t n) {
+    size_t width = H5Tget_size(type);
+    char *all = calloc((size_t)n, width);
+    int bad = all ? 0 : ld_fail(LD_EMEM, "hdf5: out of host memory for %lld strings", (long long)n);
+    if (!bad && H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, all) < 0)
+        bad = h5_fail(f, LD_EFORMAT, "read the strings", path);
+    for (int64_t i = 0; !bad && i < n; i++)
+        if (!(out[i] = strndup(all + (size_t)i * width, width)))
+            bad = ld_fail(LD_EMEM, "hdf5: out of host memory for %lld strings", (long long)n);
+    free(all);
     return bad;
 }
 
@@ -126,14 +179,15 @@ int ld_h5_read_strings(ld_h5 *f, const char *path, char ***out, int64_t *n) {
     int bad = 0;
     *n = (int64_t)H5Sget_simple_extent_npoints(space);
     *out = NULL;
-    if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) <= 0 || *n < 0)
+    if (H5Tget_class(type) != H5T_STRING || *n < 0)
         bad = h5_fail(f, LD_EFORMAT, "read as a list of strings", path);
     if (!bad && !(*out = calloc((size_t)*n + 1, sizeof **out)))
         bad = ld_fail(LD_EMEM, "hdf5: out of host memory for %lld strings", (long long)*n);
-    if (!bad && *n && H5Dread(set, string_type(), H5S_ALL, H5S_ALL, H5P_DEFAULT, *out) < 0)
-        bad = h5_fail(f, LD_EFORMAT, "read the strings", path);
+    if (!bad && *n)
+        bad = H5Tis_variable_str(type) > 0 ? read_variable(f, path, set, *out, *n)
+                                           : read_fixed(f, path, set, type, *out, *n);
     if (bad) {
-        free(*out);
+        ld_h5_free_strings(*out, *n);
         *out = NULL;
     }
     H5Sclose(space);
@@ -144,6 +198,6 @@ int ld_h5_read_strings(ld_h5 *f, const char *path, char ***out, int64_t *n) {
 
 void ld_h5_free_strings(char **s, int64_t n) {
     for (int64_t i = 0; s && i < n; i++)
-        H5free_memory(s[i]);
+        free(s[i]);
     free(s);
 }
