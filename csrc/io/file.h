@@ -16,6 +16,9 @@ int ld_file_write(const char *path, const void *bytes, size_t n);
 int ld_file_temporary(const char *path, char *tmp);
 int ld_file_commit(const char *tmp, const char *path);
 void ld_file_discard(const char *tmp);
+/* Removes temporary files in `folder` that were left by processes of this machine that are gone (killed in mid-write). What
+ * cannot be removed stays. */
+void ld_file_sweep(const char *folder);
 
 /* A whole file in memory: *bytes is malloc'd, the caller frees. LD_EIO; LD_EVALUE above `limit` bytes (0: 4 GiB). */
 int ld_file_read(const char *path, void **bytes, size_t *n, size_t limit);

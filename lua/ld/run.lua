@@ -45,6 +45,7 @@ end
 local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
   core.make_dirs(folder)
+  core.sweep_folder(folder)
   local self = setmetatable({folder = folder, images = 0, counted = 0, skipped = 0, in_a_row = 0}, Run)
   for key, value in pairs(o) do self[key] = value end
   self.decay = o.ema
@@ -87,7 +88,7 @@ function Run:save(path)
     if self.ema then tensors.ema = self.ema:state() end
     checkpoint.write(path or self.last, {model = self.model, tensors = tensors, record = self:state_record()})
   end)
-  self.saved_at = now()
+  if not path or path == self.last then self.saved_at = now() end -- another file is no use to resume from
 end
 
 -- The checkpoint must be of the same kind of network and optimiser.
@@ -199,6 +200,10 @@ function Run:start(data, size, epochs)
   local n = data.count
   if n < 2 then core.fail(('run: %d pictures are too few to train on'):format(n)) end
   if size < 2 then core.fail(('run: a batch of %d; at least 2 pictures are needed'):format(size)) end
+  if size % 1 ~= 0 then core.fail(('run: a batch of %g; a whole number is needed'):format(size)) end
+  if not (epochs > 0 and epochs < math.huge) then
+    core.fail(('run: %g epochs; a number above 0 is needed'):format(epochs))
+  end
   size = math.min(size, n)
   self.n, self.batch_size, self.total_images, self.data_name = n, size, n * epochs, data.name
   self.total_steps = epochs * steps_per_epoch(n, size)
@@ -246,7 +251,10 @@ end
 --- every{images = n} or every{epochs = n}: true once each time the clock passes a multiple of n (and at the end); asked
 -- after run:step.
 function Run:every(o)
-  local unit = o.images or o.epochs * self.n
+  local unit = o.images or o.epochs and o.epochs * self.n
+  if not unit or unit ~= unit or unit <= 0 then
+    core.fail('run:every: images or epochs, a number above 0, is needed')
+  end
   local seen = self.images + self.advance
   return math.floor(seen / unit) > math.floor(self.images / unit) or seen >= self.total_images
 end
@@ -397,6 +405,18 @@ function Run:line()
     io.stdout:write(text, '\n')
   end
   io.stdout:flush()
+end
+
+--- averaged(f, batches, count): f's results with the averaged weights in the network, as ema:use; with the live ones,
+-- in eval mode, when the run keeps no average.
+function Run:averaged(f, batches, count)
+  if self.ema then return self.ema:use(f, batches, count) end
+  local was_training = self.model.training
+  self.model:eval()
+  local results = {pcall(f)}
+  self.model:train(was_training)
+  if not results[1] then error(results[2], 0) end
+  return unpack(results, 2, table.maxn(results))
 end
 
 --- image(name, images, {columns}): a grid of (N,3,H,W) in [0,1] to samples/<name>-<images seen>.png; returns its path.
