@@ -36,7 +36,7 @@ local function listing(folder) return shell('ls -A ' .. folder) end
 
 local dtypes = {'f32', 'f64', 'f16', 'bf16', 'i64', 'i32', 'u8'}
 
--- The library sorts names, and keeps strings of any length, in ways that end the process when the file is damaged there.
+-- The library sorts names, and keeps strings of any length, in ways that end the process when a file is damaged there.
 t.test('damaged hdf5 files are errors, wherever the damage is', function()
   local tensors, names = {}, {}
   for i = 1, 40 do

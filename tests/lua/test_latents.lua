@@ -329,7 +329,8 @@ end)
 
 t.test('options that make no sense are refused before anything is written', function()
   for _, case in ipairs{{{dtype = 'i32'}, "latents of dtype 'i32'; known: f16 f32"}, {{batch = 0}, 'a batch of 0'},
-                        {{batch = 2.5}, 'a batch of 2.5'}, {{moments = true}, 'small_autoencoder has no log%-variances'}} do
+                        {{batch = 2.5}, 'a batch of 2.5'},
+                        {{moments = true}, 'small_autoencoder has no log%-variances'}} do
     local path = fresh()
     t.raises(function() encode(small, faces(), path, case[1]) end, case[2])
     t.eq(ld.file_kind(path .. '.part'), nil)

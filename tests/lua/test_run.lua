@@ -173,7 +173,8 @@ end)
 
 t.test('batches and epochs that make no sense are refused', function()
   local run = training.start(fresh())
-  for _, case in ipairs{{2.5, 1, 'a batch of 2.5'}, {8, 0, '0 epochs'}, {8, -1, '-1 epochs'}, {8, 0 / 0, 'nan epochs'}} do
+  for _, case in ipairs{{2.5, 1, 'a batch of 2.5'}, {8, 0, '0 epochs'}, {8, -1, '-1 epochs'},
+                       {8, 0 / 0, 'nan epochs'}} do
     t.raises(function() run:batches(training.data, case[1], case[2]) end, case[3])
   end
   run:start(training.data, 8, 1)
