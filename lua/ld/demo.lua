@@ -91,6 +91,9 @@ function demo.expect_judge(opt, vae)
   if opt.perceptual == 0 or not core.file_kind(opt.judge) then return end
   local c = require('ld.checkpoint').open(opt.judge)
   c.file:close()
+  if c.model_name ~= 'classifier' then
+    core.fail(("%s holds a '%s'; the judge is a classifier"):format(opt.judge, tostring(c.model_name)))
+  end
   compare_judge(c.record.extra or c.record, opt.judge, vae.hash, vae.pixel_range, vae.name)
 end
 

@@ -34,8 +34,9 @@ end
 local function mend_log(path)
   local f = io.open(path, 'rb')
   if not f then return end
-  local text = f:read('*a')
+  local text, why = f:read('*a')
   f:close()
+  if not text then core.fail(('run: cannot read %s: %s'):format(path, why)) end
   local whole = text:match('^(.*\n)') or ''
   if #whole < #text then core.write_file(path, whole) end
 end

@@ -171,6 +171,12 @@ t.test('averaged uses the averages, or the live weights where there are none', f
   t.eq(run.model.training, true)
 end)
 
+t.test('a log that cannot be read is told', function()
+  local folder = fresh()
+  ld.make_dirs(folder .. '/log.jsonl')
+  t.raises(function() training.start(folder) end, 'log.jsonl: Is a directory')
+end)
+
 t.test('batches and epochs that make no sense are refused', function()
   local run = training.start(fresh())
   for _, case in ipairs{{2.5, 1, 'a batch of 2.5'}, {8, 0, '0 epochs'}, {8, -1, '-1 epochs'},

@@ -211,6 +211,11 @@ check 'vae' recipe vae --photos "$tmp/faces" --faces 8 --size 32 --crop 16 --wid
     --out "$tmp/vae"
 says 'photographs to train on'
 matches 'epoch 1: -?[0-9.]+ dB on [0-9]+ pictures it never saw'
+refuse 'vae with crops larger than the pictures' recipe vae --photos "$tmp/faces" --size 32 --crop 64 --out "$tmp/vae-2"
+says 'crops of 64 are larger than the pictures, 32'
+refuse 'a judge that is none is told before a picture is encoded' \
+    recipe celeba $celeba --out "$tmp/celeba-4" --judge "$tmp/celeba/last.h5"
+says "holds a 'unet'; the judge is a classifier"
 check 'its weights can be used' "$LDLUA" -e "print(ld.vae.load('$tmp/vae/vae.h5').name)"
 says vae-small
 
