@@ -34,7 +34,7 @@ local function train(name, weight)
   local run   = ld.run(opt.out .. '/' .. name, {opt = opt, model = unet, optim = adamw, ema = opt.ema, seed = opt.seed,
                                                 schedule = ld.schedule.one_cycle{max = opt.lr},
                                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae,
-                                                          latent = store.shape}})
+                                                          store = opt.store, latent = store.shape}})
   -- both runs measure the distance in feature space; only one is pulled by it
   local perceptual = ld.perceptual{net = judge, mean = judge.record.mean, std = judge.record.std,
                                    weight = math.max(weight, 1e-12), gate = opt.gate}

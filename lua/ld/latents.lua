@@ -312,12 +312,18 @@ function Store:standardise(z)
 end
 
 --- scaling(scale): options of diffusion.cosine: with scale 0, one shift a channel and one common scale that give the
--- data mean 0 and mean variance 1; else that scale and no shift (fast.ai's 0.2).
+-- data mean 0 and mean variance 1; else that scale and no shift (fast.ai's 0.2, which suits sd-vae-ft-ema). Noise has a
+-- standard deviation of 1, so a scale that makes that of the latents far smaller or larger is told.
 function Store:scaling(scale)
-  if scale ~= 0 then return {scale = scale} end
   local variance = 0
   for _, s in ipairs(self.std) do variance = variance + s * s / #self.std end
-  return {scale = 1 / math.sqrt(variance), shift = self.mean}
+  local std = math.sqrt(variance)
+  if scale == 0 then return {scale = 1 / std, shift = self.mean} end
+  if std * scale < 0.3 or std * scale > 3 then
+    io.stderr:write(('latents: with scale %g those of %s have a standard deviation of %.2g where about 1 is needed; '
+      .. 'samples will be bad; scale 0 fits the scale to the data\n'):format(scale, self.path, std * scale))
+  end
+  return {scale = scale}
 end
 
 --- random_batch(n, k): the k-th of endlessly many random batches.

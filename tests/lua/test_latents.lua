@@ -126,6 +126,16 @@ t.test('statistics against direct computation', function()
   local y = (store.x - ld.tensor(scaling.shift):reshape(1, 4, 1, 1)) * scaling.scale
   t.near(ld.mean(ld.square(y)):item(), 1, 1e-3)
   t.eq(store:scaling(0.2), {scale = 0.2})
+  local told, stderr = '', io.stderr
+  rawset(io, 'stderr', {write = function(_, text) told = told .. text end})
+  local ok, message = pcall(function()
+    store:scaling(1.1 * scaling.scale)
+    t.eq(told, '')
+    store:scaling(0.01 * scaling.scale)
+  end)
+  rawset(io, 'stderr', stderr)
+  t.ok(ok, message)
+  t.ok(told:find('standard deviation of 0.01 where about 1 is needed', 1, true), told)
 end)
 
 t.test('log-variances', function()

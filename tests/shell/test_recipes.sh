@@ -190,6 +190,8 @@ matches 'MSE only: +eps-MSE [0-9.]+, feature distance [0-9.]+'
 matches 'with perceptual: eps-MSE [0-9.]+, feature distance [0-9.]+'
 check 'compare leaves a picture' test -s "$tmp/compare/compare.png"
 
+check 'sample from one of the runs of compare' recipe sample --run "$tmp/compare/mse" --n 2 --steps 3
+says "$tmp/compare/mse/samples/seed-0.png"
 check 'sample' recipe sample --run "$tmp/celeba" --n 3 --steps 3 --seed 5
 says "$tmp/celeba/samples/seed-5.png"
 check 'sample, live weights and the other sampler' recipe sample --run "$tmp/celeba" --n 2 --steps 3 --sampler ancestral \
