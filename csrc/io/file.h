@@ -34,6 +34,11 @@ void ld_map_close(ld_map *m);
 /* Make a folder and its parents (existing ones are fine). LD_EIO. */
 int ld_make_dirs(const char *path);
 
+/* Locks a folder for this process, until ld_folder_unlock or its end; locking it again does nothing. LD_ESTATE while another
+ * process of this machine has it. Where the file system knows no locks, everybody gets one. */
+int ld_folder_lock(const char *path);
+void ld_folder_unlock(const char *path);
+
 /* All regular files under `root` (recursive, symbolic links followed once), paths relative to it, sorted bytewise, hidden
  * ones skipped: one block of NUL-ended strings and `count` offsets into it, both malloc'd. */
 typedef struct ld_file_list {

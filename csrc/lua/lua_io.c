@@ -308,6 +308,17 @@ static int l_make_dirs(lua_State *L) {
     return 0;
 }
 
+/* lock_folder(path), unlock_folder(path): for this process alone (io/file.h). */
+static int l_lock_folder(lua_State *L) {
+    ldl_ok(L, ld_folder_lock(path_arg(L, 1, "lock_folder")));
+    return 0;
+}
+
+static int l_unlock_folder(lua_State *L) {
+    ld_folder_unlock(path_arg(L, 1, "unlock_folder"));
+    return 0;
+}
+
 /* sweep_folder(path): removes what killed processes left there of files they were writing (io/file.h). */
 static int l_sweep_folder(lua_State *L) {
     ld_file_sweep(path_arg(L, 1, "sweep_folder"));
@@ -397,6 +408,8 @@ void ldl_open_io(lua_State *L) {
                                          {"rename_file", l_rename_file},
                                          {"make_dirs", l_make_dirs},
                                          {"sweep_folder", l_sweep_folder},
+                                         {"lock_folder", l_lock_folder},
+                                         {"unlock_folder", l_unlock_folder},
                                          {"file_kind", l_file_kind},
                                          {"disk_free", l_disk_free},
                                          {"clock", l_clock},

@@ -46,6 +46,7 @@ end
 local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
   core.make_dirs(folder)
+  core.lock_folder(folder)
   core.sweep_folder(folder)
   local self = setmetatable({folder = folder, images = 0, counted = 0, skipped = 0, in_a_row = 0}, Run)
   for key, value in pairs(o) do self[key] = value end
@@ -428,11 +429,12 @@ function Run:image(name, x, options)
   return path
 end
 
---- finish(): the last checkpoint, and a summary line.
+--- finish(): the last checkpoint, and a summary line. Other processes may train in the folder now.
 function Run:finish()
   self:flush_log()
   if self.in_a_row == 0 then self:save() end
   if host.on_stop then host.on_stop(false) end
+  core.unlock_folder(self.folder)
   self:say('finished: %d images%s%s; %s', self:seen(), self.mean and (', loss %.4f'):format(self.mean.loss) or '',
     self.skipped > 0 and (', %d steps skipped'):format(self.skipped) or '', self.last)
 end

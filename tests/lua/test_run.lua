@@ -171,6 +171,27 @@ t.test('averaged uses the averages, or the live weights where there are none', f
   t.eq(run.model.training, true)
 end)
 
+t.test('two processes do not train into one folder', function()
+  local folder = fresh()
+  local other = put(tmp .. '/other.lua', ([[
+dofile('%s/training.lua').start('%s')
+print 'started'
+]]):format(tmp, folder))
+  local function try()
+    local pipe = io.popen(('%s %s 2>&1'):format(ldlua, other))
+    local text = pipe:read('*a')
+    pipe:close()
+    return text
+  end
+  local run = training.start(folder)
+  training.start(folder) -- the same process may
+  local said = try()
+  t.ok(said:find('is in use: another process is training there', 1, true), said)
+  training.go(run, 1)
+  said = try()
+  t.ok(said:find('started', 1, true), said)
+end)
+
 t.test('a log that cannot be read is told', function()
   local folder = fresh()
   ld.make_dirs(folder .. '/log.jsonl')
