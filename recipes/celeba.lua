@@ -1,6 +1,6 @@
 -- CelebA-HQ faces in latent space: U-Net, eps target, MSE + perceptual latent loss, DDIM samples.
 --   data    --data FOLDER of pictures (see data/README.md); without it the built-in synthetic faces are used, said so
---   train   ldlua recipes/celeba.lua [--epochs 250 --device cuda:0 ...]     run it again to resume
+--   train   ldlua recipes/celeba.lua [--epochs 250 ...]     run it again to resume
 --   look    runs/celeba/samples/*.png, runs/celeba/log.jsonl
 --   demo    ldlua recipes/celeba.lua --demo: a small network on synthetic faces, minutes on two cores
 local ld = require 'ld'
@@ -20,7 +20,9 @@ local opt = ld.demo.options{
   demo = false,
 }
 
+local sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}
 local vae    = ld.vae.load(opt.vae)
+ld.demo.expect_judge(opt, vae)
 local faces  = ld.file_kind(opt.data) and ld.images.open(opt.data, {size = opt.size})
                or ld.images.synthetic_faces{n = opt.demo and 3000 or 30000, size = opt.size, seed = opt.seed}
 if not ld.file_kind(opt.data) then
@@ -50,9 +52,9 @@ print(('U-Net of %d parameters, %d latents, perceptual latent loss %s'):format(u
 
 -- Samples from the averaged weights; their batch-norm statistics are recomputed on data first.
 local function draw()
-  return run.ema:use(function()
+  return run:averaged(function()
     return model:sample{n = opt.samples, channels = store.shape[1], size = store.shape[2], seed = opt.seed,
-                        sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}}
+                        sampler = sampler}
   end, function(i) model:loss(store:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch}) end)
 end
 

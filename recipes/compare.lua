@@ -16,6 +16,7 @@ for _, file in ipairs{opt.store, opt.judge} do
     ld.fail('there is no %s: recipes/celeba.lua makes the store, recipes/imagenet_classifier.lua the judge', file)
   end
 end
+local sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}
 local vae   = ld.vae.load(opt.vae)
 local store = ld.latents.open(opt.store)
 store:check_vae(vae)
@@ -33,7 +34,7 @@ local function train(name, weight)
   local run   = ld.run(opt.out .. '/' .. name, {opt = opt, model = unet, optim = adamw, ema = opt.ema, seed = opt.seed,
                                                 schedule = ld.schedule.one_cycle{max = opt.lr},
                                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae,
-                                                          latent = store.shape}})
+                                                          store = opt.store, latent = store.shape}})
   -- both runs measure the distance in feature space; only one is pulled by it
   local perceptual = ld.perceptual{net = judge, mean = judge.record.mean, std = judge.record.std,
                                    weight = math.max(weight, 1e-12), gate = opt.gate}
@@ -44,9 +45,9 @@ local function train(name, weight)
     end)
   end
   run:finish()
-  local z = run.ema:use(function()
+  local z = run:averaged(function()
     return model:sample{n = opt.samples, channels = store.shape[1], size = store.shape[2], seed = opt.seed,
-                        sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}}
+                        sampler = sampler}
   end, function(i) model:loss(store:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch}) end)
   return vae:decode_images(z), run.mean
 end

@@ -1,6 +1,6 @@
 -- Train the latent classifier whose pooled features become the perceptual latent loss. Source: docs/method.md.
 --   data    --train and --valid: stores made by recipes/imagenet_latents.lua (without --valid a tenth is held out)
---   run     ldlua recipes/imagenet_classifier.lua [--epochs 30 --device cuda:0]     run it again to resume
+--   run     ldlua recipes/imagenet_classifier.lua [--epochs 30]     run it again to resume
 --   look    runs/imagenet-classifier/log.jsonl; best.h5 is what recipes/celeba.lua takes as --judge
 local ld = require 'ld'
 
@@ -18,6 +18,7 @@ end
 local held  = opt.valid ~= ''
 local train = ld.latents.open(opt.train)
 local valid = held and ld.latents.open(opt.valid)
+if held then valid:check_same(train) end
 if #train.classes < 2 then ld.fail('%s has no classes to learn', opt.train) end
 if not held then train, valid = train:shuffled_split(0.1, opt.seed) end
 if table.concat(valid.classes, ' ') ~= table.concat(train.classes, ' ') then

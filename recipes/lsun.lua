@@ -1,6 +1,6 @@
 -- LSUN bedrooms in latent space, as fast.ai's notebook 30: U-Net, eps target, MSE + perceptual latent loss, DDIM.
 --   data    --data FOLDER of bedroom pictures, short side 256 (see data/README.md)
---   train   ldlua recipes/lsun.lua [--epochs 25 --device cuda:0 ...]     run it again to resume
+--   train   ldlua recipes/lsun.lua [--epochs 25 ...]     run it again to resume
 --   look    runs/lsun/samples/*.png, runs/lsun/log.jsonl (train and held-out loss)
 local ld = require 'ld'
 
@@ -19,7 +19,9 @@ unpack it and name the folder with --data. The autoencoder sd-vae-ft-ema is at s
 (MIT): name its folder with --vae.]], opt.data)
 end
 
+local sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}
 local vae    = ld.vae.load(opt.vae, {range = opt.range ~= 'own' and opt.range or nil})
+ld.demo.expect_judge(opt, vae)
 local rooms  = ld.images.open(opt.data, {size = opt.size, fit = opt.fit, limit = opt.limit})
 ld.latents.encode(vae, rooms, opt.out .. '/latents.h5', {least_psnr = opt.range == 'unit' and 0 or 15})
 local train  = ld.latents.open(opt.out .. '/latents.h5', {split = 'train'})
@@ -54,9 +56,9 @@ local function evaluate()
 end
 
 local function draw()
-  return run.ema:use(function()
+  return run:averaged(function()
     return model:sample{n = opt.samples, channels = train.shape[1], size = train.shape[2], seed = opt.seed,
-                        sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}}
+                        sampler = sampler}
   end, function(i) model:loss(train:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch}) end)
 end
 

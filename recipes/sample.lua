@@ -7,7 +7,7 @@ local opt = ld.options{
   run = 'runs/celeba', out = '', n = 64, first = 0, seed = 0, batch = 32,
   sampler = 'ddim', steps = 100, eta = 1,   -- ddim, or ancestral (DDPM's step on the cosine schedule)
   weights = 'ema',                          -- ema, or live
-  vae = '',                                 -- where the autoencoder lies, when it has moved
+  vae = '', store = '',                     -- where autoencoder and latents lie, when they have moved
 }
 
 local path = opt.run .. '/last.h5'
@@ -17,7 +17,8 @@ end
 local unet, record = ld.models.unet.load(path)
 local x      = record.extra
 local vae    = ld.vae.load(opt.vae ~= '' and opt.vae or x.vae, {range = x.range ~= 'own' and x.range or nil})
-local store  = ld.latents.open(opt.run .. '/latents.h5')
+local beside = opt.run .. '/latents.h5'
+local store  = ld.latents.open(opt.store ~= '' and opt.store or ld.file_kind(beside) and beside or x.store or beside)
 store:check_vae(vae)
 local model  = ld.diffusion.cosine(unet, {scale = x.scale, shift = x.shift})
 local make   = ({ddim = function() return ld.sampler.ddim{steps = opt.steps, eta = opt.eta} end,

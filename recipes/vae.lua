@@ -36,7 +36,7 @@ for batch in run:batches(data, opt.batch, opt.epochs) do
     return mse * 10 + l1 * opt.l1, {mse = mse}
   end)
   if run:epoch_end() then
-    run.ema:use(function()
+    run:averaged(function()
       local held = data:held_out_images(64)
       local db = psnr(held)
       run:log{event = 'held out', images = run.images, psnr = db}
@@ -50,5 +50,5 @@ for batch in run:batches(data, opt.batch, opt.epochs) do
   end
 end
 
-run.ema:use(function() ld.checkpoint.write(opt.out .. '/vae.h5', {model = net, record = {name = 'vae-small'}}) end)
+run:averaged(function() ld.checkpoint.write(opt.out .. '/vae.h5', {model = net, record = {name = 'vae-small'}}) end)
 run:finish()

@@ -5,7 +5,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,9 +30,10 @@ static size_t folder_length(const char *path) {
     return slash ? (size_t)(slash - path) + 1 : 0;
 }
 
+static atomic_uint counter; /* of the temporary names that this process has taken */
+
 /* Creates an empty file beside `path`, hidden so that listings skip one that a kill left behind, and opens it. */
 static int create_temporary(const char *path, char *tmp, int *fd) {
-    static atomic_uint counter;
     size_t folder = folder_length(path);
     if (!path[folder])
         return ld_fail(LD_EIO, "write '%s': is a folder's name", path);
@@ -121,6 +124,34 @@ int ld_file_write(const char *path, const void *bytes, size_t n) {
     return install(fd, tmp, path);
 }
 
+/* Is `name` a temporary file as create_temporary names them, whose process is gone? One with this process's number that it
+ * has not made itself is a former process's. */
+static bool is_left_over(const char *name) {
+    long pid;
+    unsigned mine;
+    int end = 0;
+    size_t n = strlen(name), at = n;
+    if (name[0] != '.' || n < 8 || strcmp(name + n - 4, ".tmp"))
+        return false;
+    for (at = n - 4; at > 0 && name[at - 1] != '.'; at--)
+        ;
+    if (at < 2 || sscanf(name + at, "%ld-%u.tmp%n", &pid, &mine, &end) != 2 || name[at] < '0' || name[at] > '9' ||
+        at + (size_t)end != n || pid < 1)
+        return false;
+    return pid == (long)getpid() ? mine >= atomic_load(&counter) : kill((pid_t)pid, 0) && errno == ESRCH;
+}
+
+void ld_file_sweep(const char *folder) {
+    char path[LD_PATH_MAX];
+    DIR *dir = opendir(folder);
+    if (!dir)
+        return;
+    for (const struct dirent *e; (e = readdir(dir));)
+        if (is_left_over(e->d_name) && snprintf(path, sizeof path, "%s/%s", folder, e->d_name) < (int)sizeof path)
+            unlink(path);
+    closedir(dir);
+}
+
 /* ---- reading ---- */
 
 /* Reads to the end, whatever the size said at first: files grow, and some (/proc) say 0. */
@@ -176,7 +207,7 @@ int ld_file_read(const char *path, void **bytes, size_t *n, size_t limit) {
 
 int ld_map_open(ld_map *m, const char *path) {
     *m = (ld_map){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer would never open */
     if (fd < 0)
         return fail_io("read", path);
     struct stat st;

@@ -16,6 +16,9 @@ int ld_file_write(const char *path, const void *bytes, size_t n);
 int ld_file_temporary(const char *path, char *tmp);
 int ld_file_commit(const char *tmp, const char *path);
 void ld_file_discard(const char *tmp);
+/* Removes temporary files in `folder` that were left by processes of this machine that are gone (killed in mid-write). What
+ * cannot be removed stays. */
+void ld_file_sweep(const char *folder);
 
 /* A whole file in memory: *bytes is malloc'd, the caller frees. LD_EIO; LD_EVALUE above `limit` bytes (0: 4 GiB). */
 int ld_file_read(const char *path, void **bytes, size_t *n, size_t limit);
@@ -30,6 +33,11 @@ void ld_map_close(ld_map *m);
 
 /* Make a folder and its parents (existing ones are fine). LD_EIO. */
 int ld_make_dirs(const char *path);
+
+/* Locks a folder for this process, until ld_folder_unlock or its end; locking it again does nothing. LD_ESTATE while another
+ * process of this machine has it. Where the file system knows no locks, everybody gets one. */
+int ld_folder_lock(const char *path);
+void ld_folder_unlock(const char *path);
 
 /* All regular files under `root` (recursive, symbolic links followed once), paths relative to it, sorted bytewise, hidden
  * ones skipped: one block of NUL-ended strings and `count` offsets into it, both malloc'd. */

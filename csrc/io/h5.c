@@ -25,8 +25,8 @@ static herr_t keep_last(unsigned n, const H5E_error2_t *e, void *out) {
 int h5_fail(const ld_h5 *f, int code, const char *what, const char *where) {
     static const char system[] = "error message = '";
     char text[REASON] = "";
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_last, text);
-    H5Eclear2(H5E_DEFAULT);
+    h5.Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_last, text);
+    h5.Eclear2(H5E_DEFAULT);
     char *why = strstr(text, system);
     why = why ? why + strlen(system) : text;
     if (why != text)
@@ -38,10 +38,10 @@ int h5_fail(const ld_h5 *f, int code, const char *what, const char *where) {
 static hid_t half_type(void) {
     static hid_t t = -1;
     if (t < 0) {
-        t = H5Tcopy(H5T_IEEE_F32LE);
-        H5Tset_fields(t, 15, 10, 5, 0, 10);
-        H5Tset_size(t, 2);
-        H5Tset_ebias(t, 15);
+        t = h5.Tcopy(h5.T_IEEE_F32LE);
+        h5.Tset_fields(t, 15, 10, 5, 0, 10);
+        h5.Tset_size(t, 2);
+        h5.Tset_ebias(t, 15);
     }
     return t;
 }
@@ -49,34 +49,34 @@ static hid_t half_type(void) {
 static hid_t type_of(ld_dtype t) {
     switch (t) {
     case LD_F32:
-        return H5T_IEEE_F32LE;
+        return h5.T_IEEE_F32LE;
     case LD_F64:
-        return H5T_IEEE_F64LE;
+        return h5.T_IEEE_F64LE;
     case LD_F16:
         return half_type();
     case LD_I64:
-        return H5T_STD_I64LE;
+        return h5.T_STD_I64LE;
     case LD_I32:
-        return H5T_STD_I32LE;
+        return h5.T_STD_I32LE;
     case LD_BF16:
-        return H5T_STD_U16LE;
+        return h5.T_STD_U16LE;
     default:
-        return H5T_STD_U8LE;
+        return h5.T_STD_U8LE;
     }
 }
 
 /* The dtype a data set is read as: its own, or the nearest that holds it; -1 for strings and compounds. */
 static int dtype_of(hid_t set) {
-    hid_t t = H5Dget_type(set);
-    H5T_class_t c = H5Tget_class(t);
-    size_t n = H5Tget_size(t);
-    bool is_signed = c == H5T_INTEGER && H5Tget_sign(t) == H5T_SGN_2;
-    H5Tclose(t);
+    hid_t t = h5.Dget_type(set);
+    H5T_class_t c = h5.Tget_class(t);
+    size_t n = h5.Tget_size(t);
+    bool is_signed = c == H5T_INTEGER && h5.Tget_sign(t) == H5T_SGN_2;
+    h5.Tclose(t);
     if (c == H5T_FLOAT)
         return n <= 2 ? LD_F16 : n <= 4 ? LD_F32 : LD_F64;
     if (c != H5T_INTEGER)
         return -1;
-    if (n == 2 && !is_signed && H5Aexists(set, "dtype") > 0)
+    if (n == 2 && !is_signed && h5.Aexists(set, "dtype") > 0)
         return LD_BF16;
     if (n == 1 && !is_signed)
         return LD_U8;
@@ -85,16 +85,12 @@ static int dtype_of(hid_t set) {
 
 /* ---- files ---------------------------------------------------------------------------------------------------------- */
 
-/* Everything is closed by its owner. At exit the library would close once more what a full disk kept it from closing, and
- * crash. */
 static ld_h5 *h5_new(const char *path) {
-    static bool begun;
-    if (!begun)
-        H5dont_atexit();
-    begun = true;
+    if (h5_load())
+        return NULL;
     if (strlen(path) >= LD_PATH_MAX - 64)
         return ld_fail_null(LD_EVALUE, "hdf5: a path of %zu bytes is too long", strlen(path));
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    h5.Eset_auto2(H5E_DEFAULT, NULL, NULL);
     ld_h5 *f = calloc(1, sizeof *f);
     if (!f)
         return ld_fail_null(LD_EMEM, "hdf5: out of host memory");
@@ -105,9 +101,9 @@ static ld_h5 *h5_new(const char *path) {
 
 /* 1.10's format: readable by every h5py, safe to reopen after a crash when flushed. */
 static hid_t access_list(void) {
-    hid_t p = H5Pcreate(H5P_FILE_ACCESS);
-    H5Pset_libver_bounds(p, H5F_LIBVER_V18, H5F_LIBVER_LATEST);
-    H5Pset_fclose_degree(p, H5F_CLOSE_STRONG);
+    hid_t p = h5.Pcreate(h5.P_FILE_ACCESS);
+    h5.Pset_libver_bounds(p, H5F_LIBVER_V18, H5F_LIBVER_LATEST);
+    h5.Pset_fclose_degree(p, H5F_CLOSE_STRONG);
     return p;
 }
 
@@ -120,8 +116,8 @@ ld_h5 *ld_h5_create(const char *path) {
         return NULL;
     }
     hid_t p = access_list();
-    f->file = H5Fcreate(f->tmp, H5F_ACC_TRUNC, H5P_DEFAULT, p);
-    H5Pclose(p);
+    f->file = h5.Fcreate(f->tmp, H5F_ACC_TRUNC, H5P_DEFAULT, p);
+    h5.Pclose(p);
     if (f->file < 0) {
         h5_fail(f, LD_EIO, "create the file", "");
         ld_file_discard(f->tmp);
@@ -142,8 +138,8 @@ ld_h5 *ld_h5_open(const char *path, bool writable) {
     }
     ld_map_close(&probe);
     hid_t p = access_list();
-    f->file = H5Fopen(path, writable ? H5F_ACC_RDWR : H5F_ACC_RDONLY, p);
-    H5Pclose(p);
+    f->file = h5.Fopen(path, writable ? H5F_ACC_RDWR : H5F_ACC_RDONLY, p);
+    h5.Pclose(p);
     if (f->file < 0) {
         h5_fail(f, LD_EFORMAT, "open it as HDF5 (truncated, or no HDF5 file)", "");
         free(f);
@@ -155,7 +151,7 @@ ld_h5 *ld_h5_open(const char *path, bool writable) {
 /* Down to the disk: the library only hands its buffers to the system. */
 int ld_h5_flush(ld_h5 *f) {
     void *handle = NULL;
-    if (H5Fflush(f->file, H5F_SCOPE_GLOBAL) < 0 || H5Fget_vfd_handle(f->file, H5P_DEFAULT, &handle) < 0)
+    if (h5.Fflush(f->file, H5F_SCOPE_GLOBAL) < 0 || h5.Fget_vfd_handle(f->file, H5P_DEFAULT, &handle) < 0)
         return h5_fail(f, LD_EIO, "flush the file", "");
     if (fsync(*(int *)handle) && errno != EINVAL)
         return ld_fail(LD_EIO, "hdf5: %s: cannot flush the file: %s", f->path, strerror(errno));
@@ -164,7 +160,7 @@ int ld_h5_flush(ld_h5 *f) {
 
 int ld_h5_commit(ld_h5 *f) {
     int bad = ld_h5_flush(f);
-    if (H5Fclose(f->file) < 0 && !bad)
+    if (h5.Fclose(f->file) < 0 && !bad)
         bad = h5_fail(f, LD_EIO, "close the file", "");
     if (bad && *f->tmp)
         ld_file_discard(f->tmp);
@@ -177,10 +173,10 @@ int ld_h5_commit(ld_h5 *f) {
 void ld_h5_close(ld_h5 *f) {
     if (!f)
         return;
-    H5Fclose(f->file);
+    h5.Fclose(f->file);
     if (*f->tmp)
         ld_file_discard(f->tmp);
-    H5Eclear2(H5E_DEFAULT);
+    h5.Eclear2(H5E_DEFAULT);
     free(f);
 }
 
@@ -197,8 +193,8 @@ bool ld_h5_exists(ld_h5 *f, const char *path) {
         if (path[i] == '/' || i == n) {
             memcpy(part, path, i);
             part[i] = 0;
-            if (H5Lexists(f->file, part, H5P_DEFAULT) <= 0)
-                return H5Eclear2(H5E_DEFAULT), false;
+            if (h5.Lexists(f->file, part, H5P_DEFAULT) <= 0)
+                return h5.Eclear2(H5E_DEFAULT), false;
         }
     return true;
 }
@@ -207,12 +203,12 @@ static hid_t make_set(ld_h5 *f, const char *path, ld_dtype t, int ndim, const in
     hsize_t dims[LD_MAX_DIMS];
     for (int i = 0; i < ndim; i++)
         dims[i] = (hsize_t)shape[i];
-    hid_t space = ndim ? H5Screate_simple(ndim, dims, NULL) : H5Screate(H5S_SCALAR);
-    hid_t links = H5Pcreate(H5P_LINK_CREATE);
-    H5Pset_create_intermediate_group(links, 1);
-    hid_t set = H5Dcreate2(f->file, path, type_of(t), space, links, H5P_DEFAULT, H5P_DEFAULT);
-    H5Pclose(links);
-    H5Sclose(space);
+    hid_t space = ndim ? h5.Screate_simple(ndim, dims, NULL) : h5.Screate(H5S_SCALAR);
+    hid_t links = h5.Pcreate(h5.P_LINK_CREATE);
+    h5.Pset_create_intermediate_group(links, 1);
+    hid_t set = h5.Dcreate2(f->file, path, type_of(t), space, links, H5P_DEFAULT, H5P_DEFAULT);
+    h5.Pclose(links);
+    h5.Sclose(space);
     if (set < 0)
         h5_fail(f, LD_EIO, "create", path);
     return set;
@@ -223,7 +219,7 @@ static hid_t open_set(ld_h5 *f, const char *path) {
         ld_fail(LD_EFORMAT, "hdf5: %s has no '%s'", f->path, path);
         return -1;
     }
-    hid_t set = H5Dopen2(f->file, path, H5P_DEFAULT);
+    hid_t set = h5.Dopen2(f->file, path, H5P_DEFAULT);
     if (set < 0)
         h5_fail(f, LD_EFORMAT, "open the data set", path);
     return set;
@@ -259,11 +255,11 @@ int ld_h5_write(ld_h5 *f, const char *path, const ld_tensor *x) {
         return ld_error_code();
     hid_t set = make_set(f, path, x->dtype, x->ndim, x->shape);
     int bad = set < 0 ? ld_error_code() : 0;
-    if (!bad && ld_tensor_numel(x) && H5Dwrite(set, type_of(x->dtype), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
+    if (!bad && ld_tensor_numel(x) && h5.Dwrite(set, type_of(x->dtype), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
         bad = h5_fail(f, LD_EIO, "write", path);
     free(copy);
     if (set >= 0)
-        H5Dclose(set);
+        h5.Dclose(set);
     return bad || x->dtype != LD_BF16 ? bad : ld_h5_set_string(f, path, "dtype", "bfloat16");
 }
 
@@ -271,17 +267,17 @@ int ld_h5_make(ld_h5 *f, const char *path, ld_dtype t, int ndim, const int64_t *
     hid_t set = make_set(f, path, t, ndim, shape);
     if (set < 0)
         return ld_error_code();
-    H5Dclose(set);
+    h5.Dclose(set);
     return t == LD_BF16 ? ld_h5_set_string(f, path, "dtype", "bfloat16") : 0;
 }
 
 static int set_shape(hid_t set, int64_t *shape) {
-    hid_t space = H5Dget_space(set);
-    int ndim = H5Sget_simple_extent_ndims(space);
+    hid_t space = h5.Dget_space(set);
+    int ndim = h5.Sget_simple_extent_ndims(space);
     hsize_t dims[H5S_MAX_RANK];
     if (ndim > 0)
-        H5Sget_simple_extent_dims(space, dims, NULL);
-    H5Sclose(space);
+        h5.Sget_simple_extent_dims(space, dims, NULL);
+    h5.Sclose(space);
     if (ndim < 0 || ndim > LD_MAX_DIMS)
         return -1;
     for (int i = 0; i < ndim; i++)
@@ -292,11 +288,11 @@ static int set_shape(hid_t set, int64_t *shape) {
 int ld_h5_shape(ld_h5 *f, const char *path, int64_t shape[LD_MAX_DIMS], ld_dtype *t) {
     if (!ld_h5_exists(f, path))
         return -1;
-    hid_t set = H5Dopen2(f->file, path, H5P_DEFAULT);
+    hid_t set = h5.Dopen2(f->file, path, H5P_DEFAULT);
     if (set < 0)
-        return H5Eclear2(H5E_DEFAULT), -1;
+        return h5.Eclear2(H5E_DEFAULT), -1;
     int ndim = set_shape(set, shape), dtype = dtype_of(set);
-    H5Dclose(set);
+    h5.Dclose(set);
     *t = (ld_dtype)dtype;
     return dtype < 0 ? -1 : ndim;
 }
@@ -307,9 +303,9 @@ static int row_spaces(hid_t set, int ndim, const int64_t *shape, int64_t first, 
     hsize_t start[LD_MAX_DIMS] = {(hsize_t)first}, size[LD_MAX_DIMS];
     for (int i = 0; i < ndim; i++)
         size[i] = (hsize_t)(i ? shape[i] : count);
-    *mem = H5Screate_simple(ndim, size, NULL);
-    *file = H5Dget_space(set);
-    return H5Sselect_hyperslab(*file, H5S_SELECT_SET, start, NULL, size, NULL) < 0;
+    *mem = h5.Screate_simple(ndim, size, NULL);
+    *file = h5.Dget_space(set);
+    return h5.Sselect_hyperslab(*file, H5S_SELECT_SET, start, NULL, size, NULL) < 0;
 }
 
 int ld_h5_write_rows(ld_h5 *f, const char *path, int64_t first, const ld_tensor *x) {
@@ -330,16 +326,16 @@ int ld_h5_write_rows(ld_h5 *f, const char *path, int64_t first, const ld_tensor 
     if (!bad && data && ld_tensor_numel(x)) {
         hid_t mem, file;
         bad = row_spaces(set, ndim, shape, first, x->shape[0], &mem, &file) ||
-              H5Dwrite(set, type_of(x->dtype), mem, file, H5P_DEFAULT, data) < 0;
-        H5Sclose(mem);
-        H5Sclose(file);
+              h5.Dwrite(set, type_of(x->dtype), mem, file, H5P_DEFAULT, data) < 0;
+        h5.Sclose(mem);
+        h5.Sclose(file);
         if (bad)
             bad = h5_fail(f, LD_EIO, "write rows of", path);
     } else if (!bad && !data) {
         bad = ld_error_code();
     }
     free(copy);
-    H5Dclose(set);
+    h5.Dclose(set);
     return bad;
 }
 
@@ -358,7 +354,7 @@ static ld_tensor *read_selected(ld_h5 *f, hid_t set, const char *path, ld_dtype 
         step *= shape[i];
     }
     int bad = from.data ? 0 : ld_fail(LD_EMEM, "hdf5: out of host memory for %zu bytes", bytes);
-    if (!bad && bytes && H5Dread(set, type_of(t), mem, file, H5P_DEFAULT, from.data) < 0)
+    if (!bad && bytes && h5.Dread(set, type_of(t), mem, file, H5P_DEFAULT, from.data) < 0)
         bad = h5_fail(f, LD_EFORMAT, "read", path);
     if (!bad)
         bad = x->storage->device->backend->copy(LD_VIEW(x), &from);
@@ -391,10 +387,10 @@ static ld_tensor *read_set(ld_h5 *f, const char *path, int64_t first, int64_t co
         x = read_selected(f, set, path, (ld_dtype)t, ndim, shape, mem, file);
     }
     if (mem != H5S_ALL)
-        H5Sclose(mem);
+        h5.Sclose(mem);
     if (file != H5S_ALL)
-        H5Sclose(file);
-    H5Dclose(set);
+        h5.Sclose(file);
+    h5.Dclose(set);
     return x;
 }
 
@@ -408,46 +404,81 @@ ld_tensor *ld_h5_read_rows(ld_h5 *f, const char *path, int64_t first, int64_t co
 
 /* ---- names ---------------------------------------------------------------------------------------------------------- */
 
+/* Names found so far; they are told when all are known, in order. */
 typedef struct walk {
-    int (*fn)(void *, const char *);
-    void *arg;
+    char **name;
+    size_t n, room;
+    bool short_of_memory;
 } walk;
 
-static herr_t visit(hid_t at, const char *name, const H5O_info_t *info, void *arg) {
+static herr_t collect(hid_t at, const char *name, const h5_info *info, void *arg) {
     (void)at;
     walk *w = arg;
-    return info->type == H5O_TYPE_DATASET && strcmp(name, ".") ? w->fn(w->arg, name) : 0;
+    if (info->type != H5O_TYPE_DATASET || !strcmp(name, "."))
+        return 0;
+    if (w->n == w->room) {
+        size_t room = w->room ? 2 * w->room : 256;
+        char **more = realloc(w->name, room * sizeof *more);
+        if (!more)
+            return w->short_of_memory = true, -1;
+        w->name = more;
+        w->room = room;
+    }
+    if (!(w->name[w->n] = strdup(name)))
+        return w->short_of_memory = true, -1;
+    w->n++;
+    return 0;
+}
+
+static int by_text(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* In the file's own order: asked to sort them itself, the library frees what it never had when the file is damaged. */
+static herr_t collect_all(hid_t at, walk *w) {
+    return h5.visit(at, H5_INDEX_NAME, H5_ITER_NATIVE, collect, w);
 }
 
 int ld_h5_each(ld_h5 *f, const char *path, int (*fn)(void *arg, const char *name), void *arg) {
-    walk w = {fn, arg};
+    walk w = {0};
     if (!ld_h5_exists(f, path))
         return 0;
-    hid_t at = H5Oopen(f->file, *path ? path : "/", H5P_DEFAULT);
+    hid_t at = h5.Oopen(f->file, *path ? path : "/", H5P_DEFAULT);
     if (at < 0)
         return h5_fail(f, LD_EFORMAT, "open", path);
-#if H5_VERSION_GE(1, 12, 0)
-    herr_t r = H5Ovisit1(at, H5_INDEX_NAME, H5_ITER_INC, visit, &w);
-#else
-    herr_t r = H5Ovisit(at, H5_INDEX_NAME, H5_ITER_INC, visit, &w);
-#endif
-    H5Oclose(at);
-    return r < 0 ? h5_fail(f, LD_EFORMAT, "list", path) : 0;
+    int bad = collect_all(at, &w) < 0 ? h5_fail(f, LD_EFORMAT, "list", path) : 0;
+    h5.Oclose(at);
+    if (w.short_of_memory)
+        bad = ld_fail(LD_EMEM, "hdf5: %s: out of host memory for %zu names", f->path, w.n);
+    if (!bad && w.n)
+        qsort(w.name, w.n, sizeof *w.name, by_text);
+    for (size_t i = 0, stop = 0; i < w.n; i++) {
+        if (!bad && !stop)
+            stop = fn(arg, w.name[i]) != 0;
+        free(w.name[i]);
+    }
+    free(w.name);
+    return bad;
 }
+
+typedef struct visitor {
+    int (*fn)(void *, const char *);
+    void *arg;
+} visitor;
 
 static herr_t visit_attribute(hid_t at, const char *name, const H5A_info_t *info, void *arg) {
     (void)at;
     (void)info;
-    walk *w = arg;
-    return w->fn(w->arg, name);
+    visitor *v = arg;
+    return v->fn(v->arg, name);
 }
 
 int ld_h5_each_attribute(ld_h5 *f, const char *path, int (*fn)(void *arg, const char *key), void *arg) {
-    walk w = {fn, arg};
-    hid_t at = H5Oopen(f->file, *path ? path : "/", H5P_DEFAULT);
+    visitor v = {fn, arg};
+    hid_t at = h5.Oopen(f->file, *path ? path : "/", H5P_DEFAULT);
     if (at < 0)
         return h5_fail(f, LD_EFORMAT, "open", path);
-    herr_t r = H5Aiterate2(at, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_attribute, &w);
-    H5Oclose(at);
+    herr_t r = h5.Aiterate2(at, H5_INDEX_NAME, H5_ITER_INC, NULL, visit_attribute, &v);
+    h5.Oclose(at);
     return r < 0 ? h5_fail(f, LD_EFORMAT, "list the attributes of", path) : 0;
 }

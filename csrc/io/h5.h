@@ -31,7 +31,8 @@ ld_tensor *ld_h5_read_rows(ld_h5 *f, const char *path, int64_t first, int64_t co
 /* Rank, sizes and dtype; -1 when absent (no error set) or unreadable. */
 int ld_h5_shape(ld_h5 *f, const char *path, int64_t shape[LD_MAX_DIMS], ld_dtype *t);
 
-/* Lists of strings (UTF-8, variable length). Read: *out is malloc'd, as are its strings. */
+/* Lists of strings (UTF-8, written with the length of the longest; both kinds are read). Read: *out is malloc'd, as are its
+ * strings. */
 int ld_h5_write_strings(ld_h5 *f, const char *path, const char *const *s, int64_t n);
 int ld_h5_read_strings(ld_h5 *f, const char *path, char ***out, int64_t *n);
 void ld_h5_free_strings(char **s, int64_t n);

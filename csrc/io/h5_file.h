@@ -4,8 +4,7 @@
 
 #include "io/file.h"
 #include "io/h5.h"
-
-#include <hdf5.h>
+#include "io/h5_lib.h"
 
 struct ld_h5 {
     hid_t file;

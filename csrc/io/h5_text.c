@@ -1,17 +1,19 @@
-/* Attributes and lists of strings in HDF5 files. */
+/* Attributes and lists of strings in HDF5 files.
+ *
+ * Strings are written with a fixed length: the library keeps those of variable length in a heap that, unlike all else of
+ * the format's structure, has no checksum, and ends the process when it is damaged. Both kinds are read. */
 #include "base/error.h"
 #include "io/h5_file.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static hid_t string_type(void) {
-    static hid_t t = -1;
-    if (t < 0) {
-        t = H5Tcopy(H5T_C_S1);
-        H5Tset_size(t, H5T_VARIABLE);
-        H5Tset_cset(t, H5T_CSET_UTF8);
-    }
+/* A new type, to be closed: UTF-8 of at most n bytes, zeros behind, or of any length when n is H5T_VARIABLE. */
+static hid_t string_type(size_t n) {
+    hid_t t = h5.Tcopy(h5.T_C_S1);
+    h5.Tset_size(t, n ? n : 1);
+    h5.Tset_cset(t, H5T_CSET_UTF8);
+    h5.Tset_strpad(t, n == H5T_VARIABLE ? H5T_STR_NULLTERM : H5T_STR_NULLPAD);
     return t;
 }
 
@@ -21,50 +23,55 @@ static hid_t string_type(void) {
 static int set_attribute(ld_h5 *f, const char *path, const char *key, hid_t type, const void *value) {
     const char *at = *path ? path : "/";
     if (!ld_h5_exists(f, at)) {
-        hid_t links = H5Pcreate(H5P_LINK_CREATE);
-        H5Pset_create_intermediate_group(links, 1);
-        hid_t group = H5Gcreate2(f->file, at, links, H5P_DEFAULT, H5P_DEFAULT);
-        H5Pclose(links);
+        hid_t links = h5.Pcreate(h5.P_LINK_CREATE);
+        h5.Pset_create_intermediate_group(links, 1);
+        hid_t group = h5.Gcreate2(f->file, at, links, H5P_DEFAULT, H5P_DEFAULT);
+        h5.Pclose(links);
         if (group < 0)
             return h5_fail(f, LD_EIO, "make the group", at);
-        H5Gclose(group);
+        h5.Gclose(group);
     }
-    hid_t o = H5Oopen(f->file, at, H5P_DEFAULT);
+    hid_t o = h5.Oopen(f->file, at, H5P_DEFAULT);
     if (o < 0)
         return h5_fail(f, LD_EFORMAT, "open", at);
-    if (H5Aexists(o, key) > 0)
-        H5Adelete(o, key);
-    hid_t space = H5Screate(H5S_SCALAR);
-    hid_t a = H5Acreate2(o, key, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    int bad = a < 0 || H5Awrite(a, type, value) < 0 ? h5_fail(f, LD_EIO, "write the attribute", key) : 0;
+    if (h5.Aexists(o, key) > 0)
+        h5.Adelete(o, key);
+    hid_t space = h5.Screate(H5S_SCALAR);
+    hid_t a = h5.Acreate2(o, key, type, space, H5P_DEFAULT, H5P_DEFAULT);
+    int bad = a < 0 || h5.Awrite(a, type, value) < 0 ? h5_fail(f, LD_EIO, "write the attribute", key) : 0;
     if (a >= 0)
-        H5Aclose(a);
-    H5Sclose(space);
-    H5Oclose(o);
+        h5.Aclose(a);
+    h5.Sclose(space);
+    h5.Oclose(o);
     return bad;
 }
 
 int ld_h5_set_number(ld_h5 *f, const char *path, const char *key, double v) {
-    return set_attribute(f, path, key, H5T_IEEE_F64LE, &v);
+    return set_attribute(f, path, key, h5.T_IEEE_F64LE, &v);
 }
 
 int ld_h5_set_string(ld_h5 *f, const char *path, const char *key, const char *v) {
-    return set_attribute(f, path, key, string_type(), &v);
+    hid_t type = string_type(strlen(v));
+    int bad = set_attribute(f, path, key, type, v);
+    h5.Tclose(type);
+    return bad;
 }
 
 /* A string attribute, of fixed or variable length, malloc'd; NULL when it cannot be read. */
 static char *read_text(hid_t a, hid_t type) {
     char *text = NULL;
-    if (H5Tis_variable_str(type) > 0) {
+    if (h5.Tis_variable_str(type) > 0) {
         char *raw = NULL;
-        if (H5Aread(a, string_type(), &raw) >= 0 && raw)
+        hid_t any = string_type(H5T_VARIABLE);
+        if (h5.Aread(a, any, &raw) >= 0 && raw)
             text = strdup(raw);
-        H5free_memory(raw);
+        h5.free_memory(raw);
+        h5.Tclose(any);
         return text;
     }
-    size_t n = H5Tget_size(type);
+    size_t n = h5.Tget_size(type);
     text = calloc(1, n + 1);
-    if (text && H5Aread(a, type, text) < 0) {
+    if (text && h5.Aread(a, type, text) < 0) {
         free(text);
         return NULL;
     }
@@ -75,75 +82,122 @@ int ld_h5_attribute(ld_h5 *f, const char *path, const char *key, double *number,
     const char *at = *path ? path : "/";
     if (!ld_h5_exists(f, at))
         return 0;
-    hid_t o = H5Oopen(f->file, at, H5P_DEFAULT);
+    hid_t o = h5.Oopen(f->file, at, H5P_DEFAULT);
     if (o < 0)
         return h5_fail(f, LD_EFORMAT, "open", at), -1;
     int found = 0;
-    if (H5Aexists(o, key) > 0) {
-        hid_t a = H5Aopen(o, key, H5P_DEFAULT), type = H5Aget_type(a), space = H5Aget_space(a);
-        H5T_class_t c = H5Tget_class(type);
-        bool single = H5Sget_simple_extent_npoints(space) == 1;
+    if (h5.Aexists(o, key) > 0) {
+        hid_t a = h5.Aopen(o, key, H5P_DEFAULT), type = h5.Aget_type(a), space = h5.Aget_space(a);
+        H5T_class_t c = h5.Tget_class(type);
+        bool single = h5.Sget_simple_extent_npoints(space) == 1;
         if (single && c == H5T_STRING)
             found = (*text = read_text(a, type)) ? 2 : 0;
         else if (single && (c == H5T_FLOAT || c == H5T_INTEGER))
-            found = H5Aread(a, H5T_NATIVE_DOUBLE, number) >= 0;
+            found = h5.Aread(a, h5.T_NATIVE_DOUBLE, number) >= 0;
         if (!found) {
             h5_fail(f, LD_EFORMAT, single ? "read the attribute" : "use the attribute, which is no single value,", key);
             found = -1;
         }
-        H5Sclose(space);
-        H5Tclose(type);
-        H5Aclose(a);
+        h5.Sclose(space);
+        h5.Tclose(type);
+        h5.Aclose(a);
     }
-    H5Oclose(o);
+    h5.Oclose(o);
     return found;
 }
 
 /* ---- lists of strings ----------------------------------------------------------------------------------------------- */
 
+/* Entries of `width` bytes one after another, malloc'd. */
+static char *packed(const char *const *s, int64_t n, size_t width) {
+    char *all = calloc((size_t)n * width + 1, 1);
+    for (int64_t i = 0; all && i < n; i++)
+        memcpy(all + (size_t)i * width, s[i], strlen(s[i]));
+    return all;
+}
+
 int ld_h5_write_strings(ld_h5 *f, const char *path, const char *const *s, int64_t n) {
     hsize_t dims[1] = {(hsize_t)n};
-    hid_t space = H5Screate_simple(1, dims, NULL), links = H5Pcreate(H5P_LINK_CREATE);
-    H5Pset_create_intermediate_group(links, 1);
-    hid_t set = H5Dcreate2(f->file, path, string_type(), space, links, H5P_DEFAULT, H5P_DEFAULT);
-    int bad = set < 0 || (n && H5Dwrite(set, string_type(), H5S_ALL, H5S_ALL, H5P_DEFAULT, s) < 0);
+    size_t width = 1;
+    for (int64_t i = 0; i < n; i++)
+        width = strlen(s[i]) > width ? strlen(s[i]) : width;
+    char *all = packed(s, n, width);
+    if (!all)
+        return ld_fail(LD_EMEM, "hdf5: out of host memory for %lld strings", (long long)n);
+    hid_t type = string_type(width), space = h5.Screate_simple(1, dims, NULL), links = h5.Pcreate(h5.P_LINK_CREATE);
+    h5.Pset_create_intermediate_group(links, 1);
+    hid_t set = h5.Dcreate2(f->file, path, type, space, links, H5P_DEFAULT, H5P_DEFAULT);
+    int bad = set < 0 || (n && h5.Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, all) < 0);
     if (bad)
         bad = h5_fail(f, LD_EIO, "write the strings", path);
     if (set >= 0)
-        H5Dclose(set);
-    H5Pclose(links);
-    H5Sclose(space);
+        h5.Dclose(set);
+    h5.Pclose(links);
+    h5.Sclose(space);
+    h5.Tclose(type);
+    free(all);
+    return bad;
+}
+
+/* The library's memory is its own to free, so the strings are copied. */
+static int read_variable(ld_h5 *f, const char *path, hid_t set, char **out, int64_t n) {
+    hid_t any = string_type(H5T_VARIABLE);
+    char **raw = calloc((size_t)n, sizeof *raw);
+    int bad = raw ? 0 : ld_fail(LD_EMEM, "hdf5: out of host memory for %lld strings", (long long)n);
+    if (!bad && h5.Dread(set, any, H5S_ALL, H5S_ALL, H5P_DEFAULT, raw) < 0)
+        bad = h5_fail(f, LD_EFORMAT, "read the strings", path);
+    for (int64_t i = 0; raw && i < n; i++) {
+        if (!bad && !(out[i] = strdup(raw[i] ? raw[i] : "")))
+            bad = ld_fail(LD_EMEM, "hdf5: out of host memory for %lld strings", (long long)n);
+        h5.free_memory(raw[i]);
+    }
+    h5.Tclose(any);
+    free(raw);
+    return bad;
+}
+
+static int read_fixed(ld_h5 *f, const char *path, hid_t set, hid_t type, char **out, int64_t n) {
+    size_t width = h5.Tget_size(type);
+    char *all = calloc((size_t)n, width);
+    int bad = all ? 0 : ld_fail(LD_EMEM, "hdf5: out of host memory for %lld strings", (long long)n);
+    if (!bad && h5.Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, all) < 0)
+        bad = h5_fail(f, LD_EFORMAT, "read the strings", path);
+    for (int64_t i = 0; !bad && i < n; i++)
+        if (!(out[i] = strndup(all + (size_t)i * width, width)))
+            bad = ld_fail(LD_EMEM, "hdf5: out of host memory for %lld strings", (long long)n);
+    free(all);
     return bad;
 }
 
 int ld_h5_read_strings(ld_h5 *f, const char *path, char ***out, int64_t *n) {
     if (!ld_h5_exists(f, path))
         return ld_fail(LD_EFORMAT, "hdf5: %s has no '%s'", f->path, path);
-    hid_t set = H5Dopen2(f->file, path, H5P_DEFAULT);
+    hid_t set = h5.Dopen2(f->file, path, H5P_DEFAULT);
     if (set < 0)
         return h5_fail(f, LD_EFORMAT, "open", path);
-    hid_t type = H5Dget_type(set), space = H5Dget_space(set);
+    hid_t type = h5.Dget_type(set), space = h5.Dget_space(set);
     int bad = 0;
-    *n = (int64_t)H5Sget_simple_extent_npoints(space);
+    *n = (int64_t)h5.Sget_simple_extent_npoints(space);
     *out = NULL;
-    if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) <= 0 || *n < 0)
+    if (h5.Tget_class(type) != H5T_STRING || *n < 0)
         bad = h5_fail(f, LD_EFORMAT, "read as a list of strings", path);
     if (!bad && !(*out = calloc((size_t)*n + 1, sizeof **out)))
         bad = ld_fail(LD_EMEM, "hdf5: out of host memory for %lld strings", (long long)*n);
-    if (!bad && *n && H5Dread(set, string_type(), H5S_ALL, H5S_ALL, H5P_DEFAULT, *out) < 0)
-        bad = h5_fail(f, LD_EFORMAT, "read the strings", path);
+    if (!bad && *n)
+        bad = h5.Tis_variable_str(type) > 0 ? read_variable(f, path, set, *out, *n)
+                                            : read_fixed(f, path, set, type, *out, *n);
     if (bad) {
-        free(*out);
+        ld_h5_free_strings(*out, *n);
         *out = NULL;
     }
-    H5Sclose(space);
-    H5Tclose(type);
-    H5Dclose(set);
+    h5.Sclose(space);
+    h5.Tclose(type);
+    h5.Dclose(set);
     return bad;
 }
 
 void ld_h5_free_strings(char **s, int64_t n) {
     for (int64_t i = 0; s && i < n; i++)
-        H5free_memory(s[i]);
+        free(s[i]);
     free(s);
 }

@@ -308,6 +308,23 @@ static int l_make_dirs(lua_State *L) {
     return 0;
 }
 
+/* lock_folder(path), unlock_folder(path): for this process alone (io/file.h). */
+static int l_lock_folder(lua_State *L) {
+    ldl_ok(L, ld_folder_lock(path_arg(L, 1, "lock_folder")));
+    return 0;
+}
+
+static int l_unlock_folder(lua_State *L) {
+    ld_folder_unlock(path_arg(L, 1, "unlock_folder"));
+    return 0;
+}
+
+/* sweep_folder(path): removes what killed processes left there of files they were writing (io/file.h). */
+static int l_sweep_folder(lua_State *L) {
+    ld_file_sweep(path_arg(L, 1, "sweep_folder"));
+    return 0;
+}
+
 /* file_kind(path): 'file', 'folder', 'other' or nil; and its size in bytes */
 static int l_file_kind(lua_State *L) {
     struct stat s;
@@ -383,13 +400,23 @@ void ldl_open_io(lua_State *L) {
                                   {"read_strings", l_h5_read_strings},
                                   {"__gc", l_h5_close},
                                   {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"safetensors_open", l_safe_open}, {"safetensors_write", l_safe_write},
-                                         {"h5_create", l_h5_create},        {"h5_open", l_h5_open},
-                                         {"write_file", l_write_file},      {"rename_file", l_rename_file},
-                                         {"make_dirs", l_make_dirs},        {"file_kind", l_file_kind},
-                                         {"disk_free", l_disk_free},        {"clock", l_clock},
-                                         {"terminal", l_terminal},          {"sha256", l_sha256},
-                                         {"sha256_file", l_sha256_file},    {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"safetensors_open", l_safe_open},
+                                         {"safetensors_write", l_safe_write},
+                                         {"h5_create", l_h5_create},
+                                         {"h5_open", l_h5_open},
+                                         {"write_file", l_write_file},
+                                         {"rename_file", l_rename_file},
+                                         {"make_dirs", l_make_dirs},
+                                         {"sweep_folder", l_sweep_folder},
+                                         {"lock_folder", l_lock_folder},
+                                         {"unlock_folder", l_unlock_folder},
+                                         {"file_kind", l_file_kind},
+                                         {"disk_free", l_disk_free},
+                                         {"clock", l_clock},
+                                         {"terminal", l_terminal},
+                                         {"sha256", l_sha256},
+                                         {"sha256_file", l_sha256_file},
+                                         {NULL, NULL}};
     ldl_class(L, CLASS_SAFE, safe);
     ldl_class(L, CLASS_H5, h5);
     luaL_register(L, NULL, functions);

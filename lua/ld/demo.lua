@@ -10,8 +10,9 @@ local small = {size = 64, epochs = 30, batch = 32, lr = 3e-3, ema = 0.998, chann
 
 --- options(defaults): as ld.options; with --demo the small settings are the defaults, and the judge lies in `out`.
 function demo.options(defaults)
-  for _, word in ipairs(rawget(_G, 'arg') or {}) do
-    if word == '--demo' or word == '--demo=true' then
+  local words = rawget(_G, 'arg') or {}
+  for i, word in ipairs(words) do
+    if word == '--demo=true' or (word == '--demo' and words[i + 1] ~= 'false') then
       for key, value in pairs(small) do
         if defaults[key] ~= nil then defaults[key] = value end
       end
@@ -69,12 +70,31 @@ local function train_judge(path, store, opt)
                                                     pixel_range = store.pixel_range}})
 end
 
---- check_judge(judge, path, store): a classifier only understands latents of the autoencoder and pixel range it learnt.
-function demo.check_judge(judge, path, store)
-  local r = judge.record
-  if (r.vae_hash and r.vae_hash ~= store.vae_hash) or (r.pixel_range and r.pixel_range ~= store.pixel_range) then
-    core.fail(('%s was trained on latents of another autoencoder or pixel range than %s'):format(path, store.path))
+-- A classifier only understands latents of the autoencoder and pixel range it learnt.
+local function compare_judge(record, path, hash, range, what)
+  if record.vae_hash and record.vae_hash ~= hash then
+    core.fail(('%s was trained on latents of another autoencoder than %s'):format(path, what))
   end
+  if record.pixel_range and record.pixel_range ~= range then
+    core.fail(("%s was trained on latents of pixel range '%s'; %s has '%s'"):format(path, record.pixel_range, what,
+      range))
+  end
+end
+
+--- check_judge(judge, path, store): they must belong together.
+function demo.check_judge(judge, path, store)
+  compare_judge(judge.record, path, store.vae_hash, store.pixel_range, store.path)
+end
+
+--- expect_judge(opt, vae): before hours of encoding: the judge that is there must be one for this autoencoder.
+function demo.expect_judge(opt, vae)
+  if opt.perceptual == 0 or not core.file_kind(opt.judge) then return end
+  local c = require('ld.checkpoint').open(opt.judge)
+  c.file:close()
+  if c.model_name ~= 'classifier' then
+    core.fail(("%s holds a '%s'; the judge is a classifier"):format(opt.judge, tostring(c.model_name)))
+  end
+  compare_judge(c.record.extra or c.record, opt.judge, vae.hash, vae.pixel_range, vae.name)
 end
 
 --- judge(opt, store): the classifier of the perceptual loss, or nil when its weight is 0 or there is none (said so).
@@ -101,7 +121,7 @@ To train for real (data/README.md says where to get the pictures and the sd-vae-
   ./ldlua recipes/imagenet_latents.lua    --data data/imagenet/train --vae data/sd-vae-ft-ema
   ./ldlua recipes/imagenet_classifier.lua --train runs/imagenet/train.h5
   ./ldlua recipes/celeba.lua              --data data/celeba-hq --vae data/sd-vae-ft-ema
-  ./ldlua recipes/lsun.lua                --data data/lsun-bedrooms --vae data/sd-vae-ft-ema]]
+  ./ldlua recipes/lsun.lua                --data data/lsun-bedrooms --vae data/sd-vae-ft-ema --range own]]
 end
 
 return demo

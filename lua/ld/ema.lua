@@ -47,7 +47,7 @@ function EMA:use(f, batches, count)
   end)
   net:train(was_training)
   if not results[1] then error(results[2], 0) end
-  return unpack(results, 2)
+  return unpack(results, 2, table.maxn(results))
 end
 
 -- {running value, momentum of its layer} of every batch norm.

@@ -6,6 +6,15 @@ local take = require 'ld.take'
 
 local images = {}
 
+local function whole(who, o, names)
+  for _, name in ipairs(names) do
+    local v = o[name]
+    if v and (type(v) ~= 'number' or v < 1 or v % 1 ~= 0) then
+      core.fail(('%s: %s is %s; a whole number, at least 1, is needed'):format(who, name, tostring(v)))
+    end
+  end
+end
+
 local Set = {}
 Set.__index = Set
 Set.__tostring = function(self)
@@ -63,6 +72,7 @@ function Faces:fingerprint() return ('synthetic faces, renderer 1, seed %d, coun
 --- images.synthetic_faces{n = 10000, size = 256, seed = 0}: faces of our own renderer, as many as wanted.
 function images.synthetic_faces(options)
   local o = take('synthetic_faces', options, {n = 10000, size = 256, seed = 0})
+  whole('synthetic_faces', o, {'n', 'size'})
   return setmetatable({count = o.n, size = o.size, seed = o.seed, fit = 'stretch', classes = {},
                        name = 'synthetic faces', path = 'synthetic'}, Faces)
 end
@@ -71,6 +81,7 @@ end
 -- center (shrink, then cut), short-center (cut, then shrink: fast.ai), topleft (LSUN notebook), stretch.
 function images.open(path, options)
   local o = take('images', options, {size = 256, fit = 'center', limit = take.optional})
+  whole('images', o, {'size', 'limit'})
   local files = core.image_set(path)
   local count = math.min(files:count(), o.limit or math.huge)
   return setmetatable({files = files, count = count, classes = files:classes(), size = o.size, fit = o.fit,

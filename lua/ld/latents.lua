@@ -144,6 +144,10 @@ local function statistics(f, count)
   end
   if n == 0 then core.fail('latents: none of the pictures could be read') end
   local mean = sum * (1 / n)
+  local total = squares:sum():item()
+  if total ~= total or total == math.huge then
+    core.fail('latents: some latents are infinite or not a number: too large for f16, or the VAE is broken; try f32')
+  end
   return mean, core.sqrt((squares * (1 / n) - core.square(mean)):clamp(0, nil))
 end
 
@@ -203,6 +207,13 @@ function latents.encode(vae, set, path, options)
   if o.on_bad ~= 'skip' and o.on_bad ~= 'stop' then
     core.fail(("latents: unknown on_bad '%s'; known: skip stop"):format(o.on_bad))
   end
+  if o.dtype ~= 'f16' and o.dtype ~= 'f32' then
+    core.fail(("latents: latents of dtype '%s'; known: f16 f32"):format(o.dtype))
+  end
+  if o.batch < 1 or o.batch % 1 ~= 0 then
+    core.fail(('latents: a batch of %g; a whole number, at least 1, is needed'):format(o.batch))
+  end
+  if o.moments and not vae.net.moments then core.fail(('latents: %s has no log-variances'):format(vae.kind)) end
   if set.size % vae.factor ~= 0 then
     core.fail(('latents: pictures of size %d do not divide by the VAE\'s factor %d'):format(set.size, vae.factor))
   end
@@ -216,6 +227,7 @@ function latents.encode(vae, set, path, options)
   end
   local folder = path:match('^(.*)/[^/]*$')
   if folder then core.make_dirs(folder) end
+  core.sweep_folder(folder or '.')
   check_round_trip(vae, set, o)
   local f, done = open_part(path, vae, set, wanted, o)
   if done > 0 and done < set.count then say(o, 'going on at picture %d of %d', done + 1, set.count) end
@@ -300,12 +312,18 @@ function Store:standardise(z)
 end
 
 --- scaling(scale): options of diffusion.cosine: with scale 0, one shift a channel and one common scale that give the
--- data mean 0 and mean variance 1; else that scale and no shift (fast.ai's 0.2).
+-- data mean 0 and mean variance 1; else that scale and no shift (fast.ai's 0.2, which suits sd-vae-ft-ema). Noise has a
+-- standard deviation of 1, so a scale that makes that of the latents far smaller or larger is told.
 function Store:scaling(scale)
-  if scale ~= 0 then return {scale = scale} end
   local variance = 0
   for _, s in ipairs(self.std) do variance = variance + s * s / #self.std end
-  return {scale = 1 / math.sqrt(variance), shift = self.mean}
+  local std = math.sqrt(variance)
+  if scale == 0 then return {scale = 1 / std, shift = self.mean} end
+  if std * scale < 0.3 or std * scale > 3 then
+    io.stderr:write(('latents: with scale %g those of %s have a standard deviation of %.2g where about 1 is needed; '
+      .. 'samples will be bad; scale 0 fits the scale to the data\n'):format(scale, self.path, std * scale))
+  end
+  return {scale = scale}
 end
 
 --- random_batch(n, k): the k-th of endlessly many random batches.
@@ -327,6 +345,19 @@ function Store:shuffled_split(share, seed)
   end
   local cut = math.floor(self.count * (1 - share))
   return part(1, cut), part(cut + 1, self.count)
+end
+
+--- Two stores that serve together must come from one autoencoder and pixel range.
+function Store:check_same(other)
+  if other.vae_hash ~= self.vae_hash or other.pixel_range ~= self.pixel_range then
+    core.fail(('latents: %s was made by %s (%s, pixel range %s), %s by %s (%s, pixel range %s)'):format(self.path,
+      self.vae, self.vae_hash:sub(1, 12), self.pixel_range, other.path, other.vae, other.vae_hash:sub(1, 12),
+      other.pixel_range))
+  end
+  if table.concat(self.shape, ' ') ~= table.concat(other.shape, ' ') then
+    core.fail(('latents: those of %s are (%s), those of %s (%s)'):format(self.path, table.concat(self.shape, ','),
+      other.path, table.concat(other.shape, ',')))
+  end
 end
 
 --- The store must have been made by this autoencoder, with its pixel range.

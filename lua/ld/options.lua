@@ -1,4 +1,9 @@
 -- Options of a recipe: a table of defaults, overridden by the command line.
+--
+-- Options of these names count something in every recipe: a whole number, not below what stands here.
+local counts = {size = 1, crop = 1, batch = 1, epochs = 1, samples = 1, steps = 2, layers = 1, width = 1,
+                attention_width = 1, n = 1, limit = 1, every = 1, faces = 0, pad = 0, seed = 0, first = 0}
+
 local core = require 'ld.core'
 
 local function sorted(t)
@@ -19,7 +24,12 @@ end
 -- A word of the command line as the type of its default.
 local function convert(key, default, word)
   if type(default) == 'number' then
-    return tonumber(word) or refuse("option --%s must be a number, not '%s'", key, word)
+    local value, least = tonumber(word), counts[key]
+    if not value or value ~= value then refuse("option --%s must be a number, not '%s'", key, word) end
+    if least and default >= least and default % 1 == 0 and (value < least or value % 1 ~= 0) then
+      refuse("option --%s must be a whole number, at least %d, not '%s'", key, least, word)
+    end
+    return value
   elseif type(default) == 'boolean' then
     if word == 'true' or word == 'false' then return word == 'true' end
     refuse("option --%s must be true or false, not '%s'", key, word)
@@ -28,6 +38,7 @@ local function convert(key, default, word)
     for part in word:gmatch('[^,]+') do
       list[#list + 1] = tonumber(part) or refuse("option --%s must be numbers such as 64,128, not '%s'", key, word)
     end
+    if #list == 0 then refuse("option --%s must be numbers such as 64,128, not '%s'", key, word) end
     return list
   end
   return word
@@ -40,13 +51,13 @@ local function parse(defaults, words)
   while i <= #words do
     local word = words[i]
     local key, value = word:match('^%-%-([%w_%-]+)=(.*)$')
-    key = key or word:match('^%-%-([%w_%-]+)$')
-    if not key then refuse("'%s' is no option; options are --name value; known: %s dry-run", word, known) end
+    key = key or word:match('^%-%-([%w_%-]+)$') or word == '-h' and 'help'
+    if not key then refuse("'%s' is no option; options are --name value; known: %s dry-run help", word, known) end
     local name = key:gsub('%-', '_')
-    if name == 'dry_run' then
-      set.dry_run = true
+    if (name == 'dry_run' or name == 'help') and defaults[name] == nil then
+      set[name] = true
     elseif defaults[name] == nil then
-      refuse("unknown option '--%s'; known: %s dry-run", key, known)
+      refuse("unknown option '--%s'; known: %s dry-run help", key, known)
     else
       if value == nil and type(defaults[name]) == 'boolean' and
          (words[i + 1] == nil or words[i + 1]:match('^%-%-')) then
@@ -64,16 +75,36 @@ local function parse(defaults, words)
   return out, set
 end
 
+-- The comment at the head of the script.
+local function print_head(path)
+  local f = path and io.open(path)
+  for line in f and f:lines() or function() end do
+    local words = line:match('^%-%- ?(.*)$')
+    if not words then break end
+    print(words)
+  end
+  if f then f:close() end
+end
+
+local function print_table(defaults, out, set)
+  for _, key in ipairs(sorted(defaults)) do
+    print(('%-16s %-40s %s'):format(key, text(out[key]), set[key] and '(command line)' or '(recipe)'))
+  end
+end
+
 --- options{data = 'folder', epochs = 250, ...}: the defaults with the script's arguments (--epochs 10) applied. Unknown
--- options are refused; --dry-run prints the resolved table and ends the program. Lists are written 64,128.
+-- options are refused; --dry-run prints the resolved table and ends the program, --help (-h) the comment at the head of
+-- the script before it. Lists are written 64,128.
 return function(defaults)
   local words = {}
   for i, word in ipairs(rawget(_G, 'arg') or {}) do words[i] = word end
   local out, set = parse(defaults, words)
-  if set.dry_run then
-    for _, key in ipairs(sorted(defaults)) do
-      print(('%-16s %-40s %s'):format(key, text(out[key]), set[key] and '(command line)' or '(recipe)'))
-    end
+  if set.help then
+    print_head(rawget(_G, 'arg')[0])
+    print('\noptions, written --name value, and what they are now:')
+  end
+  if set.help or set.dry_run then
+    print_table(defaults, out, set)
     os.exit(0, true)
   end
   return setmetatable(out, {__index = function(_, key) core.fail(("there is no option '%s'"):format(tostring(key))) end,

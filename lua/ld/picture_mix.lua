@@ -45,6 +45,9 @@ local ZOOM = 1.5
 local function new(options)
   local o = take('picture_mix', options, {photos = take.optional, faces = 0, size = 128, crop = take.optional, seed = 0,
                                           held_out = 0.1, repeats = 16})
+  if o.crop and o.crop > o.size then
+    core.fail(('picture_mix: crops of %d are larger than the pictures, %d'):format(o.crop, o.size))
+  end
   local self = setmetatable({size = o.size, crop_size = o.crop or o.size, seed = o.seed, photo_count = 0,
                              held_count = 0, name = 'picture mix', repeats = o.repeats}, Mix)
   if o.photos and core.file_kind(o.photos) then

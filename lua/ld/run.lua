@@ -35,8 +35,9 @@ end
 local function mend_log(path)
   local f = io.open(path, 'rb')
   if not f then return end
-  local text = f:read('*a')
+  local text, why = f:read('*a')
   f:close()
+  if not text then core.fail(('run: cannot read %s: %s'):format(path, why)) end
   local whole = text:match('^(.*\n)') or ''
   if #whole < #text then core.write_file(path, whole) end
 end
@@ -46,6 +47,8 @@ end
 local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
   core.make_dirs(folder)
+  core.lock_folder(folder)
+  core.sweep_folder(folder)
   local self = setmetatable({folder = folder, images = 0, counted = 0, skipped = 0, in_a_row = 0}, Run)
   for key, value in pairs(o) do self[key] = value end
   self.decay = o.ema
@@ -88,7 +91,7 @@ function Run:save(path)
     if self.ema then tensors.ema = self.ema:state() end
     checkpoint.write(path or self.last, {model = self.model, tensors = tensors, record = self:state_record()})
   end)
-  self.saved_at = now()
+  if not path or path == self.last then self.saved_at = now() end -- another file is no use to resume from
 end
 
 -- The checkpoint must be of the same kind of network and optimiser.
@@ -200,6 +203,10 @@ function Run:start(data, size, epochs)
   local n = data.count
   if n < 2 then core.fail(('run: %d pictures are too few to train on'):format(n)) end
   if size < 2 then core.fail(('run: a batch of %d; at least 2 pictures are needed'):format(size)) end
+  if size % 1 ~= 0 then core.fail(('run: a batch of %g; a whole number is needed'):format(size)) end
+  if not (epochs > 0 and epochs < math.huge) then
+    core.fail(('run: %g epochs; a number above 0 is needed'):format(epochs))
+  end
   size = math.min(size, n)
   self.n, self.batch_size, self.total_images, self.data_name = n, size, n * epochs, data.name
   self.total_steps = epochs * steps_per_epoch(n, size)
@@ -247,7 +254,10 @@ end
 --- every{images = n} or every{epochs = n}: true once each time the clock passes a multiple of n (and at the end); asked
 -- after run:step.
 function Run:every(o)
-  local unit = o.images or o.epochs * self.n
+  local unit = o.images or o.epochs and o.epochs * self.n
+  if not unit or unit ~= unit or unit <= 0 then
+    core.fail('run:every: images or epochs, a number above 0, is needed')
+  end
   local seen = self.images + self.advance
   return math.floor(seen / unit) > math.floor(self.images / unit) or seen >= self.total_images
 end
@@ -429,6 +439,18 @@ function Run:line()
   io.stdout:flush()
 end
 
+--- averaged(f, batches, count): f's results with the averaged weights in the network, as ema:use; with the live ones,
+-- in eval mode, when the run keeps no average.
+function Run:averaged(f, batches, count)
+  if self.ema then return self.ema:use(f, batches, count) end
+  local was_training = self.model.training
+  self.model:eval()
+  local results = {pcall(f)}
+  self.model:train(was_training)
+  if not results[1] then error(results[2], 0) end
+  return unpack(results, 2, table.maxn(results))
+end
+
 --- image(name, images, {columns}): a grid of (N,3,H,W) in [0,1] to samples/<name>-<images seen>.png; returns its path.
 function Run:image(name, x, options)
   core.make_dirs(self.folder .. '/samples')
@@ -437,11 +459,12 @@ function Run:image(name, x, options)
   return path
 end
 
---- finish(): the last checkpoint, and a summary line.
+--- finish(): the last checkpoint, and a summary line. Other processes may train in the folder now.
 function Run:finish()
   self:flush_log()
   if self.in_a_row == 0 then self:save() end
   if host.on_stop then host.on_stop(false) end
+  core.unlock_folder(self.folder)
   self:say('finished: %d images%s%s; %s', self:seen(), self.mean and (', loss %.4f'):format(self.mean.loss) or '',
     self.skipped > 0 and (', %d steps skipped'):format(self.skipped) or '', self.last)
 end

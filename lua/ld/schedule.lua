@@ -15,6 +15,9 @@ local known = {
 for name, defaults in pairs(known) do
   schedule[name] = function(options)
     local o = take('schedule.' .. name, options, defaults)
+    if o.max < 0 or o.max == math.huge or o.max ~= o.max then
+      core.fail(('schedule.%s: max is %g; a finite number, 0 or more, is needed'):format(name, o.max))
+    end
     return function(step, total) return core.schedule[name](step, total, o) end
   end
 end

@@ -6,6 +6,8 @@ local core = require 'ld.core'
 local models = require 'ld.models'
 local take = require 'ld.take'
 
+local host = package.loaded['ld.host'] or {}
+
 local vae = {}
 
 local ranges = {signed = {1 / 127.5, -1, 0.5, 0.5}, unit = {1 / 255, 0, 1, 0}}
@@ -190,11 +192,16 @@ local function read_config(path, o)
   end
 end
 
+-- The path, or that below the program's own folder: data/vae-small.h5 is found from anywhere.
+local function find(path)
+  if core.file_kind(path) then return path end
+  local shipped = host.root and not path:match('^/') and host.root .. '/' .. path
+  if shipped and core.file_kind(shipped) then return shipped end
+  core.fail(('vae: there is no %s; data/README.md says where to get sd-vae-ft-ema'):format(path))
+end
+
 local function find_weights(path)
   local kind = core.file_kind(path)
-  if not kind then
-    core.fail(('vae: there is no %s; data/README.md says where to get sd-vae-ft-ema'):format(path))
-  end
   if kind == 'file' then return path, path:match('^(.*/)[^/]*$') or '' end
   for _, name in ipairs{'diffusion_pytorch_model.safetensors', 'vae/diffusion_pytorch_model.safetensors'} do
     local file = path .. '/' .. name
@@ -247,6 +254,7 @@ function vae.load(path, options)
   if range ~= nil and not ranges[range] then
     core.fail(("vae.load: unknown range '%s'; known: signed unit"):format(tostring(range)))
   end
+  path = find(path)
   local self = path:match('%.h5$') and load_small(path) or load_kl(path, options)
   self.pixel_range = range or self.pixel_range
   return self

@@ -2,6 +2,14 @@
 local ld = require 'ld'
 local t = dofile 'tests/lua/harness.lua'
 
+t.test('a schedule without an end is refused', function()
+  for _, max in ipairs{-1, 1 / 0, 0 / 0} do
+    for _, name in ipairs{'one_cycle', 'cosine', 'constant'} do
+      t.raises(function() ld.schedule[name]{max = max} end, 'schedule.' .. name .. ': max is')
+    end
+  end
+end)
+
 local function make_unet(options)
   local o = {in_channels = 4, out_channels = 4, channels = {8, 16}, layers = 1, attention_from = 2, attention_width = 8}
   for key, value in pairs(options or {}) do o[key] = value end

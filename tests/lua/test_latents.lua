@@ -125,7 +125,16 @@ t.test('statistics against direct computation', function()
   local scaling = store:scaling(0)
   local y = (store.x - ld.tensor(scaling.shift):reshape(1, 4, 1, 1)) * scaling.scale
   t.near(ld.mean(ld.square(y)):item(), 1, 1e-3)
-  t.eq(store:scaling(0.2), {scale = 0.2})
+  local told, stderr = '', io.stderr
+  rawset(io, 'stderr', {write = function(_, text) told = told .. text end})
+  local ok, message = pcall(function()
+    t.eq(store:scaling(1.1 * scaling.scale), {scale = 1.1 * scaling.scale})
+    t.eq(told, '')
+    store:scaling(0.01 * scaling.scale)
+  end)
+  rawset(io, 'stderr', stderr)
+  t.ok(ok, message)
+  t.ok(told:find('standard deviation of 0.01 where about 1 is needed', 1, true), told)
 end)
 
 t.test('log-variances', function()
@@ -325,6 +334,40 @@ t.test('a folder of bad pictures only', function()
   put(tmp .. '/bad/a.png', 'nothing')
   t.raises(function() encode(small, ld.images.open(tmp .. '/bad', {size = 16}), fresh()) end,
     'none of the pictures could be read')
+end)
+
+t.test('options that make no sense are refused before anything is written', function()
+  for _, case in ipairs{{{dtype = 'i32'}, "latents of dtype 'i32'; known: f16 f32"}, {{batch = 0}, 'a batch of 0'},
+                        {{batch = 2.5}, 'a batch of 2.5'},
+                        {{moments = true}, 'small_autoencoder has no log%-variances'}} do
+    local path = fresh()
+    t.raises(function() encode(small, faces(), path, case[1]) end, case[2])
+    t.eq(ld.file_kind(path .. '.part'), nil)
+  end
+  for _, case in ipairs{{{size = 16.5}, 'images: size is 16.5'}, {{size = 0}, 'images: size is 0'},
+                        {{size = 16, limit = 0}, 'images: limit is 0'}, {{limit = 2.5}, 'images: limit is 2.5'}} do
+    t.raises(function() ld.images.open(tmp, case[1]) end, case[2])
+  end
+  t.raises(function() ld.images.synthetic_faces{n = -1} end, 'synthetic_faces: n is %-1')
+end)
+
+t.test('latents too large for f16 are refused, and what is done stays', function()
+  local net, path = ld.models.small_autoencoder{width = 8, blocks = 1}, fresh()
+  ld.no_grad(function()
+    for _, x in ipairs(net:parameters()) do x:mul_(30) end
+  end)
+  local huge = ld.vae.wrap(net, {name = 'huge', hash = ('0'):rep(64)})
+  t.raises(function() encode(huge, faces(4), path, {least_psnr = -1e9}) end, 'too large for f16')
+  t.eq(ld.file_kind(path), nil)
+  t.eq(encode(huge, faces(4), fresh(), {least_psnr = -1e9, dtype = 'f32'}).count, 4)
+end)
+
+t.test('stores that serve together come from one autoencoder', function()
+  local a, b = encode(small, faces(), fresh()), encode(ld.vae.load(tmp .. '/other.h5'), faces(), fresh())
+  local c = encode(ld.vae.load(tmp .. '/small.h5', {range = 'signed'}), faces(), fresh())
+  a:check_same(a)
+  t.raises(function() a:check_same(b) end, 'was made by tiny %(%x+, pixel range unit%), .* by tiny')
+  t.raises(function() a:check_same(c) end, 'pixel range signed')
 end)
 
 -- ---- splits ---------------------------------------------------------------------------------------------------------

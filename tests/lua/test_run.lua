@@ -120,6 +120,95 @@ t.test('a run resumed in the middle ends as an uninterrupted one, byte for byte'
   end
 end)
 
+t.test('best.h5 does not put off last.h5', function()
+  local folder = fresh()
+  local run = training.start(folder, {save_minutes = 0.02 / 60})
+  local saved = 0
+  local save = run.save
+  function run.save(self, path)
+    if not path then saved = saved + 1 end
+    return save(self, path)
+  end
+  local value, started = 0, ld.clock()
+  for batch in run:batches(training.data, 8, 1000) do
+    run:step(function() return training.loss(run, batch) end)
+    value = value + 1
+    run:best(value) -- every step is better than the one before
+    if ld.clock() - started > 0.5 then break end
+  end
+  t.ok(saved >= 3, ('last.h5 was written %d times in half a second'):format(saved))
+end)
+
+t.test('what a killed process left of a file it was writing is removed, what others are writing is not', function()
+  local folder = fresh()
+  ld.make_dirs(folder)
+  local pipe = io.popen('echo $$')
+  local gone = pipe:read('*n')
+  pipe:close() -- and it is gone
+  local function name(pid) return ('%s/.last.h5.%d-0.tmp'):format(folder, pid) end
+  put(name(gone), 'half')
+  put(name(1), 'of a process that lives')
+  put(folder .. '/.notes.tmp', 'of a user')
+  put(folder .. '/.a.12-b.tmp', 'of a user')
+  training.start(folder)
+  t.eq(ld.file_kind(name(gone)), nil)
+  t.eq(ld.file_kind(name(1)), 'file')
+  t.eq(ld.file_kind(folder .. '/.notes.tmp'), 'file')
+  t.eq(ld.file_kind(folder .. '/.a.12-b.tmp'), 'file')
+end)
+
+t.test('averaged uses the averages, or the live weights where there are none', function()
+  local folder = fresh()
+  local run = training.go(training.start(folder), 1)
+  local function first() return run.model:parameters()[1]:tolist() end
+  local live = first()
+  local batches = function() run.model(ld.randn(4, 2, 8, 8)) end
+  t.ok(ld.json_encode(run:averaged(first, batches)) ~= ld.json_encode(live))
+  run.ema = nil
+  run.model:train()
+  t.eq(run:averaged(first), live)
+  t.eq({run:averaged(function() return run.model.training, nil, 3 end)}, {false, nil, 3})
+  t.eq(run.model.training, true)
+end)
+
+t.test('two processes do not train into one folder', function()
+  local folder = fresh()
+  local other = put(tmp .. '/other.lua', ([[
+dofile('%s/training.lua').start('%s')
+print 'started'
+]]):format(tmp, folder))
+  local function try()
+    local pipe = io.popen(('%s %s 2>&1'):format(ldlua, other))
+    local text = pipe:read('*a')
+    pipe:close()
+    return text
+  end
+  local run = training.start(folder)
+  training.start(folder) -- the same process may
+  local said = try()
+  t.ok(said:find('is in use: another process is training there', 1, true), said)
+  training.go(run, 1)
+  said = try()
+  t.ok(said:find('started', 1, true), said)
+end)
+
+t.test('a log that cannot be read is told', function()
+  local folder = fresh()
+  ld.make_dirs(folder .. '/log.jsonl')
+  t.raises(function() training.start(folder) end, 'log.jsonl: Is a directory')
+end)
+
+t.test('batches and epochs that make no sense are refused', function()
+  local run = training.start(fresh())
+  for _, case in ipairs{{2.5, 1, 'a batch of 2.5'}, {8, 0, '0 epochs'}, {8, -1, '-1 epochs'},
+                       {8, 0 / 0, 'nan epochs'}} do
+    t.raises(function() run:batches(training.data, case[1], case[2]) end, case[3])
+  end
+  run:start(training.data, 8, 1)
+  t.raises(function() run:every{epochs = 0} end, 'run:every: images or epochs')
+  t.raises(function() run:every{steps = 3} end, 'run:every: images or epochs')
+end)
+
 t.test('several kills with signal 9 and restarts end in the same weights', function()
   local whole, cut = fresh(), fresh()
   training.go(training.start(whole), 40)

@@ -240,7 +240,7 @@ end)
 
 t.test('paths that lead nowhere', function()
   t.raises(function() ld.vae.load(tmp .. '/absent') end, 'vae: there is no ' .. tmp .. '/absent')
-  t.raises(function() ld.vae.load(tmp .. '/absent.h5') end, 'No such file')
+  t.raises(function() ld.vae.load(tmp .. '/absent.h5') end, 'vae: there is no ' .. tmp .. '/absent.h5')
   os.execute('mkdir -p ' .. tmp .. '/hollow')
   t.raises(function() ld.vae.load(tmp .. '/hollow') end, 'no diffusion_pytorch_model.safetensors in the folder')
   t.raises(function() ld.vae.load(put(tmp .. '/text.safetensors', 'not weights at all')) end, 'text.safetensors')

@@ -349,15 +349,15 @@ best_start() {
 export LDLUA_ROOT=$real_root
 read -r load _ </proc/loadavg
 if nm -D "$LDLUA" 2>/dev/null | grep -q asan_init; then
-    skip 'starts within 20 ms' 'this is an instrumented program'
+    skip 'starts within 10 ms' 'this is an instrumented program'
 elif ! best=$(best_start); then
-    fail 'starts within 20 ms' 'it does not start'
-elif [ "$best" -lt 20000 ]; then
+    fail 'starts within 10 ms' 'it does not start'
+elif [ "$best" -lt 10000 ]; then
     pass
 elif [ "${load%.*}" -ge "$(nproc)" ]; then
-    skip 'starts within 20 ms' "the machine is busy (load $load); it took $best microseconds"
+    skip 'starts within 10 ms' "the machine is busy (load $load); it took $best microseconds"
 else
-    fail 'starts within 20 ms' "the best of twenty was $best microseconds"
+    fail 'starts within 10 ms' "the best of twenty was $best microseconds"
 fi
 
 finish

@@ -43,6 +43,9 @@ for name in $recipes; do
     matches '^out +.* \(recipe\)$'
     refuse "$name refuses an unknown option" recipe "$name" --epohcs 3
     matches "recipes/$name\.lua:[0-9]+: unknown option '--epohcs'; known: .*dry-run"
+    check "$name --help" recipe "$name" --help
+    says "$(sed -n '1s/^-- //p' "recipes/$name.lua")"
+    matches '^out +.* \(recipe\)$'
     refuse "$name refuses a word" recipe "$name" fast
     matches "recipes/$name\.lua:[0-9]+: 'fast' is no option"
 done
@@ -58,6 +61,18 @@ refuse 'a number must be one' recipe celeba --epochs many
 matches "celeba\.lua:[0-9]+: option --epochs must be a number, not 'many'"
 refuse 'a list must be one' recipe celeba --channels 8,x
 matches "option --channels must be numbers such as 64,128, not '8,x'"
+refuse 'a list must not be empty' recipe celeba --channels=
+matches "option --channels must be numbers such as 64,128, not ''"
+refuse 'a number must not be nan' recipe celeba --scale nan
+matches "option --scale must be a number, not 'nan'"
+for option in epochs=0 batch=2.5 samples=-1 steps=1 layers=0 size=64.5 every=0 seed=-1; do
+    refuse "a count must be one: $option" recipe celeba "--$option"
+    matches "celeba\.lua:[0-9]+: option --${option%=*} must be a whole number, at least [012], not '${option#*=}'"
+done
+refuse 'a sampler that cannot be is told before anything else' recipe celeba --eta 3 --vae "$tmp/absent"
+matches 'celeba\.lua:[0-9]+: sampler\.ddim: eta 3'
+check 'a demo that is none' recipe celeba --demo false --dry-run
+matches '^size +256 '
 refuse 'yes or no' recipe imagenet_latents --moments maybe
 matches "option --moments must be true or false, not 'maybe'|'maybe' is no option"
 refuse 'a missing value' recipe celeba --out --demo
@@ -129,6 +144,15 @@ refuse 'imagenet_latents with another autoencoder' \
     recipe imagenet_latents $latents --vae "$tmp/other.h5" --out "$tmp/in/train.h5" --least-psnr 0
 matches 'recipes/imagenet_latents\.lua:[0-9]+: latents: .*was made otherwise: vae_hash'
 
+check 'the autoencoder that ships is found from another folder' env LDLUA_ROOT="$PWD" sh -c \
+    "cd '$tmp' && exec '$LDLUA' -e \"print(ld.vae.load('data/vae-small.h5').name)\""
+says vae-small
+check 'a store of another autoencoder' recipe imagenet_latents $latents --vae "$tmp/other.h5" --out "$tmp/in/other.h5" \
+    --least-psnr 0
+refuse 'imagenet_classifier refuses a held-out store of another autoencoder' recipe imagenet_classifier \
+    --train "$tmp/in/train.h5" --valid "$tmp/in/other.h5" --out "$tmp/judge-2" --channels 4,6 --blocks 1
+matches 'recipes/imagenet_classifier\.lua:[0-9]+: latents: .*other\.h5 was made by other'
+
 classifier="--train $tmp/in/train.h5 --out $tmp/judge --channels 4,6 --blocks 1 --batch 8 --pad 1"
 check 'imagenet_classifier' recipe imagenet_classifier $classifier --epochs 2
 says '21 latents to train on, 3 held out, 3 classes'
@@ -152,6 +176,9 @@ check 'celeba, finished, draws' recipe celeba $celeba --out "$tmp/celeba" --epoc
 says "sample grid: $tmp/celeba/samples/samples-00000072.png"
 refuse 'a judge of another autoencoder' recipe celeba $celeba --out "$tmp/celeba-2" --vae "$tmp/other.h5"
 says 'was trained on latents of another autoencoder'
+check 'which is told before a picture is encoded' test ! -e "$tmp/celeba-2/latents.h5"
+check 'celeba without averages' recipe celeba $celeba --out "$tmp/celeba-3" --epochs 1 --ema 0
+says "sample grid: $tmp/celeba-3/samples/samples-00000024.png"
 refuse 'another network in the same folder' recipe celeba $celeba --out "$tmp/celeba" --channels 8,24
 matches 'recipes/celeba\.lua:[0-9]+: load_state: .*last\.h5 does not fit the network'
 same 'last.h5 holds the same network as before' "$("$LDLUA" -e "
@@ -163,6 +190,8 @@ matches 'MSE only: +eps-MSE [0-9.]+, feature distance [0-9.]+'
 matches 'with perceptual: eps-MSE [0-9.]+, feature distance [0-9.]+'
 check 'compare leaves a picture' test -s "$tmp/compare/compare.png"
 
+check 'sample from one of the runs of compare' recipe sample --run "$tmp/compare/mse" --n 2 --steps 3
+says "$tmp/compare/mse/samples/seed-0.png"
 check 'sample' recipe sample --run "$tmp/celeba" --n 3 --steps 3 --seed 5
 says "$tmp/celeba/samples/seed-5.png"
 check 'sample, live weights and the other sampler' recipe sample --run "$tmp/celeba" --n 2 --steps 3 --sampler ancestral \
@@ -184,6 +213,11 @@ check 'vae' recipe vae --photos "$tmp/faces" --faces 8 --size 32 --crop 16 --wid
     --out "$tmp/vae"
 says 'photographs to train on'
 matches 'epoch 1: -?[0-9.]+ dB on [0-9]+ pictures it never saw'
+refuse 'vae with crops larger than the pictures' recipe vae --photos "$tmp/faces" --size 32 --crop 64 --out "$tmp/vae-2"
+says 'crops of 64 are larger than the pictures, 32'
+refuse 'a judge that is none is told before a picture is encoded' \
+    recipe celeba $celeba --out "$tmp/celeba-4" --judge "$tmp/celeba/last.h5"
+says "holds a 'unet'; the judge is a classifier"
 check 'its weights can be used' "$LDLUA" -e "print(ld.vae.load('$tmp/vae/vae.h5').name)"
 says vae-small
 

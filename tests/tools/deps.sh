@@ -122,16 +122,28 @@ install() { # packages
         --no-install-recommends $1 >&2 || ask "$1" "apt-get could not install them (its message is above)."
 }
 
+# The name under which programs load the library that these linker flags draw in: libhdf5_serial.so.103
+loaded_name() { # flags...
+    probe=$(mktemp)
+    echo 'int main(void) { return 0; }' | "${CC:-cc}" -x c - -o "$probe" -Wl,--no-as-needed "$@" >&2 &&
+        LC_ALL=C readelf -d "$probe" | sed -n 's/.*(NEEDED).*\[\(libhdf5[^]]*\)\].*/\1/p' | head -n 1
+    rm -f "$probe"
+}
+
 write_config() { # file
     hdf5='hdf5-serial'
     pkg-config --exists $hdf5 2>/dev/null || hdf5=hdf5
-    core="$hdf5 libpng libjpeg libwebp libcjson"
+    core="libpng libjpeg libwebp libcjson"
+    # shellcheck disable=SC2046 # a list of flags
+    hdf5_name=$(loaded_name $(pkg-config --libs $hdf5))
+    [ -n "$hdf5_name" ] || ask libhdf5-dev "The compiler does not link $hdf5."
     mkdir -p "$(dirname "$1")"
     # shellcheck disable=SC2086 # a list of names
     cat >"$1.new" <<EOF
 # Written by tests/tools/deps.sh
-CORE_CFLAGS := $(pkg-config --cflags $core)
+CORE_CFLAGS := $(pkg-config --cflags $hdf5 $core)
 CORE_LIBS := $(pkg-config --libs $core) -ldnnl
+HDF5 := $hdf5_name
 HOST_CFLAGS := $(pkg-config --cflags luajit libedit)
 HOST_LIBS := $(pkg-config --libs luajit libedit)
 EOF
