@@ -36,7 +36,9 @@ bool ld_tune_is_on(void) {
 void ld_tune_clear(void) {
     free(known.at);
     known.at = NULL;
-    known.n = known.room = known.unsaved = 0;
+    known.n = known.room = 0;
+    known.unsaved = 1;
+    known.asked = true; /* what the host's file says is forgotten too */
 }
 
 int ld_tune_count(void) {
@@ -45,6 +47,10 @@ int ld_tune_count(void) {
 
 int ld_tune_unsaved(void) {
     return known.unsaved;
+}
+
+void ld_tune_saved(void) {
+    known.unsaved = 0;
 }
 
 void ld_tune_on_first(void (*load)(void)) {
@@ -88,6 +94,8 @@ static double now_ms(void) {
     return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
 }
 
+#define LONG_MS 60
+
 typedef struct trial {
     double ms[LD_TUNE_WAYS]; /* the best so far; 0: not run */
     int last;                /* whose result is there now */
@@ -113,14 +121,15 @@ static int fastest(const trial *t, int n) {
     return best;
 }
 
-/* The first call of a way pays for making primitives and touching memory, so every way is run twice, the rule's first.
- * What then lies within a third of the best is run up to four times more: the machine may be busy with other things. */
+/* The first call of a way pays for making primitives and touching memory, and the machine may be busy with other things for
+ * a moment: every way is run three times in turn, the rule's first, and what then lies near the best up to four times more.
+ * Ways that take long show their speed at once: two times will do. */
 static int time_ways(const ld_tune_case *c, trial *t) {
     int bad = 0;
-    for (int round = 0; round < 6 && !bad; round++)
+    for (int round = 0; round < 7 && !bad; round++)
         for (int i = 0; i < c->n && !bad; i++) {
-            int way = (c->rule + i) % c->n;
-            if (c->fits[way] && (round < 2 || t->ms[way] <= 1.33 * t->ms[fastest(t, c->n)]))
+            int way = (c->rule + i) % c->n, least = t->ms[way] > LONG_MS ? 2 : 3;
+            if (c->fits[way] && (round < least || t->ms[way] <= 1.5 * t->ms[fastest(t, c->n)]))
                 bad = try_way(c, t, way);
         }
     return bad;
@@ -195,7 +204,6 @@ char *ld_tune_text(void) {
         const choice *k = &known.at[i];
         at += (size_t)snprintf(text + at, room - at, "%s %s %s\n", k->key, k->way, k->times);
     }
-    known.unsaved = 0;
     return text;
 }
 

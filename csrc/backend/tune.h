@@ -30,9 +30,10 @@ bool ld_tune_is_on(void);
 
 /* Forget every choice. */
 void ld_tune_clear(void);
-/* Choices so far, and how many of them were made by timing since the last ld_tune_text. */
+/* Choices so far, and how many changes there were since ld_tune_saved. */
 int ld_tune_count(void);
 int ld_tune_unsaved(void);
+void ld_tune_saved(void);
 
 /* Everything known as lines `key way milliseconds of each way`, under a first line that names processor and libraries.
  * To be freed by the caller; NULL (LD_EMEM). */

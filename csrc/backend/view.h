@@ -24,7 +24,7 @@ uint16_t ld_f32_to_f16(float v);
 #define LD_MAX_DIMS 8
 
 /* shape and stride count elements; stride may be 0 (broadcast) or negative in no case. Equal serial and version (and
- * data, shape, stride) mean equal contents, so that a backend may keep what it made of them; serial 0 promises nothing. */
+ * data, shape, stride) mean equal contents, so that a backend may keep what it made of them; serial 0 promises nothing, and that keeping is not worth it. */
 typedef struct ld_view {
     ld_dtype dtype;
     int ndim;

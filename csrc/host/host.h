@@ -10,6 +10,7 @@
  *   edit.c      one line from the terminal, with editing (libedit)
  *   complete.c  Tab
  *   history.c   the file of entered lines
+ *   tuning.c    the file of timed choices
  *
  * Only this folder prints and ends the process. The functions below that take a lua_State raise Lua errors only where
  * their comment says so. */
@@ -25,7 +26,7 @@
 typedef struct host_options {
     const char *device; /* NULL when not given */
     int threads;        /* 0 when not given */
-    bool version, help, prompt, verbose;
+    bool version, help, prompt, verbose, no_tune;
     int script;     /* position of the script in argv, 0 for none; its arguments follow */
     int code_count; /* -e */
     const char **code;
@@ -56,6 +57,13 @@ int host_signal_requested(void); /* SIGINT or SIGTERM that asked the running cod
 void host_die(int sig);          /* end as if by the signal's own action: $? is 128 + sig */
 /* Adds stop_requested and on_stop to the table on top of the stack. */
 void host_signals_open(lua_State *L);
+
+/* ---- timed choices: tuning.c ------------------------------------------------------------------------------------------ */
+
+void host_tuning_start(bool refused); /* on, unless refused or LD_TUNE is 0 */
+void host_tuning_save(void);
+/* Adds save_tuning to the table on top of the stack. */
+void host_tuning_open(lua_State *L);
 
 /* ---- errors: trace.c -------------------------------------------------------------------------------------------------- */
 

@@ -72,6 +72,7 @@ static void open_host(lua_State *L, const job *j) {
     lua_pushboolean(L, j->prompt);
     lua_setfield(L, -2, "interactive");
     host_signals_open(L);
+    host_tuning_open(L);
     lua_setfield(L, -2, "ld.host");
     lua_pop(L, 1);
 }
@@ -178,6 +179,7 @@ static int run_job(job *j) {
         return 1;
     if (j->o.threads)
         set_threads(j->o.threads);
+    host_tuning_start(j->o.no_tune);
     L = luaL_newstate();
     if (!L || lua_cpcall(L, l_open, j)) {
         fprintf(stderr, "ldlua: cannot make a Lua state: out of memory\n");
@@ -191,6 +193,7 @@ static int run_job(job *j) {
     if (j->prompt)
         host_prompt(L);
     lua_close(L);
+    host_tuning_save();
     flush_output(j);
     if (signal_end && !j->prompt)
         host_die(signal_end);

@@ -12,6 +12,7 @@ static const char help[] =
     "  -i             enter the prompt afterwards\n"
     "  -v             print the version, and full tracebacks on errors\n"
     "  --device DEV   default device: cpu, cuda, cuda:0, ...\n"
+    "  --no-tune      choose ways to compute by a fixed rule, not by timing them once\n"
     "  --threads N    threads of the CPU backend (otherwise OMP_NUM_THREADS, or all cores)\n"
     "  --version      print the version and stop\n"
     "  -h, --help     print this and stop\n"
@@ -25,7 +26,11 @@ static const char help[] =
     "completes, Ctrl-C stops what runs, Ctrl-D ends. `local` variables last for one statement only; globals remain.\n"
     "\n"
     "Environment: LDLUA_ROOT (the folder that holds lua/), LDLUA_TRACE=1 (full tracebacks), LUA_PATH, LUA_CPATH,\n"
-    "OMP_NUM_THREADS, XDG_STATE_HOME (history in $XDG_STATE_HOME/ldlua, or ~/.local/state/ldlua).\n";
+    "OMP_NUM_THREADS, XDG_STATE_HOME (history in $XDG_STATE_HOME/ldlua, or ~/.local/state/ldlua), XDG_CACHE_HOME "
+    "(times of\n"
+    "convolutions in $XDG_CACHE_HOME/ldlua/tune.txt, or ~/.cache/ldlua), LD_TUNE=0 (as --no-tune), LD_CONV (one way "
+    "for all\n"
+    "convolutions: direct, blocked, winograd, folded).\n";
 
 void host_print_help(void) {
     fputs(help, stdout);
@@ -68,6 +73,10 @@ static int read_long(host_options *o, int argc, char **argv, int *i) {
     }
     if (!strcmp(argv[*i], "--help")) {
         o->help = true;
+        return 0;
+    }
+    if (!strcmp(argv[*i], "--no-tune")) {
+        o->no_tune = true;
         return 0;
     }
     if ((value = value_of("--threads", argc, argv, i)))

@@ -36,15 +36,23 @@ static int check_shape(const char *op, ld_tensor *x, ld_tensor *w, ld_tensor *bi
     return bad;
 }
 
+/* w as backends see it: weights that are being trained change soon, so nothing made of them is worth keeping. */
+static ld_view weights_view(const ld_tensor *w, bool changing) {
+    ld_view v = ld_tensor_as_view(w);
+    if (changing)
+        v.serial = 0;
+    return v;
+}
+
 /* ---- the three directions, over canonical copies ------------------------------------------------------------------- */
 
 static ld_tensor *run_forward(ld_tensor *x, ld_tensor *w, ld_tensor *bias, const ld_conv_shape *s, const int64_t *out,
-                              const char *op) {
+                              bool changing, const char *op) {
     ld_tensor *cx = ld_tensor_canonical(x, op), *cw = cx ? ld_tensor_canonical(w, op) : NULL;
     ld_tensor *cb = cw && bias ? ld_tensor_canonical(bias, op) : NULL, *y = NULL;
     if (cw && (!bias || cb) && (y = ld_tensor_new(x->storage->device, x->dtype, 4, out, op))) {
-        ld_view vb = cb ? ld_tensor_as_view(cb) : ld_tensor_as_view(y);
-        y = ld_result(y, LD_BACKEND(x)->conv2d(LD_VIEW(y), LD_VIEW(cx), LD_VIEW(cw), cb ? &vb : NULL, s));
+        ld_view vb = cb ? ld_tensor_as_view(cb) : ld_tensor_as_view(y), vw = weights_view(cw, changing);
+        y = ld_result(y, LD_BACKEND(x)->conv2d(LD_VIEW(y), LD_VIEW(cx), &vw, cb ? &vb : NULL, s));
     }
     ld_tensor_drop(cx);
     ld_tensor_drop(cw);
@@ -52,11 +60,14 @@ static ld_tensor *run_forward(ld_tensor *x, ld_tensor *w, ld_tensor *bias, const
     return y;
 }
 
-static ld_tensor *run_dx(ld_tensor *g, ld_tensor *w, const ld_conv_shape *s, const int64_t *shape, const char *op) {
+static ld_tensor *run_dx(ld_tensor *g, ld_tensor *w, const ld_conv_shape *s, const int64_t *shape, bool changing,
+                         const char *op) {
     ld_tensor *cg = ld_tensor_canonical(g, op), *cw = cg ? ld_tensor_canonical(w, op) : NULL;
     ld_tensor *dx = cw ? ld_tensor_new(g->storage->device, g->dtype, 4, shape, op) : NULL;
-    if (dx)
-        dx = ld_result(dx, LD_BACKEND(g)->conv2d_dx(LD_VIEW(dx), LD_VIEW(cg), LD_VIEW(cw), s));
+    if (dx) {
+        ld_view vw = weights_view(cw, changing);
+        dx = ld_result(dx, LD_BACKEND(g)->conv2d_dx(LD_VIEW(dx), LD_VIEW(cg), &vw, s));
+    }
     ld_tensor_drop(cg);
     ld_tensor_drop(cw);
     return dx;
@@ -94,7 +105,7 @@ static int conv2d_backward(ld_node *n, ld_tensor *g) {
     int bad = 0;
     if (ld_node_needs(n, 0)) {
         ld_tensor *w = ld_node_saved(n, 1);
-        bad = ld_node_give(n, 0, w ? run_dx(g, w, &t->s, t->x, "conv2d") : NULL);
+        bad = ld_node_give(n, 0, w ? run_dx(g, w, &t->s, t->x, ld_node_needs(n, 1), "conv2d") : NULL);
     }
     if (!bad && ld_node_needs(n, 1)) {
         ld_tensor *x = ld_node_saved(n, 0), *db = NULL;
@@ -132,7 +143,7 @@ ld_tensor *ld_conv2d(ld_tensor *x, ld_tensor *w, ld_tensor *bias, const ld_conv_
                             (long long)w->shape[2], (long long)w->shape[3], ld_tensor_text(x), s->top, s->bottom,
                             s->left, s->right);
     int64_t out[4] = {x->shape[0], w->shape[0], h / s->stride_h + 1, v / s->stride_w + 1};
-    ld_tensor *y = run_forward(x, w, bias, s, out, "conv2d");
+    ld_tensor *y = run_forward(x, w, bias, s, out, ld_recording() && w->requires_grad, "conv2d");
     conv_attr t = attr_of(x, w, s);
     ld_tensor *in[3] = {x, w, bias}, *save[2] = {w->requires_grad ? x : NULL, x->requires_grad ? w : NULL};
     return ld_record(y, "conv2d", conv2d_backward, in, 3, save, 2, &t, sizeof t);
@@ -148,7 +159,7 @@ static int conv_transpose_backward(ld_node *n, ld_tensor *g) {
     int bad = 0;
     if (ld_node_needs(n, 0)) {
         ld_tensor *w = ld_node_saved(n, 1);
-        bad = ld_node_give(n, 0, w ? run_forward(g, w, NULL, &t->s, t->x, op) : NULL);
+        bad = ld_node_give(n, 0, w ? run_forward(g, w, NULL, &t->s, t->x, ld_node_needs(n, 1), op) : NULL);
     }
     if (!bad && ld_node_needs(n, 1)) {
         ld_tensor *x = ld_node_saved(n, 0);
@@ -187,7 +198,7 @@ ld_tensor *ld_conv_transpose2d(ld_tensor *x, ld_tensor *w, ld_tensor *bias, cons
         return ld_fail_null(LD_ESHAPE, "%s: a kernel of %lld x %lld with padding %d %d %d %d leaves nothing of %s", op,
                             (long long)w->shape[2], (long long)w->shape[3], s->top, s->bottom, s->left, s->right,
                             ld_tensor_text(x));
-    ld_tensor *y = add_bias(run_dx(x, w, s, out, op), bias, op);
+    ld_tensor *y = add_bias(run_dx(x, w, s, out, ld_recording() && w->requires_grad, op), bias, op);
     conv_attr t = attr_of(x, w, s);
     ld_tensor *in[3] = {x, w, bias}, *save[2] = {w->requires_grad ? x : NULL, x->requires_grad ? w : NULL};
     return ld_record(y, op, conv_transpose_backward, in, 3, save, 2, &t, sizeof t);

@@ -30,7 +30,7 @@ static bool winograd_pays(const ld_conv_call *c) {
     int64_t p = c->y->shape[2], q = c->y->shape[3], tiles = (p + 3) / 4 * ((q + 3) / 4);
     if (c->w->shape[0] < 32 || c->w->shape[1] < 32 || c->x->shape[0] * tiles < 16)
         return false;
-    return tiles > 1 && 3 * 36 * tiles <= 2 * 9 * p * q;
+    return 3 * 36 * tiles <= 2 * 9 * p * q;
 }
 
 ld_conv_way ld_conv_rule(const ld_conv_call *c) {
@@ -61,10 +61,10 @@ static void key_of(char key[LD_TUNE_KEY], const ld_conv_call *c) {
         [LD_DNNL_CONV] = "conv", [LD_DNNL_CONV_DX] = "conv_dx", [LD_DNNL_CONV_DW] = "conv_dw"};
     const int64_t *x = c->x->shape, *w = c->w->shape;
     const ld_conv_shape *s = c->s;
-    snprintf(key, LD_TUNE_KEY, "%s%s,%lldx%lldx%lldx%lld,%lldx%lldx%lld,stride%dx%d,pad%d.%d.%d.%d,threads%d",
+    snprintf(key, LD_TUNE_KEY, "%s%s,%lldx%lldx%lldx%lld,%lldx%lldx%lld,stride%dx%d,pad%d.%d.%d.%d,threads%d%s",
              s->up ? "up_" : "", kind[c->kind], (long long)x[0], (long long)x[1], (long long)x[2], (long long)x[3],
              (long long)w[0], (long long)w[2], (long long)w[3], s->stride_h, s->stride_w, s->top, s->bottom, s->left,
-             s->right, ld_threads());
+             s->right, ld_threads(), c->kind != LD_DNNL_CONV_DW && c->w->serial ? ",kept" : "");
 }
 
 static int run_way(void *arg, int way) {
