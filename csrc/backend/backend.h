@@ -88,6 +88,7 @@ typedef enum ld_norm_act { LD_NORM_PLAIN, LD_NORM_RELU, LD_NORM_LEAKY, LD_NORM_S
 typedef struct ld_norm_spec {
     int groups; /* statistics of C/groups channels and all positions of a sample; 0, batch norm: of a channel over all */
     bool given; /* batch norm only: mean and var are constants */
+    bool again; /* norm only: stats are read, and y comes out as it was when they were written */
     double eps;
     ld_norm_act act;
     double slope, sub; /* LEAKY only */

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 /* ---- memory ---------------------------------------------------------------------------------------------------------- */
 
@@ -41,12 +43,33 @@ static void host_free(void *p, size_t n) {
         free(p);
 }
 
+static void host_purge(void *p, size_t n) {
+    madvise(p, n, MADV_DONTNEED);
+}
+
+/* Address space for large blocks: four times the machine's memory, for fragments; nothing is backed before it is written.
+ * Where the system does not give that much (a limit on address space, strict accounting), there is no arena. */
+static void reserve(ld_pool *pool) {
+    struct rlimit most;
+    size_t size = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE) / HUGE_PAGE * HUGE_PAGE * 4;
+    if (getrlimit(RLIMIT_AS, &most) || most.rlim_cur != RLIM_INFINITY)
+        return;
+    char *raw =
+        mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (raw == MAP_FAILED)
+        return;
+    raw += (HUGE_PAGE - ((uintptr_t)raw & (HUGE_PAGE - 1))) & (HUGE_PAGE - 1);
+    madvise(raw, size, MADV_HUGEPAGE);
+    ld_pool_arena(pool, raw, size, host_purge);
+}
+
 ld_device *ld_device_find(const char *name) {
     static ld_device cpu = {.name = "cpu", .backend = &ld_cpu_backend};
     if (strcmp(name, cpu.name))
         return ld_fail_null(LD_EDEVICE, "device: there is no '%s'; known: cpu", name);
     if (!cpu.pool)
-        cpu.pool = ld_pool_new(cpu.name, host_alloc, host_free, 0);
+        if ((cpu.pool = ld_pool_new(cpu.name, host_alloc, host_free, 0)))
+            reserve(cpu.pool);
     return cpu.pool ? &cpu : NULL;
 }
 

@@ -13,6 +13,7 @@
 typedef struct entry {
     size_t bytes;
     int size_class;
+    size_t at;            /* in the arena */
     bool workspace, old;  /* old: given out before the plan, of which the log has the giving back alone */
     bool out, out_at_end; /* given out: while playing back, and when the plan ended */
     char who[24];
@@ -29,6 +30,8 @@ static struct {
     const ld_backend *backend;
     size_t live, cached;
     int64_t spare[LD_POOL_CLASSES]; /* blocks for reuse at the start */
+    ld_ranges ranges;               /* the arena at the start */
+    size_t cold;
     entry *entries;
     int n, room;
     int *events; /* entry + 1 taken, -(entry + 1) given */
@@ -100,9 +103,11 @@ int ld_plan_taken(size_t bytes, int size_class, const char *who) {
     return k;
 }
 
-void ld_plan_given(int k, size_t bytes, int size_class) {
-    if (k == LD_PLAN_OLD && (k = new_entry(bytes, size_class, "")) >= 0)
+void ld_plan_given(int k, size_t bytes, int size_class, size_t at) {
+    if (k == LD_PLAN_OLD && (k = new_entry(bytes, size_class, "")) >= 0) {
         plan.entries[k].old = true;
+        plan.entries[k].at = at;
+    }
     if (k < 0 || !grow(&plan.events, plan.n_events, &plan.events_room, sizeof *plan.events))
         return; /* the figures are too high, by these bytes */
     plan.entries[k].out_at_end = false;
@@ -118,6 +123,8 @@ void ld_plan_mark_workspace(void) {
 
 typedef struct player {
     int64_t spare[LD_POOL_CLASSES];
+    ld_ranges ranges;
+    size_t cold;                          /* free bytes of the arena that are backed by nothing */
     size_t live, held, before, workspace; /* now */
     ld_plan_figures figures;
     int peak_at; /* events played when the peak was reached */
@@ -134,10 +141,19 @@ static void note_peak(player *y, int at) {
     y->peak_at = at;
 }
 
+static void play_arena(player *y, entry *e) {
+    size_t top = y->ranges.top;
+    e->at = ld_ranges_take(&y->ranges, e->bytes);
+    size_t more = y->ranges.top - top, cold = e->bytes - more < y->cold ? e->bytes - more : y->cold;
+    y->cold -= cold;
+    y->held += more + cold;
+}
+
 static void play_take(player *y, entry *e) {
-    int64_t *spare = &y->spare[e->size_class];
-    if (*spare)
-        --*spare;
+    if (e->size_class == LD_PLAN_ARENA)
+        play_arena(y, e);
+    else if (y->spare[e->size_class])
+        y->spare[e->size_class]--;
     else
         y->held += e->bytes;
     y->live += e->bytes;
@@ -146,7 +162,10 @@ static void play_take(player *y, entry *e) {
 }
 
 static void play_give(player *y, entry *e) {
-    y->spare[e->size_class]++;
+    if (e->size_class != LD_PLAN_ARENA)
+        y->spare[e->size_class]++;
+    else if (e->at != LD_NO_RANGE)
+        ld_ranges_give(&y->ranges, e->at, e->bytes);
     y->live -= e->bytes;
     y->workspace -= e->workspace ? e->bytes : 0;
     y->before -= e->old ? e->bytes : 0;
@@ -196,16 +215,25 @@ static void count_uses(ld_plan_report *r) {
 
 static void make_report(ld_plan_report *r) {
     *r = (ld_plan_report){0};
-    player y = {.live = plan.live, .held = plan.live + plan.cached, .before = plan.live};
+    player y = {.live = plan.live,
+                .held = plan.live + plan.cached,
+                .before = plan.live,
+                .ranges = plan.ranges,
+                .cold = plan.cold};
     memcpy(y.spare, plan.spare, sizeof y.spare);
     play(&y, plan.n_events, false);
     r->first = y.figures;
     y.before = y.live; /* what the first call leaves is what the second finds */
     player start = y;
+    bool copied = !ld_ranges_copy(&start.ranges, &y.ranges);
     play(&y, plan.n_events, true);
     r->again = y.figures;
-    play(&start, y.peak_at, true);
-    count_uses(r);
+    if (copied) {
+        play(&start, y.peak_at, true);
+        count_uses(r);
+        ld_ranges_drop(&start.ranges);
+    }
+    plan.ranges = y.ranges;
     for (int i = 0; i < plan.n; i++)
         if (plan.entries[i].workspace && plan.entries[i].bytes > r->workspace)
             r->workspace = plan.entries[i].bytes;
@@ -233,6 +261,8 @@ int ld_plan_begin(ld_device *d) {
     ld_pool_stats s = ld_pool_figures(d->pool);
     plan.live = s.live;
     plan.cached = s.cached;
+    if (ld_pool_arena_copy(d->pool, &plan.ranges, &plan.cold))
+        return ld_fail(LD_EMEM, "plan: out of host memory");
     ld_pool_spare(d->pool, plan.spare);
     ld_pool_plan(d->pool, true);
     plan.device = d;
@@ -252,6 +282,7 @@ void ld_plan_end(ld_plan_report *r) {
     }
     plan.device->backend = plan.backend;
     ld_pool_plan(plan.device->pool, false);
+    ld_ranges_drop(&plan.ranges);
     free(plan.entries);
     free(plan.events);
     free(plan.undos);

@@ -52,12 +52,14 @@ int ld_plan_undo(const void *what, void (*undo)(void *arg), void *arg);
 bool ld_plan_remembers(const void *what);
 
 /* For the pool: memory of a plan, and the log. An entry is what ld_plan_taken returned (below 0: out of host memory), or
- * LD_PLAN_OLD for a block that was given out before. */
-#define LD_PLAN_OLD (-1)
+ * LD_PLAN_OLD for a block that was given out before; `at`: where that lies in the pool's arena, or LD_NO_RANGE. Class
+ * LD_PLAN_ARENA: a block of the arena. */
+#define LD_PLAN_ARENA (-1)
+#define LD_PLAN_OLD   (-1)
 void *ld_plan_memory(size_t bytes); /* zeros, aligned to 256 bytes; NULL when there is none */
 void ld_plan_memory_free(void *memory, size_t bytes);
 int ld_plan_taken(size_t bytes, int size_class, const char *who);
-void ld_plan_given(int entry, size_t bytes, int size_class);
+void ld_plan_given(int entry, size_t bytes, int size_class, size_t at);
 
 /* For kernels' workspace: the newest block taken is such. */
 void ld_plan_mark_workspace(void);

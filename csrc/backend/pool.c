@@ -14,12 +14,13 @@ typedef struct block {
     void *memory;
     size_t bytes;
     bool spare;   /* given out, and can be had back */
+    bool ranged;  /* of the arena */
     bool planned; /* of a plan's memory, which is never kept for reuse */
     int entry;    /* in the plan's log */
     struct block *next;
 } block;
 
-enum { CLASSES = LD_POOL_CLASSES, SMALLEST = 256 };
+enum { CLASSES = LD_POOL_CLASSES, SMALLEST = 256, PAGE = 4096 };
 
 struct ld_pool {
     char name[16];
@@ -32,6 +33,10 @@ struct ld_pool {
     bool planning;
     ld_pool_stats before; /* the plan */
     block *cached[CLASSES];
+    char *arena; /* NULL: none */
+    ld_ranges ranges;
+    size_t cold; /* bytes of free ranges that are backed by nothing */
+    void (*purge)(void *, size_t);
     block **live; /* buckets, a power of two of them */
     size_t buckets;
 };
@@ -49,8 +54,12 @@ void ld_pool_on_shortage(void (*collect)(void *), void *arg) {
     collect_arg = arg;
 }
 
-/* The class of n bytes; *bytes becomes the size of its blocks. */
-static int size_class(size_t n, size_t *bytes) {
+/* The class of n bytes, LD_PLAN_ARENA for the arena; *bytes becomes the size of its blocks. */
+static int size_class(const ld_pool *p, size_t n, size_t *bytes) {
+    if (p->arena && n >= LD_POOL_ARENA_FROM) {
+        *bytes = (n + PAGE - 1) & ~(size_t)(PAGE - 1);
+        return LD_PLAN_ARENA;
+    }
     if (n <= 4 * SMALLEST) {
         size_t k = n ? (n + SMALLEST - 1) / SMALLEST : 1;
         *bytes = k * SMALLEST;
@@ -108,7 +117,7 @@ ld_pool *ld_pool_new(const char *name, void *(*raw_alloc)(size_t), void (*raw_fr
 static void free_block(ld_pool *p, block *b) {
     if (b->planned)
         ld_plan_memory_free(b->memory, b->bytes);
-    else
+    else if (!b->ranged)
         p->raw_free(b->memory, b->bytes);
     free(b);
 }
@@ -127,8 +136,29 @@ void ld_pool_free(ld_pool *p) {
     ld_pool_trim(p);
     for (size_t i = 0; i < p->buckets; i++)
         free_list(p, &p->live[i]);
+    ld_ranges_drop(&p->ranges);
     free(p->live);
     free(p);
+}
+
+void ld_pool_arena(ld_pool *p, void *base, size_t size, void (*purge)(void *, size_t)) {
+    p->arena = base;
+    p->ranges.size = size;
+    p->purge = purge;
+}
+
+int ld_pool_arena_copy(const ld_pool *p, ld_ranges *to, size_t *cold) {
+    *cold = p->cold;
+    return ld_ranges_copy(to, &p->ranges);
+}
+
+static void purge_arena(ld_pool *p) {
+    size_t top = p->ranges.top;
+    p->cold = ld_ranges_trim(&p->ranges);
+    if (top > p->ranges.top)
+        p->purge(p->arena + p->ranges.top, top - p->ranges.top);
+    for (int i = 0; i < p->ranges.n; i++)
+        p->purge(p->arena + p->ranges.free[i].at, p->ranges.free[i].bytes);
 }
 
 void ld_pool_trim(ld_pool *p) {
@@ -136,10 +166,36 @@ void ld_pool_trim(ld_pool *p) {
         return;
     for (int i = 0; i < CLASSES; i++)
         free_list(p, &p->cached[i]);
+    if (p->arena)
+        purge_arena(p);
     p->stats.cached = 0;
 }
 
-static block *from_cache(ld_pool *p, int class) {
+static block *from_arena(ld_pool *p, size_t bytes) {
+    block *b = malloc(sizeof *b);
+    size_t top = p->ranges.top, at = b ? ld_ranges_take(&p->ranges, bytes) : LD_NO_RANGE;
+    if (at == LD_NO_RANGE) {
+        free(b);
+        return NULL;
+    }
+    size_t more = p->ranges.top - top, reused = bytes - more, cold = reused < p->cold ? reused : p->cold;
+    size_t held = p->stats.live + p->stats.cached + p->stats.spare;
+    p->cold -= cold;
+    if (p->limit && held + more + cold > p->limit) {
+        ld_ranges_give(&p->ranges, at, bytes);
+        p->cold += cold + more;
+        free(b);
+        return NULL;
+    }
+    p->stats.cached -= reused - cold;
+    *b = (block){.memory = p->arena + at, .bytes = bytes, .ranged = true};
+    return b;
+}
+
+/* What was given back, or the arena. */
+static block *from_cache(ld_pool *p, int class, size_t bytes) {
+    if (class == LD_PLAN_ARENA)
+        return from_arena(p, bytes);
     block *b = p->cached[class];
     if (b) {
         p->cached[class] = b->next;
@@ -148,7 +204,9 @@ static block *from_cache(ld_pool *p, int class) {
     return b;
 }
 
-static block *from_system(ld_pool *p, size_t bytes) {
+static block *from_system(ld_pool *p, int class, size_t bytes) {
+    if (class == LD_PLAN_ARENA)
+        return from_arena(p, bytes);
     size_t held = p->stats.live + p->stats.cached + p->stats.spare;
     if (p->limit && (held > p->limit || bytes > p->limit - held))
         return NULL;
@@ -183,16 +241,16 @@ static block *after_shortage(ld_pool *p, int class, size_t bytes) {
     if (pressure_hook)
         pressure_hook();
     ld_pool_trim(p);
-    block *b = from_system(p, bytes);
+    block *b = from_system(p, class, bytes);
     if (b || !collect_hook || collecting)
         return b;
     collecting = true; /* the hook may itself run short */
     collect_hook(collect_arg);
     collecting = false;
-    if ((b = from_cache(p, class)))
+    if ((b = from_cache(p, class, bytes)))
         return b;
     ld_pool_trim(p);
-    return from_system(p, bytes);
+    return from_system(p, class, bytes);
 }
 
 typedef struct amount {
@@ -246,9 +304,9 @@ void *ld_pool_take(ld_pool *p, size_t n, const char *who) {
         return fail_short(p, n, who);
     if (n > SIZE_MAX / 4)
         return fail_short(p, n, who);
-    int class = size_class(n, &bytes);
-    block *b = p->planning ? from_plan(bytes, class, who) : from_cache(p, class);
-    if (!b && (p->planning || (!(b = from_system(p, bytes)) && !(b = after_shortage(p, class, bytes)))))
+    int class = size_class(p, n, &bytes);
+    block *b = p->planning ? from_plan(bytes, class, who) : from_cache(p, class, bytes);
+    if (!b && (p->planning || (!(b = from_system(p, class, bytes)) && !(b = after_shortage(p, class, bytes)))))
         return fail_short(p, n, who);
     return hand_out(p, b, bytes);
 }
@@ -257,17 +315,33 @@ void *ld_pool_take_spare(ld_pool *p, size_t n) {
     size_t bytes = 0;
     if (n > SIZE_MAX / 4 || p->planning)
         return NULL;
-    int class = size_class(n, &bytes);
-    block *b = from_cache(p, class);
-    if (!b && !(b = from_system(p, bytes)))
+    int class = size_class(p, n, &bytes);
+    block *b = from_cache(p, class, bytes);
+    if (!b && !(b = from_system(p, class, bytes)))
         return NULL;
     b->spare = true;
     return hand_out(p, b, bytes);
 }
 
+static size_t place_of(const ld_pool *p, const block *b) {
+    return b->ranged ? (size_t)((char *)b->memory - p->arena) : LD_NO_RANGE;
+}
+
+/* To where it came from, for reuse. */
+static void put_back(ld_pool *p, block *b, int class) {
+    p->stats.cached += b->bytes;
+    if (b->ranged) {
+        ld_ranges_give(&p->ranges, place_of(p, b), b->bytes);
+        free(b);
+        return;
+    }
+    b->next = p->cached[class];
+    p->cached[class] = b;
+}
+
 /* While planning: a block that is really there goes back for good. */
 static void note_given(ld_pool *p, const block *b, int class) {
-    ld_plan_given(b->planned && b->entry >= 0 ? b->entry : LD_PLAN_OLD, b->bytes, class);
+    ld_plan_given(b->planned && b->entry >= 0 ? b->entry : LD_PLAN_OLD, b->bytes, class, place_of(p, b));
     if (b->planned && b->entry >= 0)
         return;
     p->before.live -= b->bytes;
@@ -278,8 +352,8 @@ void ld_pool_plan_hide(ld_pool *p, void *memory) {
     for (const block *b = p->live[bucket_of(p, memory)]; b; b = b->next)
         if (b->memory == memory && p->planning && (!b->planned || b->entry < 0)) {
             size_t bytes;
-            int class = size_class(b->bytes, &bytes);
-            ld_plan_given(LD_PLAN_OLD, b->bytes, class);
+            int class = size_class(p, b->bytes, &bytes);
+            ld_plan_given(LD_PLAN_OLD, b->bytes, class, place_of(p, b));
             p->stats.live -= b->bytes;
         }
 }
@@ -293,24 +367,19 @@ void ld_pool_give(ld_pool *p, void *memory) {
         return;
     *at = b->next;
     size_t bytes;
-    int class = size_class(b->bytes, &bytes);
+    int class = size_class(p, b->bytes, &bytes);
     if (b->spare) {
         b->spare = false;
         p->stats.spare -= bytes;
-        p->stats.cached += bytes;
-        b->next = p->cached[class];
-        p->cached[class] = b;
+        put_back(p, b, class);
         return;
     }
     if (p->planning)
         note_given(p, b, class);
-    if (b->planned) {
+    if (b->planned)
         free_block(p, b);
-    } else {
-        b->next = p->cached[class];
-        p->cached[class] = b;
-        p->stats.cached += bytes;
-    }
+    else
+        put_back(p, b, class);
     p->stats.live -= bytes;
     p->stats.blocks--;
     p->debt -= bytes < p->debt ? bytes : p->debt; /* what was taken earlier earns no credit */

@@ -2,6 +2,8 @@
 #ifndef LD_POOL_H
 #define LD_POOL_H
 
+#include "backend/ranges.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,6 +22,14 @@ typedef struct ld_pool_stats {
 /* raw_alloc returns memory aligned to 256 bytes, or NULL when it cannot; the pool never sees bytes beyond `limit` (0: no limit) live + cached + spare. */
 ld_pool *ld_pool_new(const char *name, void *(*raw_alloc)(size_t), void (*raw_free)(void *, size_t), size_t limit);
 void ld_pool_free(ld_pool *p); /* everything, live blocks too */
+
+/* From now on blocks of LD_POOL_ARENA_FROM bytes and more are cut out of `size` bytes of reserved address space at `base`, and
+ * become one again when they are given back: what is held stays near the peak of what is live, where size classes hold the
+ * peak of every class. purge(memory, bytes) lets the system have the pages back; they stay reserved. */
+#define LD_POOL_ARENA_FROM ((size_t)64 << 10)
+void ld_pool_arena(ld_pool *p, void *base, size_t size, void (*purge)(void *, size_t));
+/* For plans: the arena as it is, to be dropped, and the bytes of its free ranges that are not backed. 0 or -1. */
+int ld_pool_arena_copy(const ld_pool *p, ld_ranges *to, size_t *cold);
 
 /* At least n bytes, 256-byte aligned; n = 0 gives a valid block. On shortage: give back cached blocks, call the collect
  * hook, try again, then fail with LD_EMEM naming `who`, the bytes asked for and the pool's figures. */

@@ -11,7 +11,8 @@ typedef struct edge {
 } edge;
 
 typedef struct saved {
-    ld_tensor *x; /* owned */
+    ld_tensor *x;  /* owned */
+    ld_node *from; /* owned: what makes x again when it is asked for; NULL: x itself is kept */
     uint32_t version;
 } saved;
 
@@ -23,6 +24,7 @@ struct ld_node {
     const char *op;
     ld_where where;
     ld_backward_fn backward;
+    ld_again_fn again; /* NULL: the result cannot be made again */
     int n_in, n_saved;
     edge *in;
     saved *saved;
@@ -62,6 +64,14 @@ static void free_saved(ld_node *n) {
     }
 }
 
+/* One reference less to `below`; the last one puts it on the work list. */
+static void let_go(ld_node *below, ld_node **work) {
+    if (below && --below->refs == 0) {
+        below->next = *work;
+        *work = below;
+    }
+}
+
 /* Let nodes go without recursion: long chains would exhaust the stack. Saved tensors are leaves or aliases without
  * history, so dropping them never comes back here; leaves' gradients have none either. */
 static void node_release(ld_node *n) {
@@ -75,12 +85,10 @@ static void node_release(ld_node *n) {
         work = m->next;
         for (int i = 0; i < m->n_in; i++) {
             ld_tensor_drop(m->in[i].leaf);
-            ld_node *below = m->in[i].node;
-            if (below && --below->refs == 0) {
-                below->next = work;
-                work = below;
-            }
+            let_go(m->in[i].node, &work);
         }
+        for (int i = 0; i < m->n_saved; i++)
+            let_go(m->saved[i].from, &work);
         free_saved(m);
         ld_tensor_drop(m->grad);
         free(m);
@@ -127,6 +135,11 @@ ld_tensor *ld_record(ld_tensor *y, const char *op, ld_backward_fn fn, ld_tensor 
     for (int i = 0; i < n_save; i++) {
         if (!save[i])
             continue;
+        if (save[i]->node && save[i]->node->again) {
+            n->saved[i].from = save[i]->node;
+            save[i]->node->refs++;
+            continue;
+        }
         n->saved[i].x = ld_tensor_alias(save[i]);
         if (!n->saved[i].x) {
             node_release(n);
@@ -149,16 +162,34 @@ ld_tensor *ld_record(ld_tensor *y, const char *op, ld_backward_fn fn, ld_tensor 
     return y;
 }
 
+void ld_record_again(ld_tensor *y, ld_again_fn fn) {
+    if (y && y->node)
+        y->node->again = fn;
+}
+
 bool ld_node_needs(const ld_node *n, int i) {
     return n->in[i].node || n->in[i].leaf;
 }
 
 bool ld_node_has_saved(const ld_node *n, int i) {
-    return n->saved[i].x != NULL;
+    return n->saved[i].x || n->saved[i].from;
+}
+
+static int used_up(const ld_node *n) {
+    return ld_fail(LD_ESTATE, "backward: %s at %s:%d was already used by an earlier backward; pass retain to keep it",
+                   n->op, n->where.file ? n->where.file : "?", n->where.line);
 }
 
 ld_tensor *ld_node_saved(ld_node *n, int i) {
     saved *s = &n->saved[i];
+    if (!s->x && s->from) {
+        if (s->from->used)
+            return used_up(s->from), NULL;
+        s->x = s->from->again(s->from);
+        if (s->x)
+            s->version = s->x->storage->version;
+        return s->x;
+    }
     if (s->x && s->x->storage->version != s->version) {
         ld_where at = s->x->storage->changed;
         return ld_fail_null(LD_ESTATE, "backward: tensor %s saved by %s at %s:%d was changed in place at %s:%d",
@@ -273,14 +304,17 @@ static int run_node(ld_node *n, bool retain) {
     if (!n->grad)
         return 0;
     if (n->used)
-        return ld_fail(LD_ESTATE,
-                       "backward: %s at %s:%d was already used by an earlier backward; pass retain to keep it", n->op,
-                       n->where.file ? n->where.file : "?", n->where.line);
+        return used_up(n);
     if (ld_interrupted())
         return LD_EINTERRUPT;
     int bad = n->backward(n, n->grad);
     ld_tensor_drop(n->grad);
     n->grad = NULL;
+    for (int i = 0; i < n->n_saved; i++) /* what was made again goes at once, and can be made once more */
+        if (n->saved[i].from) {
+            ld_tensor_drop(n->saved[i].x);
+            n->saved[i].x = NULL;
+        }
     if (!retain && !bad) {
         free_saved(n);
         n->used = true;

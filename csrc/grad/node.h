@@ -19,6 +19,12 @@ typedef int (*ld_backward_fn)(ld_node *n, ld_tensor *g);
 ld_tensor *ld_record(ld_tensor *y, const char *op, ld_backward_fn fn, ld_tensor *const *in, int n_in,
                      ld_tensor *const *save, int n_save, const void *attr, size_t attr_bytes);
 
+/* y, a recorded result, can be made again from what its node saved: fn returns a new tensor (owned by the caller, y's shape,
+ * layout and bytes), or NULL after ld_fail. Nodes that save y then keep its node instead, and y is made for them while they run
+ * backward: memory for a little time. Does nothing when y has no node. */
+typedef ld_tensor *(*ld_again_fn)(ld_node *n);
+void ld_record_again(ld_tensor *y, ld_again_fn fn);
+
 /* true when ld_record would record for these inputs: ops use it to skip work only backward needs. */
 bool ld_will_record(ld_tensor *const *in, int n_in);
 

@@ -48,18 +48,15 @@ static int prepare(norm_call *c, int dim) {
     return 0;
 }
 
-/* What the tape keeps, in this order. Of the vectors those that a gradient takes: b only to compute the activation's
- * input again. */
+/* What the tape keeps, in this order: enough for the gradient and to make the result again. */
 enum { X, STATS, W, B, FILM, RSTD, SAVED };
 
 /* The recorded result; everything else is let go. */
-static ld_tensor *finish(norm_call *c, int bad, int dim, ld_backward_fn backward) {
+static ld_tensor *finish(norm_call *c, int bad, int dim, ld_backward_fn backward, ld_again_fn again) {
     ld_tensor *x = c->in[0], *y = ld_inner_back(ld_result(c->y, bad), dim, x->ndim, x->shape, c->op);
-    bool act = c->spec.act != LD_NORM_PLAIN, inner = x->requires_grad || (c->film && c->in[3]->requires_grad);
-    ld_tensor *save[SAVED] = {
-        [X] = x,          [STATS] = c->stats, [W] = act || inner ? c->w : NULL, [B] = act ? c->b : NULL,
-        [FILM] = c->film, [RSTD] = c->rstd};
+    ld_tensor *save[SAVED] = {[X] = x, [STATS] = c->stats, [W] = c->w, [B] = c->b, [FILM] = c->film, [RSTD] = c->rstd};
     y = ld_record(y, c->op, backward, c->in, 4, save, SAVED, &c->spec, sizeof c->spec);
+    ld_record_again(y, again);
     ld_tensor *made[] = {c->x, c->w, c->b, c->film, c->stats, c->mean, c->var, c->rstd};
     for (size_t i = 0; i < sizeof made / sizeof *made; i++)
         ld_tensor_drop(made[i]);
@@ -74,14 +71,22 @@ typedef struct norm_gradients {
     ld_tensor *part[4];           /* dx, dw, db, dfilm: owned until given away; NULL where not needed */
 } norm_gradients;
 
+/* Saved tensors, borrowed; 0 or an error code. */
+static int load_saved(ld_node *n, ld_tensor *saved[SAVED]) {
+    for (int i = 0; i < SAVED; i++) {
+        saved[i] = NULL;
+        if (ld_node_has_saved(n, i) && !(saved[i] = ld_node_saved(n, i)))
+            return ld_error_code();
+    }
+    return 0;
+}
+
 static int load(norm_gradients *d, ld_node *n, ld_tensor *g, int dim) {
     const char *op = ld_node_op(n);
     int64_t c = g->shape[dim];
     *d = (norm_gradients){0};
-    for (int i = 0; i < SAVED; i++)
-        if (ld_node_has_saved(n, i) && !(d->saved[i] = ld_node_saved(n, i)))
-            return ld_error_code();
-    if (!(d->g_block = ld_inner_block(g, dim, op)) || !(d->x_block = ld_inner_block(d->saved[X], dim, op)))
+    if (load_saved(n, d->saved) || !(d->g_block = ld_inner_block(g, dim, op)) ||
+        !(d->x_block = ld_inner_block(d->saved[X], dim, op)))
         return ld_error_code();
     for (int i = 0; i < 4; i++) {
         if (!ld_node_needs(n, i))
@@ -116,6 +121,24 @@ static ld_view positions(const ld_tensor *block, const ld_tensor *x, const ld_te
     for (int i = 2; i < x->ndim; i++)
         p *= x->shape[i];
     return groups || film ? ld_dense(block, 3, (int64_t[]){n, p, c}) : ld_dense(block, 3, (int64_t[]){1, n * p, c});
+}
+
+static ld_tensor *norm_again(ld_node *n) {
+    ld_norm_spec spec = *(const ld_norm_spec *)ld_node_attr(n);
+    const char *op = ld_node_op(n);
+    ld_tensor *saved[SAVED];
+    if (load_saved(n, saved))
+        return NULL;
+    ld_tensor *x = saved[X], *film = saved[FILM], *block = ld_inner_block(x, 1, op);
+    ld_tensor *y = block ? ld_inner_room(x, 1, op) : NULL;
+    spec.again = true;
+    if (y) {
+        ld_view vy = positions(y, x, film, spec.groups), vx = positions(block, x, film, spec.groups);
+        y = ld_result(y, LD_BACKEND(x)->norm(&vy, LD_VIEW(saved[STATS]), NULL, NULL, &vx, VIEW_OR_NULL(film),
+                                             VIEW_OR_NULL(saved[W]), VIEW_OR_NULL(saved[B]), &spec));
+    }
+    ld_tensor_drop(block);
+    return ld_inner_back(y, 1, x->ndim, x->shape, op);
 }
 
 static int norm_backward(ld_node *n, ld_tensor *g) {
@@ -214,7 +237,7 @@ ld_tensor *ld_batch_norm_fused(ld_tensor *x, ld_tensor *w, ld_tensor *b, ld_tens
         bad = compute(&c);
     if (!bad && training)
         bad = update_running(&c, running_mean, running_var, momentum);
-    return finish(&c, bad, 1, norm_backward);
+    return finish(&c, bad, 1, norm_backward, norm_again);
 }
 
 ld_tensor *ld_batch_norm(ld_tensor *x, ld_tensor *w, ld_tensor *b, ld_tensor *running_mean, ld_tensor *running_var,
@@ -238,7 +261,7 @@ ld_tensor *ld_group_norm_fused(ld_tensor *x, ld_tensor *w, ld_tensor *b, int gro
     int bad = prepare(&c, 1);
     if (!bad)
         bad = compute(&c);
-    return finish(&c, bad, 1, norm_backward);
+    return finish(&c, bad, 1, norm_backward, norm_again);
 }
 
 ld_tensor *ld_group_norm(ld_tensor *x, ld_tensor *w, ld_tensor *b, int groups, double eps) {
@@ -267,6 +290,26 @@ static int layer_norm_backward(ld_node *n, ld_tensor *g) {
     return give(&d, n, g, last, bad);
 }
 
+/* The statistics come out as they are. */
+static ld_tensor *layer_norm_again(ld_node *n) {
+    const ld_norm_spec *spec = ld_node_attr(n);
+    const char *op = ld_node_op(n);
+    ld_tensor *saved[SAVED];
+    if (load_saved(n, saved))
+        return NULL;
+    ld_tensor *x = saved[X];
+    int last = x->ndim - 1;
+    int64_t c = x->shape[last];
+    ld_tensor *block = ld_inner_block(x, last, op), *y = block ? ld_inner_room(x, last, op) : NULL;
+    if (y) {
+        ld_view vy = rows_view(y, c), vx = rows_view(block, c);
+        y = ld_result(y, LD_BACKEND(x)->layer_norm(&vy, LD_VIEW(saved[STATS]), LD_VIEW(saved[RSTD]), &vx,
+                                                   VIEW_OR_NULL(saved[W]), VIEW_OR_NULL(saved[B]), spec->eps));
+    }
+    ld_tensor_drop(block);
+    return ld_inner_back(y, last, x->ndim, x->shape, op);
+}
+
 ld_tensor *ld_layer_norm(ld_tensor *x, ld_tensor *w, ld_tensor *b, double eps) {
     norm_call c = call_of("layer_norm", x, w, b, eps, NULL);
     if (x->ndim < 1)
@@ -284,5 +327,5 @@ ld_tensor *ld_layer_norm(ld_tensor *x, ld_tensor *w, ld_tensor *b, double eps) {
                                                  VIEW_OR_NULL(c.b), eps)
                      : ld_error_code();
     }
-    return finish(&c, bad, last, layer_norm_backward);
+    return finish(&c, bad, last, layer_norm_backward, layer_norm_again);
 }

@@ -43,6 +43,35 @@ static void tape_keeps_what_it_needs(void **state) {
     each_case(check_kept_for_the_other);
 }
 
+/* conv2d after a norm keeps the norm and not its result, and computes the same gradients; twice, when the graph is retained. */
+static void norm_results_are_made_again(void **state) {
+    (void)state;
+    for (int dtype = 0; dtype < 2; dtype++) {
+        ld_dtype t = dtype ? LD_F64 : LD_F32;
+        ld_tensor *x = numbers(t, SHAPE(2, 4, 5, 3), 1), *w = numbers(t, SHAPE(3, 4, 3, 3), 2);
+        ld_tensor *scale = numbers(t, SHAPE(4), 3), *shift = numbers(t, SHAPE(4), 4);
+        x->requires_grad = w->requires_grad = true;
+        ld_norm_fused f = {.act = LD_NORM_SILU};
+        ld_tensor *y = ld_group_norm_fused(x, scale, shift, 2, 1e-5, &f);
+        ld_tensor *z = ld_conv2d(y, w, NULL, &(ld_conv_shape){1, 1, 1, 1, 1, 1, false});
+        assert_int_equal(y->storage->refs, 1); /* the tape has it not */
+        ld_tensor *copy = keep(ld_tensor_clone(y, "test"));
+        ld_tensor_drop(y);
+        ld_tensor *g = numbers(t, z->ndim, z->shape, 5);
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(ld_backward(z, g, i == 0), 0);
+        assert_int_equal(ld_backward(z, g, false), LD_ESTATE);
+        ld_tensor_drop(z);
+        ld_tensor *v = keep(ld_tensor_clone(w, "test"));
+        v->requires_grad = true;
+        z = keep(ld_conv2d(copy, v, NULL, &(ld_conv_shape){1, 1, 1, 1, 1, 1, false}));
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(ld_backward(z, g, i == 0), 0);
+        assert_memory_equal(ld_tensor_data(w->grad), ld_tensor_data(v->grad), w->storage->bytes);
+        drop_kept();
+    }
+}
+
 static void check_interrupt(const op_case *c) {
     ld_tensor *x[4] = {NULL};
     make_inputs(c, x, CANONICAL);
@@ -221,8 +250,9 @@ static void network_under_shortage(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(tape_keeps_what_it_needs),    TEST(interrupts_are_seen_first), TEST(shortage_leaves_nothing),
-        TEST(change_in_place_is_reported), TEST(in_place_counts_versions),  TEST(network_under_shortage),
+        TEST(tape_keeps_what_it_needs), TEST(norm_results_are_made_again), TEST(interrupts_are_seen_first),
+        TEST(shortage_leaves_nothing),  TEST(change_in_place_is_reported), TEST(in_place_counts_versions),
+        TEST(network_under_shortage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

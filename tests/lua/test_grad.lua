@@ -553,7 +553,7 @@ local no_arithmetic =
   'grad_norm h5_create h5_open image_set is_tensor json_decode json_encode keep load_image lock_folder ' ..
   'make_dirs memory memory_limit no_grad position rename_file repr safetensors_open safetensors_write ' ..
   'same_storage save_image scope seed set_grad_enabled set_library sha256 sha256_file shuffled sweep_folder ' ..
-  'terminal threads unlock_folder write_file'
+  'terminal threads tune unlock_folder write_file'
 
 t.test('no operation is without its check', function()
   if rawget(_G, 'arg') and arg[1] then return end -- only some tests ran

@@ -90,9 +90,16 @@ static void FN(set_fwd)(const norm_call *q, const norm_set *s) {
         }
 }
 
+/* Coefficients of the map from what is saved. */
+static void FN(coefs_again)(const norm_call *q) {
+    for (int64_t n = 0; n < q->z.n; n++)
+        for (int64_t j = 0; j < q->z.c; j++)
+            FN(map_coef)(q, n, j);
+}
+
 static void FN(forward)(norm_call *q, T *y, const T *x) {
     const grid *z = &q->z;
-    if (!q->spec->given) {
+    if (!q->spec->given && !q->spec->again) {
         memset(q->sums, 0, (size_t)(z->n * z->parts * 2 * z->c) * sizeof *q->sums);
 #pragma omp parallel for schedule(static) num_threads(q->threads)
         for (int64_t u = 0; u < z->n * z->parts; u++) {
@@ -104,7 +111,10 @@ static void FN(forward)(norm_call *q, T *y, const T *x) {
         for (int64_t n = 0; n < z->n; n++)
             merge_parts(z, q->sums, n);
     }
-    for_sets(q, FN(set_fwd));
+    if (q->spec->again)
+        FN(coefs_again)(q);
+    else
+        for_sets(q, FN(set_fwd));
 #pragma omp parallel for schedule(static) num_threads(q->threads)
     for (int64_t u = 0; u < z->n * z->parts; u++) {
         part at = part_of(z, u);

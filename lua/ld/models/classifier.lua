@@ -20,10 +20,13 @@ local Block = nn.class('residual', function(self, ni, nf, stride)
   rawset(self, 'pool', stride == 2)
 end)
 
+-- In a scope: what the gradient does not need is let go at the end of the block and not at the next collection.
 function Block:forward(x)
-  local short = self.pool and core.avg_pool2d(x, 2, {ceil = true}) or x
-  if rawget(self, 'idconv') then short = self.idconv(short) end
-  return self.convs(x) + short
+  return core.scope(function()
+    local short = self.pool and core.avg_pool2d(x, 2, {ceil = true}) or x
+    if rawget(self, 'idconv') then short = self.idconv(short) end
+    return self.convs(x) + short
+  end)
 end
 
 -- n blocks; only the last halves the sides

@@ -24,12 +24,15 @@ local Block = nn.class('time block', function(self, o, ni, nf, attention)
   if attention then self.attn = nn.attention{channels = nf, head_width = o.attention_width} end
 end)
 
+-- In a scope: what the gradient does not need is let go at the end of the block and not at the next collection.
 function Block:forward(x, emb)
-  local film = self.emb_proj(core.silu(emb)) -- (N,2C): scale, shift
-  local norm2, act2, conv2 = unpack(self.conv2, 1, 3)
-  local y = conv2(nn.norm_act(norm2, act2, self.conv1(x), film)) + (rawget(self, 'idconv') and self.idconv(x) or x)
-  if rawget(self, 'attn') then y = y + self.attn(y) end
-  return y
+  return core.scope(function()
+    local film = self.emb_proj(core.silu(emb)) -- (N,2C): scale, shift
+    local norm2, act2, conv2 = unpack(self.conv2, 1, 3)
+    local y = conv2(nn.norm_act(norm2, act2, self.conv1(x), film)) + (rawget(self, 'idconv') and self.idconv(x) or x)
+    if rawget(self, 'attn') then y = y + self.attn(y) end
+    return y
+  end)
 end
 
 local Down = nn.class('down', function(self, o, ni, nf, last, attention)
