@@ -328,12 +328,18 @@ t.test('gradient of conv2d', function()
   check('conv2d', {randn(2, 3, 5, 7), randn(4, 3, 3, 3), randn(4)}, conv{stride = 2, padding = 1})
   check('conv2d', {randn(1, 2, 5, 6), randn(3, 2, 2, 3)}, conv{stride = {1, 2}, padding = {0, 1, 0, 1}})
   check('conv2d', {randn(2, 3, 3, 3), randn(5, 3, 1, 1), randn(5)}, conv{})
+  check('conv2d', {randn(2, 3, 3, 4), randn(4, 3, 3, 3), randn(4)}, conv{padding = 1, upsample = true})
+  check('conv2d', {randn(1, 2, 1, 2), randn(3, 2, 3, 3)}, conv{padding = 1, upsample = true})
 end)
 t.test('gradient of conv2d to one input alone', function()
   local x, w, b = randn(2, 3, 4, 5), randn(2, 3, 3, 3), randn(2)
   check('conv2d', {x}, function(v) return ld.conv2d(v, w, b, {padding = 1}) end)
   check('conv2d', {w}, function(v) return ld.conv2d(x, v, b, {padding = 1}) end)
   check('conv2d', {b}, function(v) return ld.conv2d(x, w, v, {padding = 1}) end)
+  local up = {padding = 1, upsample = true}
+  check('conv2d', {x}, function(v) return ld.conv2d(v, w, b, up) end)
+  check('conv2d', {w}, function(v) return ld.conv2d(x, v, b, up) end)
+  check('conv2d', {b}, function(v) return ld.conv2d(x, w, v, up) end)
 end)
 t.test('gradient of conv_transpose2d', function()
   local function conv(o) return function(x, w, b) return ld.conv_transpose2d(x, w, b, o) end end
@@ -526,6 +532,7 @@ t.test('gradient of layers and their parameters', function()
     t.ok(ok, tostring(net) .. ': ' .. tostring(err))
   end
   layer(nn.conv2d{in_channels = 2, out_channels = 3, kernel = 3, padding = 1}, randn(1, 2, 3, 4))
+  layer(nn.conv2d{in_channels = 2, out_channels = 3, kernel = 3, padding = 1, upsample = true}, randn(1, 2, 2, 3))
   layer(nn.conv_transpose2d{in_channels = 2, out_channels = 3, kernel = 3, stride = 2}, randn(1, 2, 2, 3))
   layer(nn.linear{in_features = 3, out_features = 2}, randn(2, 3))
   layer(nn.batch_norm{channels = 3}, randn(4, 3))
@@ -553,7 +560,7 @@ local no_arithmetic =
   'grad_norm h5_create h5_open image_set is_tensor json_decode json_encode keep load_image lock_folder ' ..
   'make_dirs memory memory_limit no_grad position rename_file repr safetensors_open safetensors_write ' ..
   'same_storage save_image scope seed set_grad_enabled set_library sha256 sha256_file shuffled sweep_folder ' ..
-  'terminal threads unlock_folder write_file'
+  'terminal threads tune unlock_folder write_file'
 
 t.test('no operation is without its check', function()
   if rawget(_G, 'arg') and arg[1] then return end -- only some tests ran
