@@ -17,7 +17,7 @@ typedef struct choice {
 } choice;
 
 static struct {
-    bool on, asked;
+    bool on, asked, cleared;
     choice *at;
     int n, room, unsaved;
     void (*load)(void);
@@ -38,6 +38,7 @@ void ld_tune_clear(void) {
     known.at = NULL;
     known.n = known.room = 0;
     known.unsaved = 1;
+    known.cleared = true;
     known.asked = true; /* what the host's file says is forgotten too */
 }
 
@@ -49,8 +50,13 @@ int ld_tune_unsaved(void) {
     return known.unsaved;
 }
 
+bool ld_tune_cleared(void) {
+    return known.cleared;
+}
+
 void ld_tune_saved(void) {
     known.unsaved = 0;
+    known.cleared = false;
 }
 
 void ld_tune_on_first(void (*load)(void)) {

@@ -177,7 +177,9 @@ static void test_clear(void **state) {
     (void)state;
     assert_int_equal(compute("a"), 0);
     ld_tune_saved();
+    assert_false(ld_tune_cleared());
     ld_tune_clear();
+    assert_true(ld_tune_cleared());
     assert_int_equal(ld_tune_count(), 0);
     assert_true(ld_tune_unsaved() > 0); /* the file should forget too */
     assert_int_equal(compute("a"), 0);

@@ -190,6 +190,9 @@ same "$ld_name" "$output" $'false\n0\ntrue\n1'
 check "ld.tune 'forget'" "$LDLUA" -e "$conv print(#ld.tune().choices, #ld.tune('forget').choices)"
 same "$ld_name" "$output" $'1\t0'
 same "$ld_name: the file forgets too" "$(cat "$file")" "$(cat "$TEST_TMP/first_line")"
+other='ld.conv2d(ld.randn(1, 3, 4, 4), ld.randn(5, 3, 1, 1))'
+check 'two processes at once' "$LDLUA" -e "$conv assert(os.execute([['$LDLUA' -e '$other']]) == 0)"
+same "$ld_name: both choices are kept" "$(cut -d, -f 2-3 "$file" | tail -n 2 | sort)" $'1x3x4x4,5x1x1\n2x32x8x8,32x3x3'
 refuse 'a word that is none' "$LDLUA" -e "ld.tune('x')"
 says "tune: unknown word 'x'; known: forget, true, false"
 refuse 'a number' "$LDLUA" -e 'ld.tune(3)'
