@@ -17,7 +17,7 @@ typedef struct choice {
 } choice;
 
 static struct {
-    bool on, asked;
+    bool on, asked, cleared;
     choice *at;
     int n, room, unsaved;
     void (*load)(void);
@@ -38,6 +38,7 @@ void ld_tune_clear(void) {
     known.at = NULL;
     known.n = known.room = 0;
     known.unsaved = 1;
+    known.cleared = true;
     known.asked = true; /* what the host's file says is forgotten too */
 }
 
@@ -49,8 +50,13 @@ int ld_tune_unsaved(void) {
     return known.unsaved;
 }
 
+bool ld_tune_cleared(void) {
+    return known.cleared;
+}
+
 void ld_tune_saved(void) {
     known.unsaved = 0;
+    known.cleared = false;
 }
 
 void ld_tune_on_first(void (*load)(void)) {
@@ -135,8 +141,9 @@ static int time_ways(const ld_tune_case *c, trial *t) {
     return bad;
 }
 
-static void remember(const ld_tune_case *c, const trial *t, int way) {
-    choice *k = add(c->key);
+/* `old`: what was known of the key, a way that there is not or that does not fit, or NULL. */
+static void remember(const ld_tune_case *c, choice *old, const trial *t, int way) {
+    choice *k = old ? old : add(c->key);
     if (!k)
         return;
     snprintf(k->way, sizeof k->way, "%s", c->names[way]);
@@ -160,7 +167,7 @@ int ld_tune_run(const ld_tune_case *c) {
     if (!known.asked && known.load)
         known.load();
     known.asked = true;
-    const choice *k = find(c->key);
+    choice *k = find(c->key);
     for (int i = 0; k && i < c->n; i++)
         if (c->fits[i] && !strcmp(k->way, c->names[i]))
             return c->run(c->arg, i);
@@ -171,8 +178,7 @@ int ld_tune_run(const ld_tune_case *c) {
     if (bad)
         return bad;
     int best = fastest(&t, c->n);
-    if (!k)
-        remember(c, &t, best);
+    remember(c, k, &t, best);
     return t.last == best ? 0 : c->run(c->arg, best);
 }
 
@@ -207,27 +213,36 @@ char *ld_tune_text(void) {
     return text;
 }
 
+/* One line `key way times` of a text; what makes no sense, or is known, is passed by. false: out of host memory. */
+static bool read_line(const char *at, size_t n) {
+    char line[sizeof(choice) + 4], *way, *times;
+    if (n >= sizeof line)
+        return true;
+    memcpy(line, at, n);
+    line[n] = 0;
+    if (!(way = strchr(line, ' ')) || !(times = strchr(way + 1, ' ')))
+        return true;
+    *way++ = *times++ = 0;
+    choice *k;
+    if (!*line || !*way || strlen(line) >= LD_TUNE_KEY || strlen(way) >= sizeof k->way || find(line))
+        return true;
+    if (!(k = add(line)))
+        return false;
+    snprintf(k->way, sizeof k->way, "%s", way);
+    snprintf(k->times, sizeof k->times, "%s", times);
+    return true;
+}
+
 bool ld_tune_read(const char *text) {
-    char line[512], format[64];
+    char line[512];
     first_line(line, sizeof line);
     size_t n = strlen(line);
     if (strncmp(text, line, n) || text[n] != '\n')
         return false;
-    snprintf(format, sizeof format, "%%%ds %%15s", LD_TUNE_KEY - 1);
-    for (const char *at = text + n + 1; *at; at += strcspn(at, "\n"), at += *at == '\n') {
-        char key[LD_TUNE_KEY], way[16];
-        int length = (int)strcspn(at, "\n");
-        char whole[sizeof(choice) + 4];
-        snprintf(whole, sizeof whole, "%.*s", length, at);
-        if (sscanf(whole, format, key, way) != 2 || find(key))
-            continue;
-        choice *k = add(key);
-        if (!k)
-            return true;
-        snprintf(k->way, sizeof k->way, "%s", way);
-        const char *times = whole + strcspn(whole, " ") + 1;
-        times += strcspn(times, " ");
-        snprintf(k->times, sizeof k->times, "%s", *times ? times + 1 : "");
+    for (const char *at = text + n + 1; *at; at += n + (at[n] == '\n')) {
+        n = strcspn(at, "\n");
+        if (!read_line(at, n))
+            break;
     }
     return true;
 }

@@ -34,6 +34,7 @@ void ld_tune_clear(void);
 int ld_tune_count(void);
 int ld_tune_unsaved(void);
 void ld_tune_saved(void);
+bool ld_tune_cleared(void); /* whether ld_tune_clear was called since then: what was saved is to be forgotten too */
 
 /* Everything known as lines `key way milliseconds of each way`, under a first line that names processor and libraries.
  * To be freed by the caller; NULL (LD_EMEM). */

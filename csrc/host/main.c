@@ -38,7 +38,8 @@ static void set_threads(int n) {
 }
 
 /* OpenMP's threads wait for work by spinning, which slows everything several times as soon as another program wants the
- * same cores. The runtime reads its policy when it is loaded, before main: so the program starts itself once more, which
+ * same cores; sleeping at once costs an idle machine a sixth of the time where regions are short. So they spin for some tens
+ * of microseconds (docs/internals.md, section 11, has the figures). The runtime reads its policy when it is loaded, before main: so the program starts itself once more, which
  * takes a few milliseconds: only for scripts, whose runs are long. The user's own choice in the environment is left
  * alone. */
 static void wait_without_spinning(char **argv, const host_options *o) {
@@ -50,6 +51,7 @@ static void wait_without_spinning(char **argv, const host_options *o) {
         return;
     path[n] = 0;
     setenv("OMP_WAIT_POLICY", "passive", 1);
+    setenv("GOMP_SPINCOUNT", "1000", 1);
     execv(path, argv); /* where that fails, the program goes on as it is */
 }
 

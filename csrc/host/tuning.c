@@ -55,6 +55,8 @@ void host_tuning_save(void) {
         return;
     snprintf(folder, sizeof folder, "%s", path);
     *strrchr(folder, '/') = 0;
+    if (!ld_tune_cleared())
+        load(); /* what other processes have added meanwhile stays */
     char *text = ld_tune_text();
     if (!text || ld_make_dirs(folder) || ld_file_write(path, text, strlen(text)))
         ld_error_clear();

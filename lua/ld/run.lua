@@ -17,7 +17,7 @@ Run.__index = Run
 
 local known = {opt = take.optional, model = take.optional, optim = take.optional, schedule = take.optional,
                ema = 0, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional, quiet = false,
-               plan = true}
+               plan = true, deterministic = false}
 
 local MAX_SKIPPED = 10
 
@@ -43,12 +43,14 @@ local function mend_log(path)
 end
 
 --- run(folder, {model, optim, schedule, ema (decay, 0 = none), clip (largest gradient norm, 0 = none), seed, opt,
--- save_minutes = 5, log_every = 20 (steps), record (a table stored with every checkpoint), plan = true (the memory)})
+-- save_minutes = 5, log_every = 20 (steps), record (a table stored with every checkpoint), plan = true (the memory),
+-- deterministic = false (true: no ways of computing are timed from here on, tune(false); the fixed rule chooses)})
 local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
   core.make_dirs(folder)
   core.lock_folder(folder)
   core.sweep_folder(folder)
+  if o.deterministic then core.tune(false) end
   local self = setmetatable({folder = folder, images = 0, counted = 0, skipped = 0, in_a_row = 0}, Run)
   for key, value in pairs(o) do self[key] = value end
   self.decay = o.ema
@@ -84,8 +86,10 @@ function Run:seen()
   return self.images + self.counted
 end
 
---- save(path): model, optimiser, average and clock; by default the run's last.h5.
+--- save(path): model, optimiser, average and clock; by default the run's last.h5. Timed choices are written first, so
+-- that the process that resumes computes as this one did.
 function Run:save(path)
+  if host.save_tuning then host.save_tuning() end
   core.scope(function()
     local tensors = {optimizer = self.optim:state()}
     if self.ema then tensors.ema = self.ema:state() end

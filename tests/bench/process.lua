@@ -10,7 +10,8 @@ local function quote(word) return "'" .. tostring(word):gsub("'", "'\\''") .. "'
 -- ldlua, so its own environment has another.
 local function environment()
   local policy = os.getenv('BENCH_WAIT_POLICY') or ''
-  local words = {'env', '-u', 'OMP_WAIT_POLICY', '-u', 'OMP_NUM_THREADS', '-u', 'MAKEFLAGS', '-u', 'MAKELEVEL'}
+  local words = {'env', '-u', 'OMP_WAIT_POLICY', '-u', 'GOMP_SPINCOUNT', '-u', 'OMP_NUM_THREADS',
+                 '-u', 'MAKEFLAGS', '-u', 'MAKELEVEL'}
   if policy ~= '' then words[#words + 1] = 'OMP_WAIT_POLICY=' .. policy end
   words[#words + 1] = 'TORCHINDUCTOR_CACHE_DIR=' .. ld.root .. '/build/bench/inductor'
   return words

@@ -93,30 +93,42 @@ static entry *look_up(const ld_view *w, uint64_t form) {
     return &table[i];
 }
 
+static bool is_of(const entry *e, const ld_view *w, size_t bytes) {
+    return e->serial && e->version == w->version && e->bytes == bytes;
+}
+
 bool ld_packed_ready(const ld_view *w, uint64_t form, size_t bytes) {
-    const entry *e = w->serial ? look_up(w, form) : NULL;
-    return e && e->serial && e->block && e->version == w->version && e->bytes == bytes;
+    entry *e = w->serial ? look_up(w, form) : NULL;
+    if (!e || !is_of(e, w, bytes) || !e->block)
+        return false;
+    latest = e; /* taking workspace may bring pressure, which must not take what was promised */
+    return true;
 }
 
 ld_packed_state ld_packed_find(const ld_view *w, uint64_t form, size_t bytes, void **block) {
     ld_device *cpu = ld_device_find("cpu");
     if (!w->serial || !cpu)
         return LD_PACKED_NONE;
-    if (count >= MOST)
-        ld_packed_clear();
-    if (++clock % SWEEP == 0)
-        sweep();
     entry *e = latest = look_up(w, form);
-    if (!e->serial || e->version != w->version || e->bytes != bytes) {
+    bool same = is_of(e, w, bytes);
+    clock++;
+    if (same)
+        e->used = clock; /* before the sweep: what ld_packed_ready promised stays */
+    if (clock % SWEEP == 0)
+        sweep();
+    if (same && e->block) {
+        *block = e->block;
+        return LD_PACKED_READY;
+    }
+    if (!same) {
+        if (!e->serial && count >= MOST) {
+            ld_packed_clear();
+            e = latest = look_up(w, form);
+        }
         count += !e->serial;
         let_go(e);
         *e = (entry){w->data, w->serial, form, w->version, bytes, NULL, clock};
         return LD_PACKED_NONE;
-    }
-    e->used = clock;
-    if (e->block) {
-        *block = e->block;
-        return LD_PACKED_READY;
     }
     if (kept + bytes > most_bytes())
         return LD_PACKED_NONE;

@@ -18,7 +18,8 @@ typedef enum ld_packed_state {
 /* The packed form `form` (any number that names layout and sizes) of w, of `bytes`. Never fails: NONE at worst. */
 ld_packed_state ld_packed_find(const ld_view *w, uint64_t form, size_t bytes, void **block);
 
-/* Whether ld_packed_find would say READY; nothing is remembered of the question. */
+/* Whether ld_packed_find would say READY. If so the next call of it, for the same, does, whatever comes between: pressure
+ * included. Else nothing is remembered of the question. */
 bool ld_packed_ready(const ld_view *w, uint64_t form, size_t bytes);
 
 /* The storage of this serial is gone. */

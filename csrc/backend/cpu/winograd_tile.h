@@ -251,7 +251,7 @@ LD_BODY void FN(weight_out)(const ld_winograd *z, int64_t from, int64_t to, cons
 
 /* m = m transposed, LANES x LANES: interleaving the halves log2(LANES) times. */
 LD_BODY void FN(transpose)(VEC *m) {
-    INDEX low, high;
+    INDEX low = {0}, high = {0};
     for (int l = 0; l < LANES; l++) {
         low[l] = l / 2 + l % 2 * LANES;
         high[l] = low[l] + LANES / 2;
