@@ -127,17 +127,20 @@ static int fastest(const trial *t, int n) {
     return best;
 }
 
-/* The first call of a way pays for making primitives and touching memory, and the machine may be busy with other things for
- * a moment: every way is run three times in turn, the rule's first, and what then lies near the best up to four times more.
- * Ways that take long show their speed at once: two times will do. */
+/* The first calls of a way pay for making primitives, for touching memory and for packing weights that are kept, and the
+ * machine may be busy with other things for a moment: every way is run four times in turn, the rule's first, and what then
+ * lies near the best up to three times more. Where even the fastest takes long, three and two times. */
 static int time_ways(const ld_tune_case *c, trial *t) {
-    int bad = 0;
-    for (int round = 0; round < 7 && !bad; round++)
+    int bad = 0, least = 4, most = 7;
+    for (int round = 0; round < most && !bad; round++) {
         for (int i = 0; i < c->n && !bad; i++) {
-            int way = (c->rule + i) % c->n, least = t->ms[way] > LONG_MS ? 2 : 3;
+            int way = (c->rule + i) % c->n;
             if (c->fits[way] && (round < least || t->ms[way] <= 1.5 * t->ms[fastest(t, c->n)]))
                 bad = try_way(c, t, way);
         }
+        if (!bad && round == 1 && t->ms[fastest(t, c->n)] > LONG_MS)
+            least = 3, most = 5;
+    }
     return bad;
 }
 

@@ -36,8 +36,8 @@ local function classifier(batch)
   return net, function() return ld.cross_entropy(net(x), label) end
 end
 
--- peak, and live + cached at the end, of one call. The peak is planned to the byte; what is held depends on the order in
--- which blocks go back, which the collector has a say in, and these networks have few blocks: within a quarter.
+-- peak, and live + cached at the end, of one call. The peak is planned to the byte; what is held depends on the order
+-- in which blocks go back, which the collector has a say in, and these networks have few blocks: within a quarter.
 local function measured(step)
   ld.memory 'reset'
   step()

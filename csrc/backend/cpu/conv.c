@@ -2,9 +2,9 @@
  *
  * LD_CONV=direct|blocked|winograd|folded forces a way wherever it fits, LD_CONV=rule the fixed rule. Otherwise the ways
  * that fit are timed at the first use of a shape, direction and number of threads (backend/tune.h) when tuning is on, and
- * the rule decides when it is off. The rule: Winograd for 3x3 of stride 1 where widths divide by 16, images have more than
- * a tile and tiles are not mostly empty; else direct, or, without AVX-512, where oneDNN's channels-last kernels are weak,
- * blocked from 16 channels on. */
+ * the rule decides when it is off. The rule: Winograd for 3x3 of stride 1 from 32 channels on, where widths divide by 16,
+ * there are 16 tiles or more and they are not mostly empty; else folded where x is upsampled; else direct, or, without
+ * AVX-512, where oneDNN's channels-last kernels are weak, blocked from 16 channels on. */
 #include "backend/cpu/conv.h"
 #include "backend/cpu/cpu.h"
 #include "backend/device.h"

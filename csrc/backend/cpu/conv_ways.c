@@ -9,6 +9,7 @@
 
 static const char who[] = "conv2d";
 enum { FORM_WINOGRAD, FORM_WINOGRAD_DX }; /* of packed weights */
+enum { KEPT_TILES = 128 };
 
 static size_t rounded(size_t bytes) {
     return (bytes + 255) & ~(size_t)255;
@@ -109,12 +110,19 @@ static uint64_t form_of(const ld_conv_call *c) {
     return c->kind == LD_DNNL_CONV_DX ? FORM_WINOGRAD_DX : FORM_WINOGRAD;
 }
 
+/* Transforming weights costs as much as some tens of tiles: with many tiles it is not worth the memory of keeping them,
+ * four times the weights'. */
+static bool worth_keeping(const ld_winograd *z) {
+    return z->n * ((z->p + 3) / 4) * ((z->q + 3) / 4) <= KEPT_TILES;
+}
+
 static size_t winograd_workspace(const ld_conv_call *c) {
     ld_winograd z = problem_of(c);
     if (c->kind == LD_DNNL_CONV_DW)
         return ld_winograd_dw_workspace(&z);
     size_t packed = ld_winograd_packed_floats(&z) * sizeof(float);
-    return ld_winograd_workspace(&z) + (ld_packed_ready(c->w, form_of(c), packed) ? 0 : rounded(packed));
+    return ld_winograd_workspace(&z) +
+           (worth_keeping(&z) && ld_packed_ready(c->w, form_of(c), packed) ? 0 : rounded(packed));
 }
 
 int ld_conv_bias_gradient(const ld_conv_call *c) {
@@ -135,7 +143,7 @@ static int by_winograd(const ld_conv_call *c, char *workspace) {
     }
     size_t bytes = ld_winograd_packed_floats(&z) * sizeof(float);
     void *packed = workspace;
-    ld_packed_state kept = ld_packed_find(c->w, form_of(c), bytes, &packed);
+    ld_packed_state kept = worth_keeping(&z) ? ld_packed_find(c->w, form_of(c), bytes, &packed) : LD_PACKED_NONE;
     if (kept != LD_PACKED_READY)
         ld_winograd_pack(&z, &w, packed);
     bool dx = c->kind == LD_DNNL_CONV_DX;

@@ -22,10 +22,24 @@ local Resnet = nn.class('resnet', function(self, o, ni, nf)
   self.norm2, self.conv2 = norm(o, nf), conv3(nf, nf)
   if ni ~= nf then self.conv_shortcut = nn.conv2d{in_channels = ni, out_channels = nf, kernel = 1} end
 end)
+-- f's result, all other tensors made in it let go; at 256 x 256 each is 32 MiB a picture.
+local scope = core.scope
+
+-- conv(silu(norm(x)))
+local function normed(norm_layer, conv, x)
+  local y = nn.norm_act(norm_layer, silu, x)
+  local z = conv(y)
+  y:release()
+  return z
+end
+
 function Resnet:forward(x)
-  local h = self.conv1(nn.norm_act(self.norm1, silu, x))
-  h = self.conv2(nn.norm_act(self.norm2, silu, h))
-  return h + (rawget(self, 'conv_shortcut') and self.conv_shortcut(x) or x)
+  return scope(function()
+    local h = normed(self.norm1, self.conv1, x)
+    local y = normed(self.norm2, self.conv2, h)
+    h:release()
+    return y + (rawget(self, 'conv_shortcut') and self.conv_shortcut(x) or x)
+  end)
 end
 
 local Attention = nn.class('attention', function(self, o, channels)
@@ -37,9 +51,11 @@ local Attention = nn.class('attention', function(self, o, channels)
 end)
 function Attention:forward(x)
   local n, c, h, w = x.shape[1], x.shape[2], x.shape[3], x.shape[4]
-  local tokens = self.group_norm(x):permute(1, 3, 4, 2):reshape(n, h * w, c)
-  local y = core.attention(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens), 1)
-  return self.to_out(y):reshape(n, h, w, c):permute(1, 4, 2, 3) + x
+  return scope(function()
+    local tokens = self.group_norm(x):permute(1, 3, 4, 2):reshape(n, h * w, c)
+    local y = core.attention(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens), 1)
+    return self.to_out(y):reshape(n, h, w, c):permute(1, 4, 2, 3) + x
+  end)
 end
 
 local Mid = nn.class('mid', function(self, o, channels)
@@ -47,7 +63,7 @@ local Mid = nn.class('mid', function(self, o, channels)
   self.resnets = nn.list{Resnet(o, channels, channels), Resnet(o, channels, channels)}
 end)
 function Mid:forward(x)
-  return self.resnets[2](self.attentions[1](self.resnets[1](x)))
+  return scope(function() return self.resnets[2](self.attentions[1](self.resnets[1](x))) end)
 end
 
 local function resnets(o, ni, nf, n)
@@ -56,9 +72,15 @@ local function resnets(o, ni, nf, n)
   return list
 end
 
+-- Each of the list applied to the result of the one before, which then goes; x itself stays.
 local function run(list, x)
-  for i = 1, list:size() do x = list[i](x) end
-  return x
+  local y = x
+  for i = 1, list:size() do
+    local z = list[i](y)
+    if y ~= x then y:release() end
+    y = z
+  end
+  return y
 end
 
 -- zeros on the right and below only, then stride 2
@@ -77,9 +99,11 @@ local Level = nn.class('level', function(self, o, ni, nf, n, sampler, kind)
   if sampler then self[kind] = nn.list{sampler(nf)} end
 end)
 function Level:forward(x)
-  x = run(self.resnets, x)
-  local list = rawget(self, 'downsamplers') or rawget(self, 'upsamplers')
-  return list and list[1](x) or x
+  return scope(function()
+    local y = run(self.resnets, x)
+    local list = rawget(self, 'downsamplers') or rawget(self, 'upsamplers')
+    return list and list[1](y) or y
+  end)
 end
 
 local Encoder = nn.class('encoder', function(self, o)
@@ -96,8 +120,9 @@ local Encoder = nn.class('encoder', function(self, o)
   self.conv_out = conv3(top, 2 * o.latent_channels)
 end)
 function Encoder:forward(x)
-  x = self.mid_block(run(self.down_blocks, self.conv_in(x)))
-  return self.conv_out(nn.norm_act(self.conv_norm_out, silu, x))
+  return scope(function()
+    return normed(self.conv_norm_out, self.conv_out, self.mid_block(run(self.down_blocks, self.conv_in(x))))
+  end)
 end
 
 local Decoder = nn.class('decoder', function(self, o)
@@ -114,8 +139,9 @@ local Decoder = nn.class('decoder', function(self, o)
   self.conv_out = conv3(channels[1], o.out_channels)
 end)
 function Decoder:forward(z)
-  local x = run(self.up_blocks, self.mid_block(self.conv_in(z)))
-  return self.conv_out(nn.norm_act(self.conv_norm_out, silu, x))
+  return scope(function()
+    return normed(self.conv_norm_out, self.conv_out, run(self.up_blocks, self.mid_block(self.conv_in(z))))
+  end)
 end
 
 local KL = nn.class('kl_autoencoder', function(self, o)
