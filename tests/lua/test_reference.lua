@@ -1,5 +1,6 @@
 -- Recorded numbers of PyTorch: the reduced set that the repository ships, and the full one where there is one, in
 -- $LD_REFERENCE or beside the repository. Also that a recorded number that is wrong is noticed, and ld.metrics.
+local ffi = require 'ffi'
 local ld = require 'ld'
 local t = dofile 'tests/lua/harness.lua'
 local reference = dofile 'tests/reference/init.lua'
@@ -20,6 +21,18 @@ local function agrees(folder)
 end
 
 t.test('the shipped set agrees', function() agrees(SHIPPED) end)
+
+-- LD_CONV is read at every convolution.
+ffi.cdef 'int setenv(const char *name, const char *value, int overwrite);'
+for _, way in ipairs{'direct', 'blocked', 'winograd', 'folded'} do
+  t.test('the shipped set agrees, convolutions ' .. way, function()
+    local before = os.getenv('LD_CONV')
+    ffi.C.setenv('LD_CONV', way, 1)
+    local ok, why = pcall(agrees, SHIPPED)
+    ffi.C.setenv('LD_CONV', before or 'auto', 1)
+    if not ok then error(why, 0) end
+  end)
+end
 
 local full = os.getenv('LD_REFERENCE') or '../shared/reference'
 if ld.core.file_kind(full) == 'folder' then
