@@ -9,9 +9,9 @@
 -- 1e-6 for schedules and for trajectories of optimisers and of samplers (of up to 10 steps, 3e-6 for 100), 1e-8 for
 -- metrics in f64.
 --
--- Convolutions are computed directly, which rounds least: the recorded numbers are f32 themselves, up to 7e-6 from f64 in
--- a decoder of 128 channels, so that little is left of the limit. LD_CONV=winograd (blocked, folded, rule, auto) compares
--- another way.
+-- Convolutions are computed directly, which rounds least: the recorded numbers are f32 themselves, up to 7e-6 from f64
+-- in a decoder of 128 channels, so that little is left of the limit. LD_CONV=winograd (blocked, folded, rule, auto)
+-- compares another way.
 local ffi = require 'ffi'
 ffi.cdef 'int setenv(const char *name, const char *value, int overwrite);'
 if not os.getenv('LD_CONV') then ffi.C.setenv('LD_CONV', 'direct', 1) end
