@@ -54,12 +54,8 @@ void ld_pool_on_shortage(void (*collect)(void *), void *arg) {
     collect_arg = arg;
 }
 
-/* The class of n bytes, LD_PLAN_ARENA for the arena; *bytes becomes the size of its blocks. */
-static int size_class(const ld_pool *p, size_t n, size_t *bytes) {
-    if (p->arena && n >= LD_POOL_ARENA_FROM) {
-        *bytes = (n + PAGE - 1) & ~(size_t)(PAGE - 1);
-        return LD_PLAN_ARENA;
-    }
+/* The class of n bytes; *bytes becomes the size of its blocks. */
+static int plain_class(size_t n, size_t *bytes) {
     if (n <= 4 * SMALLEST) {
         size_t k = n ? (n + SMALLEST - 1) / SMALLEST : 1;
         *bytes = k * SMALLEST;
@@ -69,6 +65,16 @@ static int size_class(const ld_pool *p, size_t n, size_t *bytes) {
     size_t step = (size_t)1 << (top - 2), quarter = (n - ((size_t)1 << top) + step - 1) / step;
     *bytes = ((size_t)1 << top) + quarter * step;
     return 4 * (top - 10) + 3 + (int)quarter;
+}
+
+/* The same with LD_PLAN_ARENA for what the arena has: blocks of classes from LD_POOL_ARENA_FROM on. The size of a block has the
+ * class of what it was taken for. */
+static int size_class(const ld_pool *p, size_t n, size_t *bytes) {
+    int class = plain_class(n, bytes);
+    if (!p->arena || *bytes < LD_POOL_ARENA_FROM)
+        return class;
+    *bytes = (n + PAGE - 1) & ~(size_t)(PAGE - 1);
+    return LD_PLAN_ARENA;
 }
 
 static size_t bucket_of(const ld_pool *p, const void *memory) {

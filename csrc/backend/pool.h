@@ -23,7 +23,7 @@ typedef struct ld_pool_stats {
 ld_pool *ld_pool_new(const char *name, void *(*raw_alloc)(size_t), void (*raw_free)(void *, size_t), size_t limit);
 void ld_pool_free(ld_pool *p); /* everything, live blocks too */
 
-/* From now on blocks of LD_POOL_ARENA_FROM bytes and more are cut out of `size` bytes of reserved address space at `base`, and
+/* From now on blocks that would be of a class of LD_POOL_ARENA_FROM bytes or more are cut out of `size` bytes of reserved address space at `base`, and
  * become one again when they are given back: what is held stays near the peak of what is live, where size classes hold the
  * peak of every class. purge(memory, bytes) lets the system have the pages back; they stay reserved. */
 #define LD_POOL_ARENA_FROM ((size_t)64 << 10)

@@ -85,7 +85,8 @@ int ld_ranges_copy(ld_ranges *to, const ld_ranges *from) {
     to->free = malloc((size_t)(from->n ? from->n : 1) * sizeof *to->free);
     if (!to->free)
         return -1;
-    memcpy(to->free, from->free, (size_t)from->n * sizeof *to->free);
+    if (from->n)
+        memcpy(to->free, from->free, (size_t)from->n * sizeof *to->free);
     return 0;
 }
 
