@@ -1,5 +1,6 @@
 /* Blocks are rounded up to size classes: multiples of 256 up to 1024, then four classes between powers of two, so that at
- * most a fifth of a block is unused. All figures count whole blocks. What is known of a block lies on the host (the
+ * most a fifth of a block is unused; from LD_POOL_ARENA_FROM on they are pages of the arena, where there is one. All figures
+ * count whole blocks. What is known of a block lies on the host (the
  * memory may be a device's): in a hash table by address while it is given out, in its class's list while cached.
  * raw_alloc must return memory aligned to 256 bytes. One thread uses the pools. */
 #include "backend/pool.h"

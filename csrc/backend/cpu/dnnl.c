@@ -370,14 +370,6 @@ static int set_threads(int n) {
     return before;
 }
 
-bool ld_dnnl_can(const ld_dnnl_key *key) {
-    entry *e = NULL;
-    int before = set_threads((int)key->threads);
-    dnnl_status_t st = find(key, &e);
-    set_threads(before);
-    return !st && e->primitive;
-}
-
 /* ---- running ----------------------------------------------------------------------------------------------------- */
 
 static dnnl_status_t reorder(const operand *o, void *scratch) {

@@ -37,9 +37,6 @@ void ld_dnnl_describe_nhwc(ld_dnnl_operand *o, const int64_t *dims);
 /* Set o to a shape with strides; dimensions of size 1 get a stride that oneDNN accepts. */
 void ld_dnnl_describe(ld_dnnl_operand *o, int ndim, const int64_t *dims, const int64_t *stride);
 
-/* Whether oneDNN can compute this key here. */
-bool ld_dnnl_can(const ld_dnnl_key *key);
-
 /* Compute. Which of x, w, bias and y are written follows from the kind; bias may be NULL where key->bias is 0. `who` names
  * the operation in errors: LD_EMEM, LD_EINTERNAL. While memory is planned only the workspace is taken. */
 int ld_dnnl_run(const ld_dnnl_key *key, const char *who, void *x, void *w, void *bias, void *y);
