@@ -211,7 +211,7 @@ static int inflate_member(ld_archive *a, const ld_member *m, uint8_t *to) {
     if (start_inflating(a))
         return ld_error_code();
     uint64_t at = m->offset, done = 0;
-    uint8_t more;
+    uint8_t more = 0;
     int r = Z_OK;
     a->z.avail_in = 0;
     while (r != Z_STREAM_END) {
