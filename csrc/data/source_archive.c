@@ -28,7 +28,7 @@ int ld_source_stamp(const char *path, ld_stamp *stamp) {
 /* The archive `file`, opened where it is not; the one opened longest ago makes room. */
 static ld_archive *archive_of(ld_source_reader *r, int64_t file) {
     char path[LD_PATH_MAX];
-    ld_stamp now;
+    ld_stamp now = {0};
     for (int k = 0; k < LD_READER_FILES; k++)
         if (r->file[k] == file)
             return r->archive[k];
