@@ -1,9 +1,9 @@
 -- What a set of pictures holds, before anything is done with it.
 --   run     ldlua recipes/data_info.lua PATH [--labels FILE] [--sample 200] [--partial]
---   path    a folder, a tar or zip (also packed tars), a folder of those, an LMDB, CIFAR's binary files; a path may go on
---           inside an archive
+--   path    a folder, a tar or zip (also packed tars), a folder of those, an LMDB, CIFAR's binary files; a path may go
+--           on inside an archive
 --   labels  a file that gives classes, such as ImageNet's lists for its validation pictures
---   partial take what a damaged archive has before the damage
+--   partial: take what a damaged archive has before the damage
 local ld = require 'ld'
 
 local opt = ld.options{'path', path = '', labels = '', sample = 200, size = 256, partial = false}
@@ -103,6 +103,6 @@ tell_sample()
 for _, note in ipairs(source:notes()) do say('note', '%s', note) end
 local side = math.floor(opt.size / 8)
 local row = 4 * side * side * 2
-say('latents', '4 x %d x %d in f16 (8 times down, at %d): %s; as much again for each of moments and mirrored', side, side,
-  opt.size, bytes(count * row))
+say('latents', '4 x %d x %d in f16 (8 times down, at %d): %s; as much again for each of moments and mirrored', side,
+  side, opt.size, bytes(count * row))
 say('memory', 'the list of pictures takes %s, %.0f bytes a picture', bytes(source:memory()), source:memory() / count)
