@@ -202,7 +202,9 @@ static void test_folder_of_archives(void **state) {
     s = open_with("set/n02", NULL);
     assert_list(s, "1.png -1");
     ld_source_drop(s);
-    for (int k = 0; k < 12; k++) { /* more than a reader keeps open */
+    assert_refused("set/n0", NULL, LD_EIO, "set/n0: No such file");
+    assert_refused("set/n02/absent", NULL, LD_EFORMAT, "(1 members)"); /* the other archive is not looked into */
+    for (int k = 0; k < 12; k++) {                                     /* more than a reader keeps open */
         char name[32];
         snprintf(name, sizeof name, "shards/cats-%03d.tar", k);
         tar_png(&t, "1.png", k);
@@ -387,7 +389,7 @@ static void test_kept_list(void **state) {
     size_t n;
     const char *path = kept_list();
     assert_int_equal(ld_file_read(path, &bytes, &n, 0), 0);
-    for (size_t at = 0; at < n; at++) {
+    for (size_t at = 0; at < n; at += at < 112 ? 1 : 5) { /* 112: the header */
         ((uint8_t *)bytes)[at] ^= 0x21;
         assert_int_equal(ld_file_write(path, bytes, n), 0);
         assert_true(lists("set.tar", list));
