@@ -71,8 +71,8 @@ typedef enum ld_filter { LD_FILTER_BOX, LD_FILTER_BILINEAR, LD_FILTER_BICUBIC, L
 
 /* Separable, antialiased resize of the rectangle (x, y, w, h) of `in` (in pixels, fractions allowed) to width x height,
  * with the arithmetic of Pillow's `Image.resize(box=...)`: support scaled when shrinking, bicubic with a = -0.5,
- * weights fixed to 22 bits, rows first and then columns with 8 bits between. Equal to Pillow 11 byte for byte; newer
- * ones start with the columns where that is faster, and then round differently. */
+ * weights fixed to 22 bits, rows first and then columns with 8 bits between. Equal to Pillow up to 12 byte for byte;
+ * Pillow 13 takes the columns first where the height shrinks more than the width, and then rounds differently. */
 int ld_image_resize(ld_image *out, const ld_image *in, double x, double y, double w, double h, int width, int height,
                     ld_filter filter);
 
