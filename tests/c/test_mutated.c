@@ -1,6 +1,7 @@
 /* Ten thousand damaged pictures of all formats: each gives a picture or a clean error, and nothing else. Every one is a
  * function of its number, so that a failure can be repeated; run under the sanitizers (make asan ONLY=mutated) too. */
 #include "base/rng.h"
+#include "io/exif.h"
 #include "pictures.h"
 
 enum { TRIALS = 10000, ROOM = 1 << 16 };
@@ -211,6 +212,8 @@ static bool decodes(const struct mutant *m, uint64_t trial, const char *name) {
     memcpy(exact, m->bytes, m->n);
     ld_transform t = (ld_transform)(trial % LD_TRANSFORM_COUNT);
     ld_decode how = {trial % 3 ? 3 : 0, trial % 2, ld_transform_scale_for(t, 16)};
+    int orientation = ld_exif_orientation(exact, m->n); /* of files that are refused too */
+    assert_true(orientation >= 1 && orientation <= 8);
     ld_image im, out;
     int code = ld_image_decode(&im, exact, m->n, &how, name);
     if (code) {
