@@ -182,6 +182,22 @@ static void test_refuse_sparse(void **state) {
     free(bytes);
 }
 
+/* A bound of the caller's: one pixel less than there are, and as many. */
+static void test_most(void **state) {
+    (void)state;
+    static const char *const files[] = {"rgb.png", "420.jpg", "lossy.webp"};
+    for (int i = 0; i < 3; i++) {
+        ld_image im;
+        ld_decode how = {.most = WIDTH * HEIGHT - 1};
+        assert_int_equal(ld_image_read(&im, fixture(files[i]), &how), LD_EVALUE);
+        assert_non_null(strstr(ld_error(), "23 x 17 pixels; at most 390"));
+        assert_zeroed(files[i], &im);
+        how.most++;
+        assert_int_equal(ld_image_read(&im, fixture(files[i]), &how), 0);
+        ld_image_free(&im);
+    }
+}
+
 /* A progressive picture whose last scan comes again and again. */
 static void test_refuse_many_scans(void **state) {
     (void)state;
@@ -299,11 +315,17 @@ static void test_write_png_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_decode),        cmocka_unit_test(test_type),
-        cmocka_unit_test(test_refuse),        cmocka_unit_test(test_refuse_jpeg_sizes),
-        cmocka_unit_test(test_refuse_sparse), cmocka_unit_test(test_refuse_many_scans),
-        cmocka_unit_test(test_tolerate),      cmocka_unit_test(test_every_beginning),
-        cmocka_unit_test(test_write_png),     cmocka_unit_test(test_write_png_errors),
+        cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_type),
+        cmocka_unit_test(test_refuse),
+        cmocka_unit_test(test_refuse_jpeg_sizes),
+        cmocka_unit_test(test_refuse_sparse),
+        cmocka_unit_test(test_most),
+        cmocka_unit_test(test_refuse_many_scans),
+        cmocka_unit_test(test_tolerate),
+        cmocka_unit_test(test_every_beginning),
+        cmocka_unit_test(test_write_png),
+        cmocka_unit_test(test_write_png_errors),
     };
     return cmocka_run_group_tests_name("image", tests, NULL, NULL);
 }
