@@ -73,8 +73,8 @@ $(BUILD)/.files: FORCE
 
 # private: the stamps, being prerequisites, must not see these.
 $(BUILD)/csrc/backend/cpu/%.o: private CFLAGS += $(KERNEL)
-$(BUILD)/csrc/io/h5_lib.o: private CPPFLAGS += -DLD_HDF5='"$(HDF5)"'
-$(BUILD)/csrc/io/archive_lib.o: private CPPFLAGS += -DLD_LIBARCHIVE='"$(LIBARCHIVE)"'
+%/csrc/io/h5_lib.o: private CPPFLAGS += -DLD_HDF5='"$(HDF5)"'
+%/csrc/io/archive_lib.o: private CPPFLAGS += -DLD_LIBARCHIVE='"$(LIBARCHIVE)"'
 $(BUILD)/csrc/lua/%.o $(BUILD)/csrc/host/%.o: private CPPFLAGS += $(HOST_CFLAGS)
 $(BUILD)/%.o: %.c $(BUILD)/.flags
 	@mkdir -p $(@D)
@@ -120,8 +120,8 @@ FUZZ_SECONDS ?= 60
 FUZZ_CC      ?= clang
 FUZZ_FLAGS   := -std=gnu11 -O2 -g -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,build/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*$(ONLY)*.c)))
-# What reads files, but not into tensors. An archive: a target draws in what it uses.
-FUZZ_C       := $(filter-out csrc/io/h5%,$(sort $(wildcard csrc/base/*.c csrc/io/*.c)))
+# In an archive: a target draws in what it uses.
+FUZZ_C       := $(sort $(wildcard csrc/base/*.c csrc/io/*.c))
 fuzz: $(FUZZ_TARGETS)
 	@tests/fuzz/run $(FUZZ_SECONDS) $^
 
