@@ -7,7 +7,7 @@ local ld = require 'ld'
 
 local opt = ld.options{
   data = 'data/imagenet/train', vae = 'data/vae-small.h5', out = 'runs/imagenet/train.h5',
-  size = 256, fit = 'short-center',   -- short-center is fast.ai's: cut the centre square, then shrink
+  size = 256, transform = 'short-center-bilinear',  -- fast.ai's: cut the centre square, then shrink
   range = 'own',                      -- pixel range fed to the VAE: own (the VAE's), signed, or unit (fast.ai's)
   dtype = 'f16', moments = false,     -- moments: log-variances too
   batch = 16, on_bad = 'skip', limit = 1e9, least_psnr = 15,
@@ -23,7 +23,7 @@ The autoencoder of the method, sd-vae-ft-ema, is at stabilityai's page on Huggin
 end
 
 local vae = ld.vae.load(opt.vae, {range = opt.range ~= 'own' and opt.range or nil})
-local set = ld.images.open(opt.data, {size = opt.size, fit = opt.fit, limit = opt.limit})
+local set = ld.images.open(opt.data, {size = opt.size, transform = opt.transform, limit = opt.limit})
 print(set)
 local store = ld.latents.encode(vae, set, opt.out, {dtype = opt.dtype, moments = opt.moments, batch = opt.batch,
                                                     on_bad = opt.on_bad, least_psnr = opt.least_psnr})

@@ -167,14 +167,15 @@ const char *ld_image_set_name(const ld_image_set *s, int64_t i) {
 /* ---- reading -------------------------------------------------------------------------------------------------------- */
 
 /* Picture i into size * size * 3 bytes; returns NULL, or the reason, malloc'd. */
-static char *read_one(const ld_image_set *s, int64_t i, int size, ld_fit fit, uint8_t *to) {
+static char *read_one(const ld_image_set *s, int64_t i, int size, ld_transform transform, uint8_t *to) {
     char path[LD_PATH_MAX];
     ld_image im = {0}, out = {0};
+    ld_decode how = {.channels = 3, .scale_for = ld_transform_scale_for(transform, size)};
     int bad = snprintf(path, sizeof path, "%s/%s", s->root, ld_image_set_name(s, i)) >= (int)sizeof path
                   ? ld_fail(LD_EVALUE, "images: the path of %s is too long", ld_image_set_name(s, i))
-                  : ld_image_read(&im, path, 3);
+                  : ld_image_read(&im, path, &how);
     if (!bad)
-        bad = ld_image_fit(&out, &im, size, fit);
+        bad = ld_image_transform(&out, &im, size, transform);
     size_t bytes = (size_t)size * (size_t)size * 3;
     if (bad)
         memset(to, 0, bytes);
@@ -185,7 +186,8 @@ static char *read_one(const ld_image_set *s, int64_t i, int size, ld_fit fit, ui
     return bad ? strdup(ld_error()) : NULL;
 }
 
-ld_tensor *ld_image_set_read(const ld_image_set *s, const int64_t *index, int n, int size, ld_fit fit, char **why) {
+ld_tensor *ld_image_set_read(const ld_image_set *s, const int64_t *index, int n, int size, ld_transform transform,
+                             char **why) {
     for (int i = 0; i < n; i++)
         if (index[i] < 0 || index[i] >= s->files.count)
             return ld_fail_null(LD_EINDEX, "images: picture %lld of %lld", (long long)index[i] + 1,
@@ -200,13 +202,13 @@ ld_tensor *ld_image_set_read(const ld_image_set *s, const int64_t *index, int n,
     size_t bytes = (size_t)size * (size_t)size * 3;
 #pragma omp parallel for schedule(dynamic) num_threads(ld_threads())
     for (int i = 0; i < n; i++)
-        why[i] = read_one(s, index[i], size, fit, to + (size_t)i * bytes);
+        why[i] = read_one(s, index[i], size, transform, to + (size_t)i * bytes);
     return x;
 }
 
 ld_tensor *ld_image_load(const char *path, int channels) {
     ld_image im = {0};
-    if (ld_image_read(&im, path, channels))
+    if (ld_image_read(&im, path, &(ld_decode){.channels = channels}))
         return NULL;
     int64_t shape[4] = {1, im.channels, im.height, im.width};
     ld_tensor *x = ld_tensor_new(ld_device_find("cpu"), LD_U8, 4, shape, "image");

@@ -28,7 +28,8 @@ const char *ld_image_set_name(const ld_image_set *s, int64_t i); /* path relativ
 /* Decode pictures index[0 .. n-1] (from 0), fitted to size x size (io/image.h), on ld_threads() threads: (n,3,size,size)
  * u8, owned by the caller. A picture that cannot be decoded leaves zeros and its reason, malloc'd, in why[i]; why[i] is
  * NULL for the others. NULL on LD_EINDEX, LD_EMEM. */
-ld_tensor *ld_image_set_read(const ld_image_set *s, const int64_t *index, int n, int size, ld_fit fit, char **why);
+ld_tensor *ld_image_set_read(const ld_image_set *s, const int64_t *index, int n, int size, ld_transform transform,
+                             char **why);
 
 /* One picture file at its own size: (3,height,width) u8, or (1,height,width) when channels is 1. */
 ld_tensor *ld_image_load(const char *path, int channels);

@@ -27,10 +27,15 @@ void ld_image_free(ld_image *im) {
     *im = (ld_image){0};
 }
 
-int ld_image_begin(ld_image *im, uint32_t width, uint32_t height, int channels, const char *name) {
+int ld_image_pixels(uint32_t width, uint32_t height, const char *name) {
     if ((uint64_t)width * height > MAX_PIXELS)
         return ld_fail(LD_EVALUE, "image: %s has %u x %u pixels; at most 2^28 are read", name, width, height);
-    return ld_image_new(im, (int)width, (int)height, channels);
+    return LD_OK;
+}
+
+int ld_image_begin(ld_image *im, uint32_t width, uint32_t height, int channels, const char *name) {
+    int code = ld_image_pixels(width, height, name);
+    return code ? code : ld_image_new(im, (int)width, (int)height, channels);
 }
 
 int ld_image_check(const ld_image *im, const char *operation) {
@@ -92,8 +97,12 @@ static int fail_type(const void *bytes, size_t n, const char *name) {
     return ld_fail(LD_EFORMAT, "image: %s starts with%s; needs PNG, JPEG or WebP", name, start);
 }
 
-int ld_image_decode(ld_image *im, const void *bytes, size_t n, int channels, const char *name) {
+int ld_image_decode(ld_image *im, const void *bytes, size_t n, const ld_decode *how, const char *name) {
+    static const ld_decode plain = {0};
     *im = (ld_image){0};
+    if (!how)
+        how = &plain;
+    int channels = how->channels;
     if (!name)
         name = "picture";
     if (channels != 0 && channels != 1 && channels != 3)
@@ -103,7 +112,7 @@ int ld_image_decode(ld_image *im, const void *bytes, size_t n, int channels, con
         return fail_type(bytes, n, name);
     int code;
     if (!strcmp(type, "jpeg"))
-        code = ld_jpeg_decode(im, bytes, n, name);
+        code = ld_jpeg_decode(im, bytes, n, how->scale_for, name);
     else if (!strcmp(type, "png"))
         code = ld_png_decode(im, bytes, n, name);
     else
@@ -117,14 +126,14 @@ int ld_image_decode(ld_image *im, const void *bytes, size_t n, int channels, con
     return code;
 }
 
-int ld_image_read(ld_image *im, const char *path, int channels) {
+int ld_image_read(ld_image *im, const char *path, const ld_decode *how) {
     *im = (ld_image){0};
     void *bytes;
     size_t n;
     int code = ld_file_read(path, &bytes, &n, 0);
     if (code)
         return code;
-    code = ld_image_decode(im, bytes, n, channels, path);
+    code = ld_image_decode(im, bytes, n, how, path);
     free(bytes);
     return code;
 }

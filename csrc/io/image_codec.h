@@ -7,11 +7,14 @@
 
 #include "io/image.h"
 
-int ld_jpeg_decode(ld_image *im, const void *bytes, size_t n, const char *name);
+/* scale_for: see ld_decode. */
+int ld_jpeg_decode(ld_image *im, const void *bytes, size_t n, int scale_for, const char *name);
 int ld_png_decode(ld_image *im, const void *bytes, size_t n, const char *name);
 int ld_webp_decode(ld_image *im, const void *bytes, size_t n, const char *name);
 
-/* ld_image_new for a size that a file declares: LD_EVALUE with the file's name above 2^28 pixels. */
+/* LD_EVALUE with the file's name above 2^28 pixels, the most that are read of a file that declares this size. */
+int ld_image_pixels(uint32_t width, uint32_t height, const char *name);
+/* The same, then ld_image_new. */
 int ld_image_begin(ld_image *im, uint32_t width, uint32_t height, int channels, const char *name);
 
 /* Fails with LD_EVALUE, naming the operation, unless `im` holds a picture. */

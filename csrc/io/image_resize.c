@@ -7,20 +7,22 @@
 
 #include "base/error.h"
 #include "io/image_codec.h"
+#include "io/image_resize.h"
 
 #define PRECISION 22
 
-/* A rectangle of an image, without its own memory. */
-struct view {
-    const uint8_t *data;
-    size_t stride; /* bytes from row to row */
-    int width, height, channels;
-};
-
-static struct view cut(const ld_image *im, int x, int y, int width, int height) {
+ld_part ld_image_part(const ld_image *im, int x, int y, int width, int height) {
     size_t stride = (size_t)im->width * (size_t)im->channels;
-    return (struct view){im->data + (size_t)y * stride + (size_t)x * (size_t)im->channels, stride, width, height,
-                         im->channels};
+    return (ld_part){im->data + (size_t)y * stride + (size_t)x * (size_t)im->channels, stride, width, height,
+                     im->channels};
+}
+
+int ld_image_copy(ld_image *out, const ld_part *in) {
+    int code = ld_image_new(out, in->width, in->height, in->channels);
+    size_t bytes = (size_t)in->width * (size_t)in->channels;
+    for (int y = 0; !code && y < in->height; y++)
+        memcpy(out->data + (size_t)y * bytes, in->data + (size_t)y * in->stride, bytes);
+    return code;
 }
 
 /* ---- kernels: weight at distance x, in units of the input (enlarging) or output (shrinking) pixel ---- */
@@ -109,20 +111,11 @@ static void taps_fill(struct taps *t, int i, int in, double centre, double widen
     t->count[i] = n - skip;
 }
 
-/* A stretch of one axis: input positions from .. to (of 0 .. in) become `full` outputs, of which n from `start` on are
- * wanted. Pillow keeps the ends of the box in single precision. */
-struct axis {
-    int in;
-    float from, to;
-    int64_t full, start;
-    int n;
-};
-
-static int taps_new(struct taps *t, const struct axis *a, ld_filter filter) {
+static int taps_new(struct taps *t, const ld_axis *a, ld_filter filter) {
     const struct kernel *k = &kernels[filter];
     double step = (double)(a->to - a->from) / (double)a->full;
     double widening = step < 1 ? 1 : step;
-    t->room = (size_t)fmin(ceil(k->support * widening) * 2 + 1, a->in);
+    t->room = (size_t)fmin(ceil(k->support * widening) * 2 + 1, (double)a->in);
     t->first = malloc((size_t)a->n * sizeof *t->first);
     t->count = malloc((size_t)a->n * sizeof *t->count);
     t->weight = malloc((size_t)a->n * t->room * sizeof *t->weight);
@@ -132,7 +125,7 @@ static int taps_new(struct taps *t, const struct axis *a, ld_filter filter) {
         return ld_fail(LD_EMEM, "resize: no memory for %d x %zu weights", a->n, t->room);
     }
     for (int i = 0; i < a->n; i++)
-        taps_fill(t, i, a->in, a->from + ((double)(i + a->start) + 0.5) * step, widening, k, w);
+        taps_fill(t, i, (int)a->in, a->from + ((double)(i + a->start) + 0.5) * step, widening, k, w);
     free(w);
     return LD_OK;
 }
@@ -198,13 +191,20 @@ static void column(uint8_t *out, const uint8_t *in, size_t bytes, const int32_t 
     }
 }
 
-static int both_passes(ld_image *out, const struct view *in, const struct taps *across, const struct taps *down,
-                       int width, int height) {
-    int top = in->height, bottom = 0; /* the input rows that count */
-    for (int y = 0; y < height; y++) {
-        top = down->first[y] < top ? down->first[y] : top;
-        bottom = down->first[y] + down->count[y] > bottom ? down->first[y] + down->count[y] : bottom;
+/* The input positions that count: *first .. *end - 1. */
+static void taps_range(const struct taps *t, int n, int *first, int *end) {
+    *first = t->first[0];
+    *end = 0;
+    for (int i = 0; i < n; i++) {
+        *first = t->first[i] < *first ? t->first[i] : *first;
+        *end = t->first[i] + t->count[i] > *end ? t->first[i] + t->count[i] : *end;
     }
+}
+
+static int both_passes(ld_image *out, const ld_part *in, const struct taps *across, const struct taps *down, int width,
+                       int height) {
+    int top, bottom;
+    taps_range(down, height, &top, &bottom);
     size_t bytes = (size_t)width * (size_t)in->channels;
     uint8_t *rows = malloc(bytes * (size_t)(bottom - top));
     if (!rows)
@@ -225,15 +225,48 @@ static int both_passes(ld_image *out, const struct view *in, const struct taps *
     return code;
 }
 
-static int resize(ld_image *out, const struct view *in, const struct axis *x, const struct axis *y, ld_filter filter) {
-    struct taps across = {0}, down = {0};
-    int code = taps_new(&across, x, filter);
-    if (!code)
-        code = taps_new(&down, y, filter);
-    if (!code)
-        code = both_passes(out, in, &across, &down, x->n, y->n);
-    taps_free(&across);
-    taps_free(&down);
+/* ---- stages ---- */
+
+/* Taps of one axis, shifted so that position 0 is the first that counts; the stage before makes just those. */
+static int plan_axis(struct taps *t, const ld_axis *a, ld_filter filter, ld_axis *before) {
+    int code = taps_new(t, a, filter);
+    if (code || !before)
+        return code;
+    int first, end;
+    taps_range(t, a->n, &first, &end);
+    for (int i = 0; i < a->n; i++)
+        t->first[i] -= first;
+    before->start = first;
+    before->n = end - first;
+    return LD_OK;
+}
+
+int ld_image_stages(ld_image *out, const ld_part *in, ld_stage *stages, int count) {
+    struct taps across[LD_STAGES] = {0}, down[LD_STAGES] = {0};
+    ld_image made = {0};
+    ld_part part = *in;
+    int code = LD_OK;
+    *out = (ld_image){0};
+    for (int i = count - 1; !code && i >= 0; i--) {
+        code = plan_axis(&across[i], &stages[i].x, stages[i].filter, i ? &stages[i - 1].x : NULL);
+        if (!code)
+            code = plan_axis(&down[i], &stages[i].y, stages[i].filter, i ? &stages[i - 1].y : NULL);
+    }
+    for (int i = 0; !code && i < count; i++) {
+        code = both_passes(out, &part, &across[i], &down[i], stages[i].x.n, stages[i].y.n);
+        ld_image_free(&made);
+        if (!code && i + 1 < count) {
+            made = *out;
+            *out = (ld_image){0};
+            part = ld_image_part(&made, 0, 0, made.width, made.height);
+        }
+    }
+    for (int i = 0; i < count; i++) {
+        taps_free(&across[i]);
+        taps_free(&down[i]);
+    }
+    if (code)
+        ld_image_free(out);
     return code;
 }
 
@@ -250,69 +283,9 @@ int ld_image_resize(ld_image *out, const ld_image *in, double x, double y, doubl
     if (!(x >= 0 && y >= 0 && w > 0 && h > 0 && x + w <= in->width && y + h <= in->height))
         return ld_fail(LD_EVALUE, "resize: rectangle of %g x %g pixels at (%g, %g) is not inside %d x %d", w, h, x, y,
                        in->width, in->height);
-    struct view all = cut(in, 0, 0, in->width, in->height);
-    struct axis across = {in->width, (float)x, (float)(x + w), width, 0, width};
-    struct axis down = {in->height, (float)y, (float)(y + h), height, 0, height};
-    return resize(out, &all, &across, &down, filter);
-}
-
-/* ---- named ways to a square ---- */
-
-const char *const ld_fit_names[LD_FIT_COUNT] = {"center", "short-center", "topleft", "stretch"};
-
-/* Half of what is left over, halves to the even number: where torchvision's CenterCrop starts. */
-static int64_t middle(int64_t spare) {
-    int64_t floor = spare / 2;
-    return (spare + (floor & 1)) / 2;
-}
-
-/* The part of size x size at the middle or the top left of `in` resized to a short side of `size` (bicubic); the long
- * side's fraction is dropped. Only that part is computed. */
-static int fit_short(ld_image *out, const struct view *in, int size, int centred) {
-    int shorter = in->width < in->height ? in->width : in->height;
-    int64_t width = (int64_t)size * in->width / shorter, height = (int64_t)size * in->height / shorter;
-    struct axis across = {in->width, 0, (float)in->width, width, centred ? middle(width - size) : 0, size};
-    struct axis down = {in->height, 0, (float)in->height, height, centred ? middle(height - size) : 0, size};
-    return resize(out, in, &across, &down, LD_FILTER_BICUBIC);
-}
-
-static int fit_whole(ld_image *out, const struct view *in, int size) {
-    struct axis across = {in->width, 0, (float)in->width, size, 0, size};
-    struct axis down = {in->height, 0, (float)in->height, size, 0, size};
-    return resize(out, in, &across, &down, LD_FILTER_BILINEAR);
-}
-
-static int copy(ld_image *out, const struct view *in) {
-    int code = ld_image_new(out, in->width, in->height, in->channels);
-    size_t bytes = (size_t)in->width * (size_t)in->channels;
-    for (int y = 0; !code && y < in->height; y++)
-        memcpy(out->data + (size_t)y * bytes, in->data + (size_t)y * in->stride, bytes);
-    return code;
-}
-
-int ld_image_fit(ld_image *out, const ld_image *in, int size, ld_fit fit) {
-    *out = (ld_image){0};
-    int code = ld_image_check(in, "fit");
-    if (code)
-        return code;
-    if (size < 1)
-        return ld_fail(LD_EVALUE, "fit: size %d; needs at least 1", size);
-    int shorter = in->width < in->height ? in->width : in->height;
-    struct view view = cut(in, 0, 0, in->width, in->height);
-    switch (fit) {
-    case LD_FIT_CENTER:
-        return fit_short(out, &view, size, 1);
-    case LD_FIT_SHORT_CENTER:
-        view = cut(in, (int)middle(in->width - shorter), (int)middle(in->height - shorter), shorter, shorter);
-        return fit_whole(out, &view, size);
-    case LD_FIT_TOPLEFT:
-        if (shorter < size)
-            return fit_short(out, &view, size, 0);
-        view = cut(in, 0, 0, size, size);
-        return copy(out, &view);
-    case LD_FIT_STRETCH:
-        return fit_whole(out, &view, size);
-    default:
-        return ld_fail(LD_EVALUE, "fit: way %d; needs 0 to %d", (int)fit, LD_FIT_COUNT - 1);
-    }
+    ld_part all = ld_image_part(in, 0, 0, in->width, in->height);
+    ld_stage stage = {{in->width, (float)x, (float)(x + w), width, 0, width},
+                      {in->height, (float)y, (float)(y + h), height, 0, height},
+                      filter};
+    return ld_image_stages(out, &all, &stage, 1);
 }

@@ -9,12 +9,17 @@
 
 #define CLASS "ld.image_set"
 
-static ld_fit fit_field(lua_State *L, int i, const char *who) {
-    const char *name = ldl_field_string(L, i, "fit", "center", who);
-    for (int k = 0; k < LD_FIT_COUNT; k++)
-        if (!strcmp(ld_fit_names[k], name))
-            return (ld_fit)k;
-    return (ld_fit)ldl_error(L, "%s: unknown fit '%s'; known: center short-center topleft stretch", who, name);
+static ld_transform transform_field(lua_State *L, int i, const char *who) {
+    const char *name = ldl_field_string(L, i, "transform", ld_transform_names[LD_ADM], who);
+    int t = ld_transform_find(name);
+    if (t >= 0)
+        return (ld_transform)t;
+    char known[256] = "";
+    for (int k = 0; k < LD_TRANSFORM_COUNT; k++) {
+        size_t n = strlen(known);
+        snprintf(known + n, sizeof known - n, " %s", ld_transform_names[k]);
+    }
+    return (ld_transform)ldl_error(L, "%s: unknown transform '%s'; known:%s", who, name, known);
 }
 
 /* image_set(folder) */
@@ -61,14 +66,14 @@ static int l_classes(lua_State *L) {
     return 1;
 }
 
-/* s:read({numbers}, {size, fit}): (n,3,size,size) u8, and a table {[position in the list] = reason} of bad ones */
+/* s:read({numbers}, {size, transform}): (n,3,size,size) u8, and a table {[position in the list] = reason} of bad ones */
 static int l_read(lua_State *L) {
     static const char who[] = "images";
     ld_image_set *s = ldl_object(L, 1, CLASS, who);
     luaL_checktype(L, 2, LUA_TTABLE);
-    ldl_options(L, 3, who, "size fit");
+    ldl_options(L, 3, who, "size transform");
     int n = (int)lua_objlen(L, 2), size = (int)ldl_field_int(L, 3, "size", 256, who);
-    ld_fit fit = fit_field(L, 3, who);
+    ld_transform transform = transform_field(L, 3, who);
     int64_t *index = lua_newuserdata(L, (size_t)(n + 1) * sizeof *index);
     char **why = lua_newuserdata(L, (size_t)(n + 1) * sizeof *why);
     for (int i = 0; i < n; i++) {
@@ -76,7 +81,7 @@ static int l_read(lua_State *L) {
         index[i] = picture(L, lua_gettop(L), s, who);
         lua_pop(L, 1);
     }
-    ldl_push(L, ld_image_set_read(s, index, n, size, fit, why));
+    ldl_push(L, ld_image_set_read(s, index, n, size, transform, why));
     lua_newtable(L);
     for (int i = 0; i < n; i++)
         if (why[i]) {

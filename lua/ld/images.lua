@@ -24,7 +24,7 @@ end
 
 --- Pictures `indices` (from 1) at the set's size: u8 tensor, and the reasons of those that could not be read.
 function Set:read(indices)
-  return self.files:read(indices, {size = self.size, fit = self.fit})
+  return self.files:read(indices, {size = self.size, transform = self.transform})
 end
 
 function Set:label(i) return self.files:label(i) end
@@ -73,18 +73,20 @@ function Faces:fingerprint() return ('synthetic faces, renderer 1, seed %d, coun
 function images.synthetic_faces(options)
   local o = take('synthetic_faces', options, {n = 10000, size = 256, seed = 0})
   whole('synthetic_faces', o, {'n', 'size'})
-  return setmetatable({count = o.n, size = o.size, seed = o.seed, fit = 'stretch', classes = {},
+  return setmetatable({count = o.n, size = o.size, seed = o.seed, transform = 'stretch', classes = {},
                        name = 'synthetic faces', path = 'synthetic'}, Faces)
 end
 
---- images.open(path, {size = 256, fit = 'center', limit}): the pictures below a folder, sub-folder = class. fit:
--- center (shrink, then cut), short-center (cut, then shrink: fast.ai), topleft (LSUN notebook), stretch.
+--- images.open(path, {size = 256, transform = 'adm', limit}): the pictures below a folder, sub-folder = class.
+-- transform, how a picture becomes size x size (csrc/io/image.h says it to the pixel): adm (guided-diffusion: shrink,
+-- cut the centre), short-center-bilinear (fast.ai: cut the centre square, shrink), topleft (LSUN notebook), lanczos
+-- (StyleGAN, EDM), center (torchvision), stretch, dct-fast (adm, of JPEGs decoded small).
 function images.open(path, options)
-  local o = take('images', options, {size = 256, fit = 'center', limit = take.optional})
+  local o = take('images', options, {size = 256, transform = 'adm', limit = take.optional})
   whole('images', o, {'size', 'limit'})
   local files = core.image_set(path)
   local count = math.min(files:count(), o.limit or math.huge)
-  return setmetatable({files = files, count = count, classes = files:classes(), size = o.size, fit = o.fit,
+  return setmetatable({files = files, count = count, classes = files:classes(), size = o.size, transform = o.transform,
                        path = path, name = path}, Set)
 end
 

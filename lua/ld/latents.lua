@@ -4,7 +4,7 @@
 --   /label (N) i32, -1 without classes    /valid (N) u8    /name (N) strings    /class_name strings
 --   /checksum (N,8) u8, the first bytes of the SHA-256 of each picture's file, zeros for rendered ones
 --   /statistics/mean, /statistics/std (C) f64 over the valid rows    /done (1) i64, rows written
---   attributes of /: format, vae, vae_hash, vae_kind, pixel_range, size, fit, source, source_hash, count
+--   attributes of /: format, vae, vae_hash, vae_kind, pixel_range, size, transform, source, source_hash, count
 --
 -- While it is made it is called <path>.part. Everything but numbers is written before the first row, so that a kill at
 -- any moment leaves a file that can be opened; rows reach the disk before /done counts them.
@@ -15,8 +15,8 @@ local take = require 'ld.take'
 local latents = {}
 
 local FORMAT = 'ldlua latents 1'
-local KEYS = {'vae', 'vae_hash', 'vae_kind', 'pixel_range', 'size', 'fit', 'source', 'count', 'source_hash', 'dtype',
-              'moments'}
+local KEYS = {'vae', 'vae_hash', 'vae_kind', 'pixel_range', 'size', 'transform', 'source', 'count', 'source_hash',
+              'dtype', 'moments'}
 
 local function say(o, text, ...)
   if not o.quiet then
@@ -28,8 +28,8 @@ end
 local function provenance(vae, set, o)
   if not vae.hash then core.fail('latents: the autoencoder has no hash of its weights; load it with ld.vae.load') end
   return {vae = vae.name, vae_hash = vae.hash, vae_kind = vae.kind, pixel_range = vae.pixel_range, size = set.size,
-          fit = set.fit, source = set.path, source_hash = set:fingerprint(), count = set.count, dtype = o.dtype,
-          moments = o.moments and 1 or 0}
+          transform = set.transform, source = set.path, source_hash = set:fingerprint(), count = set.count,
+          dtype = o.dtype, moments = o.moments and 1 or 0}
 end
 
 -- What of the wanted provenance a file does not have: a sentence, or nil.

@@ -115,7 +115,7 @@ static void test_decode(void **state) {
         ld_image other = want.channels == 1 ? rgb_of(&want) : gray_of(&want);
         const ld_image *as[4] = {&want, want.channels == 1 ? &want : &other, NULL, want.channels == 3 ? &want : &other};
         for (int channels = 0; channels <= 3; channels += channels ? 2 : 1) {
-            if (ld_image_read(&im, fixture(good[i].file), channels))
+            if (ld_image_read(&im, fixture(good[i].file), &(ld_decode){.channels = channels}))
                 fail_msg("%s", ld_error());
             assert_close(good[i].file, &im, as[channels], good[i].tolerance);
             ld_image_free(&im);
@@ -146,7 +146,7 @@ static void test_type(void **state) {
 
 static void assert_refused(const char *name, const void *bytes, size_t n, int code, const char *part) {
     ld_image im = {7, 7, 3, NULL};
-    int got = ld_image_decode(&im, bytes, n, 0, name);
+    int got = ld_image_decode(&im, bytes, n, NULL, name);
     if (got != code)
         fail_msg("%s: code %d, expected %d (%s)", name, got, code, got ? ld_error() : "decoded");
     assert_zeroed(name, &im);
@@ -171,7 +171,7 @@ static void test_refuse(void **state) {
         {"huge.png", LD_EVALUE, "2^28"},
         {"bomb.png", LD_EFORMAT, "cannot hold"},
         {"flat.png", LD_EFORMAT, "PNG"},
-        {"fit-wide-center-11.raw", LD_EFORMAT, "needs PNG, JPEG or WebP"},
+        {"square-wide-center-11.raw", LD_EFORMAT, "needs PNG, JPEG or WebP"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         size_t n;
@@ -180,11 +180,11 @@ static void test_refuse(void **state) {
         free(bytes);
     }
     ld_image im;
-    assert_int_equal(ld_image_read(&im, fixture("none.png"), 3), LD_EIO);
+    assert_int_equal(ld_image_read(&im, fixture("none.png"), NULL), LD_EIO);
     assert_non_null(strstr(ld_error(), "none.png"));
     assert_zeroed("none.png", &im);
-    assert_int_equal(ld_image_read(&im, fixture("."), 3), LD_EIO);
-    assert_int_equal(ld_image_read(&im, fixture("rgb.png"), 4), LD_EVALUE);
+    assert_int_equal(ld_image_read(&im, fixture("."), NULL), LD_EIO);
+    assert_int_equal(ld_image_read(&im, fixture("rgb.png"), &(ld_decode){.channels = 4}), LD_EVALUE);
     assert_zeroed("rgb.png", &im);
 }
 
@@ -245,7 +245,7 @@ static void test_tolerate(void **state) {
     memset(more + head, 0x11, 5);
     memcpy(more + head + 5, f, n - head);
     memset(more + n + 5, 0x11, 5);
-    assert_int_equal(ld_image_decode(&im, more, n + 10, 0, "more.jpg"), 0);
+    assert_int_equal(ld_image_decode(&im, more, n + 10, NULL, "more.jpg"), 0);
     assert_close("more.jpg", &im, &want, 1);
     ld_image_free(&im);
     ld_image_free(&want);
@@ -322,7 +322,7 @@ static void test_damaged(void **state) {
         assert_non_null(exact);
         memcpy(exact, bytes, n);
         ld_image im;
-        int code = ld_image_decode(&im, exact, n, (int)(i % 2) * 3, name);
+        int code = ld_image_decode(&im, exact, n, &(ld_decode){.channels = (int)(i % 2) * 3}, name);
         if (code) {
             assert_true(code == LD_EFORMAT || code == LD_EVALUE);
             assert_zeroed(name, &im);
@@ -434,10 +434,10 @@ static void test_resize_errors(void **state) {
     assert_int_equal(ld_image_resize(&out, &in, 0, 0, 8, 4, 4, -4, LD_FILTER_BOX), LD_EVALUE);
     assert_int_equal(ld_image_resize(&out, &in, 0, 0, 8, 4, 4, 4, (ld_filter)4), LD_EVALUE);
     assert_int_equal(ld_image_resize(&out, &none, 0, 0, 1, 1, 4, 4, LD_FILTER_BOX), LD_EVALUE);
-    assert_int_equal(ld_image_fit(&out, &in, 0, LD_FIT_CENTER), LD_EVALUE);
-    assert_int_equal(ld_image_fit(&out, &in, 4, LD_FIT_COUNT), LD_EVALUE);
-    assert_int_equal(ld_image_fit(&out, &none, 4, LD_FIT_CENTER), LD_EVALUE);
-    assert_zeroed("fit", &out);
+    assert_int_equal(ld_image_transform(&out, &in, 0, LD_ADM), LD_EVALUE);
+    assert_int_equal(ld_image_transform(&out, &in, 4, LD_TRANSFORM_COUNT), LD_EVALUE);
+    assert_int_equal(ld_image_transform(&out, &none, 4, LD_ADM), LD_EVALUE);
+    assert_zeroed("transform", &out);
     ld_image_free(&in);
     assert_int_equal(ld_image_new(&in, 0, 4, 3), LD_EVALUE);
     assert_int_equal(ld_image_new(&in, 4, -1, 3), LD_EVALUE);
@@ -446,19 +446,20 @@ static void test_resize_errors(void **state) {
     ld_image_free(&in);
 }
 
-static void test_fit(void **state) {
+static void test_transform(void **state) {
     (void)state;
     ld_image wide = raw("rgb.raw", WIDTH, HEIGHT, 3), tall, im;
     assert_int_equal(ld_image_new(&tall, HEIGHT, WIDTH, 3), 0);
     for (int i = 0; i < WIDTH * HEIGHT; i++)
         memcpy(tall.data + 3 * (i % WIDTH * HEIGHT + i / WIDTH), wide.data + 3 * i, 3);
-    for (ld_fit fit = LD_FIT_CENTER; fit < LD_FIT_COUNT; fit++)
-        for (int i = 0; i < 4; i++) {
-            int size = i & 1 ? 20 : 11;
+    for (ld_transform t = LD_ADM; t < LD_DCT_FAST; t++)
+        for (int i = 0; i < 6; i++) {
+            static const int sizes[] = {4, 11, 20};
+            int size = sizes[i / 2];
             char name[64];
-            snprintf(name, sizeof name, "fit-%s-%s-%d.raw", i & 2 ? "tall" : "wide", ld_fit_names[fit], size);
+            snprintf(name, sizeof name, "square-%s-%s-%d.raw", i & 1 ? "tall" : "wide", ld_transform_names[t], size);
             ld_image want = raw(name, size, size, 3);
-            if (ld_image_fit(&im, i & 2 ? &tall : &wide, size, fit))
+            if (ld_image_transform(&im, i & 1 ? &tall : &wide, size, t))
                 fail_msg("%s", ld_error());
             assert_close(name, &im, &want, 1);
             ld_image_free(&im);
@@ -469,13 +470,13 @@ static void test_fit(void **state) {
 }
 
 /* Only the square that is asked for is computed: the whole resized picture would have 2^35 pixels. */
-static void test_fit_thin(void **state) {
+static void test_transform_thin(void **state) {
     (void)state;
     ld_image in, out;
     assert_int_equal(ld_image_new(&in, 1 << 21, 1, 1), 0);
     for (int i = 0; i < 1 << 21; i++)
         in.data[i] = (uint8_t)(i < 1 << 20 ? 10 : 200);
-    assert_int_equal(ld_image_fit(&out, &in, 128, LD_FIT_CENTER), 0);
+    assert_int_equal(ld_image_transform(&out, &in, 128, LD_ADM), 0);
     assert_int_equal(out.data[0], 10);
     assert_int_equal(out.data[127], 200);
     ld_image_free(&out);
@@ -500,7 +501,7 @@ static void test_write_png(void **state) {
     for (int channels = 1; channels <= 3; channels += 2) {
         ld_image im = raw(channels == 1 ? "gray.raw" : "rgb.raw", WIDTH, HEIGHT, channels), back;
         assert_int_equal(ld_image_write_png(&im, path, channels == 1 ? NULL : text), 0);
-        assert_int_equal(ld_image_read(&back, path, 0), 0);
+        assert_int_equal(ld_image_read(&back, path, NULL), 0);
         assert_close("a.png", &back, &im, 0);
         ld_image_free(&back);
         ld_image_free(&im);
@@ -553,8 +554,8 @@ int main(void) {
         cmocka_unit_test(test_resize_identity),
         cmocka_unit_test(test_resize_flat),
         cmocka_unit_test(test_resize_errors),
-        cmocka_unit_test(test_fit),
-        cmocka_unit_test(test_fit_thin),
+        cmocka_unit_test(test_transform),
+        cmocka_unit_test(test_transform_thin),
         cmocka_unit_test(test_write_png),
         cmocka_unit_test(test_write_png_errors),
     };

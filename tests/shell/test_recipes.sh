@@ -206,7 +206,7 @@ says 'not by other'
 refuse 'sample refuses a run of something else' recipe sample --run "$tmp/judge"
 says "holds a 'classifier', a 'unet' was needed"
 
-check 'lsun' recipe lsun --data "$tmp/faces" --vae "$tmp/tiny.h5" --judge "$tmp/judge/best.h5" --size 32 --fit center \
+check 'lsun' recipe lsun --data "$tmp/faces" --vae "$tmp/tiny.h5" --judge "$tmp/judge/best.h5" --size 32 --transform center \
     $unet --epochs 1 --out "$tmp/lsun"
 matches 'epoch 1: held-out eps-MSE [0-9.]+; samples in '
 check 'vae' recipe vae --photos "$tmp/faces" --faces 8 --size 32 --crop 16 --width 4 --blocks 1 --epochs 1 --batch 32 \

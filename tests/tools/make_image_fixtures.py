@@ -191,27 +191,42 @@ def make_resized(rgb, gray):
         save("resize-gray-%s.raw" % name, resize(gray, 15, 21, how))
 
 
-def fit(im, size, how):
+def center_crop_arr(im, size):
+    """guided-diffusion's."""
+    while min(im.size) >= 2 * size:
+        im = resize(im, im.width // 2, im.height // 2, Image.BOX)
+    scale = size / min(im.size)
+    im = resize(im, round(im.width * scale), round(im.height * scale), Image.BICUBIC)
+    x, y = (im.width - size) // 2, (im.height - size) // 2
+    return im.crop((x, y, x + size, y + size))
+
+
+def square(im, size, how):
     width, height = im.size
     short = min(width, height)
+    if how == "adm":
+        return center_crop_arr(im, size)
     if how == "center" or how == "topleft" and short < size:
         im = resize(im, int(size * width / short), int(size * height / short), Image.BICUBIC)
         x, y = (round((im.width - size) / 2), round((im.height - size) / 2)) if how == "center" else (0, 0)
         return im.crop((x, y, x + size, y + size))
     if how == "topleft":
         return im.crop((0, 0, size, size))
-    if how == "short-center":
+    if how == "lanczos":
+        x, y = (width - short) // 2, (height - short) // 2
+        return resize(im.crop((x, y, x + short, y + short)), size, size, Image.LANCZOS)
+    if how == "short-center-bilinear":
         x, y = round((width - short) / 2), round((height - short) / 2)
         im = im.crop((x, y, x + short, y + short))
     return resize(im, size, size, Image.BILINEAR)
 
 
-def make_fits(rgb):
+def make_squares(rgb):
     tall = rgb.transpose(Image.TRANSPOSE)
-    for how in "center", "short-center", "topleft", "stretch":
-        for size in 11, 20:
-            save("fit-wide-%s-%d.raw" % (how, size), fit(rgb, size, how))
-            save("fit-tall-%s-%d.raw" % (how, size), fit(tall, size, how))
+    for how in "adm", "short-center-bilinear", "topleft", "lanczos", "center", "stretch":
+        for size in 4, 11, 20:
+            save("square-wide-%s-%d.raw" % (how, size), square(rgb, size, how))
+            save("square-tall-%s-%d.raw" % (how, size), square(tall, size, how))
 
 
 def main():
@@ -225,7 +240,7 @@ def main():
     make_webp(rgb)
     make_broken()
     make_resized(rgb, gray)
-    make_fits(rgb)
+    make_squares(rgb)
 
 
 main()

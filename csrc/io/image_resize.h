@@ -1,0 +1,36 @@
+/* Between image_resize.c and image_transform.c: resizing in stages, of which only what the last one needs is computed. */
+#ifndef LD_IMAGE_RESIZE_H
+#define LD_IMAGE_RESIZE_H
+
+#include "io/image.h"
+
+/* A rectangle of a picture, without its own memory. */
+typedef struct ld_part {
+    const uint8_t *data;
+    size_t stride; /* bytes from row to row */
+    int width, height, channels;
+} ld_part;
+ld_part ld_image_part(const ld_image *im, int x, int y, int width, int height);
+int ld_image_copy(ld_image *out, const ld_part *in);
+
+/* One axis of one stage: `in` input positions become `full` outputs, of which n from `start` on are wanted. The input is
+ * cut to from .. to first; Pillow keeps these ends in single precision. */
+typedef struct ld_axis {
+    int64_t in;
+    float from, to;
+    int64_t full, start;
+    int n;
+} ld_axis;
+
+typedef struct ld_stage {
+    ld_axis x, y;
+    ld_filter filter;
+} ld_stage;
+
+enum { LD_STAGES = 32 };
+
+/* Resize `in` by stages[0], its result by stages[1], and so on to stages[count - 1]; 1 <= count <= LD_STAGES. Of all but
+ * the last, start and n are set here, to what the next stage needs. */
+int ld_image_stages(ld_image *out, const ld_part *in, ld_stage *stages, int count);
+
+#endif
