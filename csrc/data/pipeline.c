@@ -5,7 +5,6 @@
 #include "data/pipeline.h"
 
 #include "base/error.h"
-#include "io/archive.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -15,6 +14,7 @@
 #include <string.h>
 #include <time.h>
 
+uint32_t ld_crc32(uint32_t crc, const void *bytes, size_t n);
 enum { GRACE = 5, NAME = 512 };
 
 /* One batch in the making. */
@@ -50,13 +50,13 @@ struct ld_pipeline {
     place *place; /* ring of o.ahead */
     file *queue;  /* ring of o.ahead * o.batch */
     int queue_room, queue_first, queued;
-    size_t held;              /* bytes reserved by files that are being read, wait, or are being decoded */
-    int64_t batches;          /* to be taken in all */
-    int64_t begun, taken;     /* of them: claimed from by readers; taken */
-    int64_t next_batch;       /* where the search for an unfinished batch goes on */
+    size_t held;                  /* bytes reserved by files that are being read, wait, or are being decoded */
+    int64_t batches;              /* to be taken in all */
+    int64_t begun, taken;         /* of them: claimed from by readers; taken */
+    int64_t next_batch;           /* where the search for an unfinished batch goes on */
     int64_t current, current_end; /* pictures of the batch that is being claimed */
-    int reading;              /* readers that may still bring files */
-    int code;                 /* what a thread has met */
+    int reading;                  /* readers that may still bring files */
+    int code;                     /* what a thread has met */
     char *message;
     bool stop, abandoned;
     int alive;
@@ -298,7 +298,7 @@ static void *read_files(void *arg) {
 }
 
 static int decode(const ld_pipeline *p, const file *f) {
-    ld_decode how = {.channels = 3, .exif = p->o.exif, .scale_for = p->o.transform == LD_DCT_FAST ? p->o.size : 0};
+    ld_decode how = {.channels = 3, .exif = p->o.exif, .scale_for = ld_transform_scale_for(p->o.transform, p->o.size)};
     ld_image im = {0}, out = {0};
     int bad = ld_source_decode(p->source, f->i, &f->bytes, &how, &im);
     if (!bad)
@@ -345,7 +345,8 @@ static int check(const ld_source *s, const ld_pipeline_options *o) {
     if (o->size < 1 || o->size > 16384)
         return ld_fail(LD_EVALUE, "pipeline: a size of %d; 1 to 16384 are possible", o->size);
     if (o->batch < 1 || o->ahead < 0 || o->readers < 0 || o->decoders < 0 || o->batch > 1 << 20 || o->ahead > 1 << 16)
-        return ld_fail(LD_EVALUE, "pipeline: batch %d, ahead %d, readers %d, decoders %d; a batch of at least 1 is needed, "
+        return ld_fail(LD_EVALUE,
+                       "pipeline: batch %d, ahead %d, readers %d, decoders %d; a batch of at least 1 is needed, "
                        "and no negative number",
                        o->batch, o->ahead, o->readers, o->decoders);
     if (o->readers > 256 || o->decoders > 256)
@@ -421,8 +422,8 @@ ld_pipeline *ld_pipeline_new(ld_source *s, const ld_pipeline_options *options) {
     }
     p->o.done = NULL;
     if (!fits || !make_places(p)) {
-        ld_fail(LD_EMEM, "pipeline: out of host memory for %d batches of %d pictures of %d x %d", p->o.ahead, p->o.batch,
-                p->o.size, p->o.size);
+        ld_fail(LD_EMEM, "pipeline: out of host memory for %d batches of %d pictures of %d x %d", p->o.ahead,
+                p->o.batch, p->o.size, p->o.size);
         free_all(p);
         return NULL;
     }

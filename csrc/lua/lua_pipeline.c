@@ -10,10 +10,10 @@
 
 static ld_transform transform_field(lua_State *L, int i, const char *who) {
     const char *name = ldl_field_string(L, i, "transform", "adm", who);
-    for (int k = 0; k < LD_TRANSFORM_COUNT; k++)
-        if (!strcmp(ld_transform_names[k], name))
-            return (ld_transform)k;
-    return (ld_transform)ldl_error(L, "%s: unknown transform '%s'", who, name);
+    int t = ld_transform_find(name);
+    if (t < 0)
+        ldl_error(L, "%s: unknown transform '%s'", who, name);
+    return (ld_transform)t;
 }
 
 /* A whole number from least up that fits an int. */

@@ -457,7 +457,8 @@ static void test_dropped(void **state) {
         s->decode_us = k % 5 == 0 ? 200 : 0;
         s->unreadable = k % 7;
         ld_pipeline *p = pipeline(
-            s, (ld_pipeline_options){.batch = 1 + k % 9, .readers = 1 + k % 4, .decoders = 1 + k % 3, .ahead = 1 + k % 5});
+            s,
+            (ld_pipeline_options){.batch = 1 + k % 9, .readers = 1 + k % 4, .decoders = 1 + k % 3, .ahead = 1 + k % 5});
         ld_batch b;
         for (int n = 0; n < k % 11; n++) {
             assert_int_equal(ld_pipeline_next(p, &b), 1);
@@ -514,11 +515,9 @@ static void test_refusals(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {LEAK_TEST(test_order),       LEAK_TEST(test_first_pictures),
-                                       LEAK_TEST(test_done),        LEAK_TEST(test_bad),
-                                       LEAK_TEST(test_in_order),    LEAK_TEST(test_bounds),
-                                       LEAK_TEST(test_ring),        LEAK_TEST(test_memory_ends),
-                                       LEAK_TEST(test_interrupted), LEAK_TEST(test_dropped),
-                                       LEAK_TEST(test_stuck),       LEAK_TEST(test_refusals)};
+    const struct CMUnitTest tests[] = {
+        LEAK_TEST(test_order),       LEAK_TEST(test_first_pictures), LEAK_TEST(test_done),  LEAK_TEST(test_bad),
+        LEAK_TEST(test_in_order),    LEAK_TEST(test_bounds),         LEAK_TEST(test_ring),  LEAK_TEST(test_memory_ends),
+        LEAK_TEST(test_interrupted), LEAK_TEST(test_dropped),        LEAK_TEST(test_stuck), LEAK_TEST(test_refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
