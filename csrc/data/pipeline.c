@@ -1,7 +1,7 @@
 /* One mutex guards everything but what a thread has claimed: a reader owns the picture it claimed, a decoder the entry it
  * took from the queue and that picture's place in its batch. Readers claim pictures in ascending order, and only pictures
  * of the `ahead` batches after the last one taken, so that a decoder never waits for anything but files, and whatever is
- * read drains: no order of threads can lock up. */
+ * read drains: no order of threads can lock up. A claimed picture that waits for room gets it once the others have drained. */
 #include "data/pipeline.h"
 
 #include "base/error.h"
@@ -212,32 +212,37 @@ static void wait_for(ld_pipeline *p, pthread_cond_t *what, double *waited) {
     *waited += now() - t;
 }
 
-/* What the next picture takes of the room for files; 0 where that is not known. */
-static size_t next_bytes(ld_pipeline *p) {
-    int64_t n = ld_source_bytes(p->source, p->current);
-    return n > 0 && (uint64_t)n <= p->o.most ? (size_t)n : 0;
+/* Claims the next picture. false: there is none, or the work is to stop. With the lock held. */
+static bool claim(ld_pipeline *p, file *f) {
+    while (!p->stop && p->current == p->current_end) {
+        if (p->begun == p->batches)
+            return false;
+        if (p->begun == p->taken + p->o.ahead)
+            wait_for(p, &p->room, &p->stats.read_wait);
+        else
+            begin_batch(p);
+    }
+    if (p->stop)
+        return false;
+    place *b = place_of(p, p->begun - 1);
+    *f = (file){.i = p->current, .to = b, .at = (int)(p->current - b->first)};
+    p->current++;
+    return true;
 }
 
-/* Waits for room, then claims the next picture. false: there is none, or the work is to stop. With the lock held. */
-static bool claim(ld_pipeline *p, file *f) {
-    for (; !p->stop; wait_for(p, &p->room, &p->stats.read_wait)) {
-        if (p->current == p->current_end) {
-            if (p->begun == p->batches)
-                return false;
-            if (p->begun == p->taken + p->o.ahead)
-                continue;
-            begin_batch(p);
-        }
-        size_t n = next_bytes(p);
-        if (p->held && p->held + n > p->o.raw_bytes)
-            continue;
-        place *b = place_of(p, p->begun - 1);
-        *f = (file){.i = p->current, .to = b, .at = (int)(p->current - b->first), .reserved = n};
-        p->held += n;
-        p->current++;
-        return true;
-    }
-    return false;
+/* Waits for room for n bytes. false: the work is to stop. With the lock held. */
+static bool reserve(ld_pipeline *p, file *f, size_t n) {
+    while (!p->stop && p->held && p->held + n > p->o.raw_bytes)
+        wait_for(p, &p->room, &p->stats.read_wait);
+    f->reserved = p->stop ? 0 : n;
+    p->held += f->reserved;
+    return !p->stop;
+}
+
+/* What picture i will take of the room; 0 where that is not known. May ask the file system: without the lock. */
+static size_t bytes_of(const ld_pipeline *p, int64_t i) {
+    int64_t n = ld_source_bytes(p->source, i);
+    return n > 0 && (uint64_t)n <= p->o.most ? (size_t)n : 0;
 }
 
 static char *reason(const ld_pipeline *p, int64_t i) {
@@ -272,6 +277,11 @@ static void *read_files(void *arg) {
     if (!r)
         give_up(p, ld_error_code(), ld_error());
     while (r && claim(p, &f)) {
+        pthread_mutex_unlock(&p->lock);
+        size_t n = bytes_of(p, f.i);
+        pthread_mutex_lock(&p->lock);
+        if (!reserve(p, &f, n))
+            break;
         pthread_mutex_unlock(&p->lock);
         int bad = ld_source_read(r, f.i, &f.bytes, p->o.most);
         char *why = bad ? reason(p, f.i) : NULL;

@@ -5,8 +5,7 @@
 
 #include <string.h>
 
-#define CLASS  "ld.pipeline"
-#define SOURCE "ld.source"
+#define CLASS "ld.pipeline"
 
 static ld_transform transform_field(lua_State *L, int i, const char *who) {
     const char *name = ldl_field_string(L, i, "transform", "adm", who);
@@ -29,7 +28,7 @@ static int count_field(lua_State *L, int i, const char *key, int otherwise, int 
 static int l_pipeline(lua_State *L) {
     static const char who[] = "pipeline";
     ldl_install_where(L);
-    ld_source *s = ldl_object(L, 1, SOURCE, who);
+    ld_source *s = ldl_object(L, 1, LDL_SOURCE, who);
     ldl_options(L, 2, who, "size transform exif batch count readers decoders ahead raw_bytes done");
     ld_pipeline_options o = {.size = count_field(L, 2, "size", 256, 1, who),
                              .transform = transform_field(L, 2, who),
