@@ -296,6 +296,14 @@ static int l_write_file(lua_State *L) {
     return 0;
 }
 
+/* append_file(path, text): added to the end, and on the disk when it returns */
+static int l_append_file(lua_State *L) {
+    size_t n;
+    const char *path = path_arg(L, 1, "append_file"), *s = luaL_checklstring(L, 2, &n);
+    ldl_ok(L, ld_file_append(path, s, n));
+    return 0;
+}
+
 /* rename_file(from, to): from is written to the disk first, so that `to` is the old file or the whole new one. */
 static int l_rename_file(lua_State *L) {
     const char *from = path_arg(L, 1, "rename_file"), *to = path_arg(L, 2, "rename_file");
@@ -405,6 +413,7 @@ void ldl_open_io(lua_State *L) {
                                          {"h5_create", l_h5_create},
                                          {"h5_open", l_h5_open},
                                          {"write_file", l_write_file},
+                                         {"append_file", l_append_file},
                                          {"rename_file", l_rename_file},
                                          {"make_dirs", l_make_dirs},
                                          {"sweep_folder", l_sweep_folder},

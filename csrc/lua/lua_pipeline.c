@@ -23,8 +23,25 @@ static int count_field(lua_State *L, int i, const char *key, int otherwise, int 
     return (int)n;
 }
 
+/* The bitmap `done` of the options: a light userdata, or a string that is long enough; NULL for nil. */
+static const uint8_t *done_field(lua_State *L, int i, int64_t count, const char *who) {
+    lua_getfield(L, i, "done"); /* stays on the stack: a string must live until it has been copied */
+    if (lua_type(L, -1) != LUA_TSTRING) {
+        if (!lua_isnil(L, -1) && !lua_islightuserdata(L, -1))
+            ldl_error(L, "%s: done is a %s; a pointer to a bitmap or a string was needed", who, luaL_typename(L, -1));
+        return lua_touserdata(L, -1);
+    }
+    size_t n;
+    const char *bits = lua_tolstring(L, -1, &n);
+    if ((int64_t)n < (count + 7) / 8)
+        ldl_error(L, "%s: done has %zu bytes; %lld pictures need %lld", who, n, (long long)count,
+                  (long long)(count + 7) / 8);
+    return (const uint8_t *)bits;
+}
+
 /* pipeline(source, {size, transform = 'adm', exif = false, batch = 16, count, readers, decoders, ahead, done}): done is a
- * bitmap, bit i % 8 of byte i / 8 for row i (from 0), as a light userdata; it is copied */
+ * bitmap, bit i % 8 of byte i / 8 for row i (from 0), of the rows that are not wanted: a light userdata or a string; it is
+ * copied */
 static int l_pipeline(lua_State *L) {
     static const char who[] = "pipeline";
     ldl_install_where(L);
@@ -39,10 +56,7 @@ static int l_pipeline(lua_State *L) {
                              .decoders = count_field(L, 2, "decoders", 0, 0, who),
                              .ahead = count_field(L, 2, "ahead", 0, 0, who),
                              .raw_bytes = (size_t)ldl_field_int(L, 2, "raw_bytes", 0, who)};
-    lua_getfield(L, 2, "done");
-    if (!lua_isnil(L, -1) && !lua_islightuserdata(L, -1))
-        return ldl_error(L, "%s: done is a %s; a pointer to a bitmap was needed", who, luaL_typename(L, -1));
-    o.done = lua_touserdata(L, -1);
+    o.done = done_field(L, 2, o.count > 0 ? o.count : ld_source_count(s), who);
     ldl_push_object(L, ld_pipeline_new(s, &o), CLASS);
     return 1;
 }
