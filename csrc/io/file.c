@@ -97,6 +97,17 @@ int ld_file_commit(const char *tmp, const char *path) {
     return install(fd, tmp, path);
 }
 
+int ld_file_rename(const char *from, const char *to) {
+    int fd = open(from, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fail_io("rename", from);
+    int code = fsync(fd) && errno != EINVAL ? fail_io("rename", from) : LD_OK;
+    close(fd);
+    if (!code && rename(from, to))
+        code = fail_io("rename", from);
+    return code ? code : sync_folder(to);
+}
+
 void ld_file_discard(const char *tmp) {
     unlink(tmp);
 }

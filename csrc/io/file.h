@@ -19,6 +19,9 @@ int ld_file_append(const char *path, const void *bytes, size_t n);
  * rename + fsync of the folder) or discard (remove). Commit removes the temporary file when it fails. */
 int ld_file_temporary(const char *path, char *tmp);
 int ld_file_commit(const char *tmp, const char *path);
+/* A file made elsewhere gets another name, after it was brought to the disk: `to` is the old file or the whole new one. The
+ * file stays where it is when that fails. LD_EIO. */
+int ld_file_rename(const char *from, const char *to);
 void ld_file_discard(const char *tmp);
 /* Removes temporary files in `folder` that were left by processes of this machine that are gone (killed in mid-write). What
  * cannot be removed stays. */

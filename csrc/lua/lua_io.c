@@ -307,7 +307,7 @@ static int l_append_file(lua_State *L) {
 /* rename_file(from, to): from is written to the disk first, so that `to` is the old file or the whole new one. */
 static int l_rename_file(lua_State *L) {
     const char *from = path_arg(L, 1, "rename_file"), *to = path_arg(L, 2, "rename_file");
-    ldl_ok(L, ld_file_commit(from, to));
+    ldl_ok(L, ld_file_rename(from, to));
     return 0;
 }
 
