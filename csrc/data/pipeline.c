@@ -5,6 +5,7 @@
 #include "data/pipeline.h"
 
 #include "base/error.h"
+#include "io/hash.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -14,7 +15,6 @@
 #include <string.h>
 #include <time.h>
 
-uint32_t ld_crc32(uint32_t crc, const void *bytes, size_t n);
 enum { GRACE = 5, NAME = 512 };
 
 /* One batch in the making. */
@@ -334,7 +334,7 @@ static void *decode_files(void *arg) {
         p->queue_first = (p->queue_first + 1) % p->queue_room;
         p->queued--;
         pthread_mutex_unlock(&p->lock);
-        uint32_t crc32 = ld_crc32(0, f.bytes.data, f.bytes.n);
+        uint32_t crc32 = ld_crc32(f.bytes.data, f.bytes.n);
         int bad = decode(p, &f);
         char *why = bad ? reason(p, f.i) : NULL;
         ld_bytes_free(&f.bytes);

@@ -1,8 +1,9 @@
--- From a set of pictures to a store of latents: read -> decode -> encode -> write, on queues that are bounded, in batches
--- that are always the same ones, so that a run may be stopped anywhere and the store comes out byte for byte the same.
+-- From a set of pictures to a store of latents: read -> decode -> encode -> write, on queues that are bounded, in
+-- batches that are always the same ones, so that a run may be stopped anywhere and the store comes out byte for byte
+-- the same.
 --
--- Batch k holds rows k * batch + 1 on, whatever was done before. Rows reach the disk before their bits of /done; choices
--- between ways of convolution that were timed, and the reasons of bad pictures, are on the disk before both.
+-- Batch k holds rows k * batch + 1 on, whatever was done before. Rows reach the disk before their bits of /done;
+-- choices between ways of convolution that were timed, and the reasons of bad pictures, are on the disk before both.
 local core = require 'ld.core'
 local images = require 'ld.images'
 local take = require 'ld.take'
@@ -17,10 +18,12 @@ local encode = {}
 local FORMAT = 'ldlua latents 2'
 -- What a store is made of. vae and source are names, which may change; how the rows are cut into batches and files
 -- matters while they are made, and no more once they are there.
-local KEYS = {'vae', 'vae_hash', 'vae_kind', 'pixel_range', 'size', 'transform', 'exif', 'source', 'source_hash', 'count',
-              'dtype', 'moments', 'mirrored', 'batch', 'shards'}
+local KEYS = {'vae', 'vae_hash', 'vae_kind', 'pixel_range', 'size', 'transform', 'exif', 'source', 'source_hash',
+              'count', 'dtype', 'moments', 'mirrored', 'batch', 'shards'}
 local NAMES = {vae = true, source = true}
 local MAKING = {batch = true, shards = true}
+-- What the store writes by itself.
+local LAYOUT = {count = true, dtype = true, moments = true, mirrored = true, batch = true, shards = true}
 
 local function say(o, text, ...)
   if not o.quiet then
@@ -37,7 +40,8 @@ local function provenance(vae, set, o)
           batch = o.batch, shards = o.shards}
 end
 
--- What of the wanted provenance the store at `path` does not have: a sentence, or nil.
+-- difference(path, wanted, passed_by): what of the wanted provenance the store at `path` does not have: a sentence, or
+-- nil.
 local function difference(path, wanted, passed_by)
   local f, wrong = core.h5_open(path), nil
   if f:attribute('/', 'format') ~= FORMAT then
@@ -57,9 +61,9 @@ end
 -- ---- beginning ------------------------------------------------------------------------------------------------------
 
 local function create(part, vae, set, wanted, o)
-  local attributes, kept = {}, {count = true, dtype = true, moments = true, mirrored = true, batch = true, shards = true}
+  local attributes = {}
   for _, key in ipairs(KEYS) do
-    if not kept[key] then attributes[#attributes + 1] = {key, wanted[key]} end -- the store writes the others itself
+    if not LAYOUT[key] then attributes[#attributes + 1] = {key, wanted[key]} end
   end
   local side = set.size / vae.factor
   core.store_create(part, {count = set.count, channels = vae.latent_channels, height = side, width = side,
@@ -86,7 +90,8 @@ local function open_part(path, vae, set, wanted, o)
   local opened, writer
   if ok then opened, writer = pcall(core.store_writer, part) end
   if opened then return writer end
-  core.fail(('latents: %s cannot be continued; delete it to start again (%s)'):format(part, bare(ok and writer or wrong)))
+  core.fail(('latents: %s cannot be continued; delete it to start again (%s)'):format(part,
+    bare(ok and writer or wrong)))
 end
 
 -- Round trip of the first pictures: a VAE fed with the wrong range shows here.
@@ -185,8 +190,8 @@ local function make(vae, set, path, wanted, o)
     self.bad = bad_list.open(path)
     self.batches = batches_of(set, {batch = o.batch, done = writer:done(), readers = o.readers, decoders = o.decoders,
                                     ahead = o.ahead})
-    self.progress = progress.new{total = set.count, done = done, bad = self.bad, batches = self.batches, writer = writer,
-                                 say = function(...) say(o, ...) end, quiet = o.quiet}
+    self.progress = progress.new{total = set.count, done = done, bad = self.bad, batches = self.batches,
+                                 writer = writer, say = function(...) say(o, ...) end, quiet = o.quiet}
     if done < set.count then self:run() end
     writer:flush()
     self.progress:finish()
@@ -203,9 +208,9 @@ end
 
 -- ---- asked for ------------------------------------------------------------------------------------------------------
 
-local known = {dtype = 'f16', moments = false, mirrored = false, batch = 16, on_bad = 'skip', shards = 0, least_psnr = 15,
-               quiet = false, deterministic = false, readers = take.optional, decoders = take.optional,
-               ahead = take.optional}
+local known = {dtype = 'f16', moments = false, mirrored = false, batch = 16, on_bad = 'skip', shards = 0,
+               least_psnr = 15, quiet = false, deterministic = false, readers = take.optional,
+               decoders = take.optional, ahead = take.optional}
 
 local function check(vae, set, o)
   if o.on_bad ~= 'skip' and o.on_bad ~= 'stop' and o.on_bad ~= 'zero' then
@@ -230,14 +235,14 @@ local function check(vae, set, o)
   end
 end
 
---- encode(vae, set, path, {dtype = 'f16', 'bf16' or 'f32', moments = false, mirrored = false, batch = 16, on_bad = 'skip',
--- 'zero' or 'stop', shards = 0, least_psnr = 15, deterministic = false, quiet, readers, decoders, ahead}): encode every
--- picture of a set into a store at `path`, unless it is there already; then open it. A run that was stopped, in whatever
--- way, goes on where it was. A store made with another VAE, range, size, transform or set is refused.
--- Bad pictures: skip leaves the row out (/valid is 0), zero keeps it with a latent of zeros, stop ends with the reason; the
--- rows of both hold zeros and PATH.bad.txt lists them. mirrored: latents of the mirrored pictures too. deterministic: no
--- ways of computing are timed from here on, ld.tune(false). readers and decoders (threads) and ahead (batches kept ready)
--- follow the machine where they are not given.
+--- encode(vae, set, path, {dtype = 'f16', 'bf16' or 'f32', moments = false, mirrored = false, batch = 16, on_bad =
+-- 'skip', 'zero' or 'stop', shards = 0, least_psnr = 15, deterministic = false, quiet, readers, decoders, ahead}):
+-- encode every picture of a set into a store at `path`, unless it is there already; then open it. A run that was
+-- stopped, in whatever way, goes on where it was. A store made with another VAE, range, size, transform or set is
+-- refused. Bad pictures: skip leaves the row out (/valid is 0), zero keeps it with a latent of zeros, stop ends with
+-- the reason; the rows of both hold zeros and PATH.bad.txt lists them. mirrored: latents of the mirrored pictures too.
+-- deterministic: no ways of computing are timed from here on, ld.tune(false). readers and decoders (threads) and ahead
+-- (batches kept ready) follow the machine where they are not given.
 function encode.encode(vae, set, path, options)
   local o = take('latents.encode', options, known)
   check(vae, set, o)
@@ -255,143 +260,6 @@ function encode.encode(vae, set, path, options)
   return require('ld.latents').open(path)
 end
 
--- ---- verifying ------------------------------------------------------------------------------------------------------
-
--- Half a unit in the last place comes from rounding to the store's dtype, and a value near the middle may go to the other
--- side; ways of convolution differ in their sums by some 1e-5 of a latent's spread, and 0.1 % of it leaves room for deep
--- networks. A latent of another picture, transform or network is further away than that nearly everywhere.
-local LAST_PLACE = {f16 = 2 ^ -10, bf16 = 2 ^ -7, f32 = 2 ^ -23}
-local SPREAD = 1e-3
-
--- n different rows of `count`, chosen by the seed, in ascending order.
-local function sample(n, count, seed)
-  local rows = {}
-  for i = 1, math.min(n, count) do rows[i] = core.shuffled(i, count, seed, 0) end
-  table.sort(rows)
-  return rows
-end
-
--- A bitmap in which all but the rows are done.
-local function all_but(rows, count)
-  local parts, at, k = {}, 0, 1
-  while k <= #rows do
-    local byte, bits = math.floor((rows[k] - 1) / 8), 255
-    while k <= #rows and math.floor((rows[k] - 1) / 8) == byte do
-      bits, k = bits - 2 ^ ((rows[k] - 1) % 8), k + 1
-    end
-    parts[#parts + 1] = ('\255'):rep(byte - at) .. string.char(bits)
-    at = byte + 1
-  end
-  return table.concat(parts) .. ('\255'):rep(math.ceil(count / 8) - at)
-end
-
-local Check = {}
-Check.__index = Check
-
-function Check:wrong(row, text, ...)
-  self.differ[#self.differ + 1] = {row = row, name = self.set:file_name(row), why = text:format(...)}
-end
-
--- Largest distance of a row from the store's, in standard deviations, and whether it is within what rounding explains.
-function Check:distance(name, row, z)
-  local stored = self.file:read_rows(name, row, 1):f32()
-  local gap = core.abs(z - stored)
-  local allowed = core.abs(stored) * LAST_PLACE[self.dtype] + SPREAD * self.std
-  return (gap:max():item()) / self.std, (gap - allowed):max():item() <= 0
-end
-
--- One row of a batch against the store. z: its latents by data set.
-function Check:row(row, b, z)
-  local f = self.file
-  local function number(name) return f:read_rows(name, row, 1):tolist()[1] end
-  local valid, crc = number '/valid', number '/crc32'
-  if b.crc32:tolist()[1] ~= crc then
-    return self:wrong(row, 'the picture has changed: CRC-32 %08x, the store has %08x', b.crc32:tolist()[1], crc)
-  end
-  if number '/label' ~= b.label:tolist()[1] then
-    self:wrong(row, 'its class is %d, the store has %d', b.label:tolist()[1], number '/label')
-  end
-  if b.bad then
-    if valid == 1 and f:read_rows('/latents/mean', row, 1):f32():abs():max():item() > 0 then
-      self:wrong(row, 'it cannot be read now: %s', b.bad[1])
-    end
-    return
-  end
-  if valid == 0 then return self:wrong(row, 'it can be read, the store says it could not') end
-  for name, x in pairs(z) do
-    local d, same = self:distance(name, row, x)
-    self.largest = math.max(self.largest, d)
-    if not same then self:wrong(row, '%s differs by %.3g standard deviations', name, d) end
-  end
-end
-
--- Pictures of one batch (read one by one), encoded together with as many as the store's batches have.
-function Check:encode(list)
-  core.scope(function()
-    local parts = {}
-    for i = 1, self.batch do parts[i] = list[math.min(i, #list)].x end
-    local x, z = core.concat(parts, 1), {}
-    z['/latents/mean'], z['/latents/logvar'] = self.vae:encode_images(x, self.moments)
-    if self.mirrored then
-      z['/mirrored/mean'], z['/mirrored/logvar'] = self.vae:encode_images(x:flip(4), self.moments)
-    end
-    for i, b in ipairs(list) do
-      local own = {}
-      for name, y in pairs(z) do own[name] = y:slice(1, i, i) end
-      self:row(b.first, b, own)
-    end
-  end)
-  for _, b in ipairs(list) do
-    for _, key in ipairs{'x', 'label', 'valid', 'crc32'} do b[key]:release() end
-  end
-end
-
---- verify(path, vae, set, {n = 64, seed = 0, quiet}): encode n rows of a store again, chosen at random, and compare
--- latents, classes and checksums. The rows meet in batches of the store's own size, so that convolutions are computed in
--- the same ways as then. A row may differ by one unit in the last place of the store's dtype and 0.1 % of the latents'
--- standard deviation: ways of convolution round differently, and another machine chooses others. Fails, naming the rows
--- that differ further and those whose picture has changed; else returns {n, largest (in standard deviations)}.
-function encode.verify(path, vae, set, options)
-  local o = take('latents.verify', options, {n = 64, seed = 0, quiet = false})
-  local f = core.h5_open(path)
-  local function attribute(key) return f:attribute('/', key) end
-  local self = setmetatable({vae = vae, set = set, file = f, dtype = attribute 'dtype', batch = attribute 'batch',
-                             moments = attribute 'moments' == 1, mirrored = attribute 'mirrored' == 1, largest = 0,
-                             differ = {}}, Check)
-  local rows = sample(o.n, set.count, o.seed)
-  local ok, message = pcall(function()
-    local wanted = provenance(vae, set, {dtype = self.dtype, moments = self.moments, mirrored = self.mirrored,
-                                         batch = self.batch, shards = attribute 'shards'})
-    local wrong = difference(path, wanted, {source_hash = true}) -- pictures that changed are named one by one
-    if wrong then core.fail(('latents: %s was made otherwise: %s'):format(path, wrong)) end
-    self.std = 0
-    for _, s in ipairs(f:read('/statistics/std'):tolist()) do self.std = math.max(self.std, s) end
-    self.std = math.max(self.std, 1e-30)
-    local batches = batches_of(set, {batch = 1, done = all_but(rows, set.count), ahead = math.min(64, #rows)})
-    local list = {}
-    for b in function() return batches:next() end do
-      list[#list + 1] = b
-      if #list == self.batch then
-        self:encode(list)
-        list = {}
-      end
-    end
-    if #list > 0 then self:encode(list) end
-    batches:close()
-  end)
-  f:close()
-  if not ok then error(message, 0) end
-  if #self.differ > 0 then
-    local lines = {}
-    for i = 1, math.min(20, #self.differ) do
-      local d = self.differ[i]
-      lines[i] = ('  row %d, %s: %s'):format(d.row, d.name, d.why)
-    end
-    core.fail(('latents: of %d rows of %s that were encoded again these %d differ:\n%s%s'):format(#rows, path,
-      #self.differ, table.concat(lines, '\n'), #self.differ > 20 and '\n  ...' or ''))
-  end
-  say(o, 'verified %d rows of %s: they differ by at most %.2g standard deviations', #rows, path, self.largest)
-  return {n = #rows, largest = self.largest}
-end
+encode.provenance, encode.difference = provenance, difference
 
 return encode

@@ -1,7 +1,7 @@
 -- Pictures that could not be read: kept beside the store while it is made, listed beside it in the end.
 --
--- PATH.part.bad grows by a few lines whenever a batch has bad pictures, and they are on the disk before the batch's rows
--- count as done, so that the report has the bad ones of every session, however it ended:
+-- PATH.part.bad grows by a few lines whenever a batch has bad pictures, and they are on the disk before the batch's
+-- rows count as done, so that the report has the bad ones of every session, however it ended:
 --   batch FIRST COUNT            what was said of these rows before counts no more
 --   ROW <tab> NAME <tab> REASON  rows count from 1
 -- PATH.bad.txt has NAME <tab> REASON, in the order of the rows. Only bad pictures are held in memory.
@@ -47,8 +47,8 @@ function Bad:load()
   end
 end
 
---- batch(first, count, bad, name): what is known of rows first .. first + count - 1 now: bad is {[position] = reason} or
--- nil, name(row) a picture's name.
+--- batch(first, count, bad, name): what is known of rows first .. first + count - 1 now: bad is {[position] = reason}
+-- or nil, name(row) a picture's name.
 function Bad:batch(first, count, bad, name)
   if not bad and self.count == 0 then return end
   local forgotten = self:forget_rows(first, count)

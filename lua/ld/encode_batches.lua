@@ -1,7 +1,7 @@
 -- Batches of pixels for encoding: the pipeline of a stored set, or the same of a set that makes its pictures itself.
 --
--- batches_of(set, {batch, done, readers, decoders, ahead}) gives an object with next(seconds) -> nil at the end, false when
--- nothing came in time, else {first (from 1), count, x, label, valid, crc32, bad = {[position] = reason} or nil};
+-- batches_of(set, {batch, done, readers, decoders, ahead}) gives an object with next(seconds) -> nil at the end, false
+-- when nothing came in time, else {first (from 1), count, x, label, valid, crc32, bad = {[position] = reason} or nil};
 -- stats(), nil where nothing waits; close(). done is a bitmap of rows not wanted, a pointer or a string; may be nil.
 local core = require 'ld.core'
 local ffi = require 'ffi'

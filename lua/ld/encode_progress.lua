@@ -1,9 +1,9 @@
 -- How far an encoding is: one line that is rewritten on a terminal, a line every ten seconds elsewhere.
 --
---   encoded 5120 of 50000, 36.8/s (37.1 overall), 20 min left; read 12/64 ready 3/4 write 0/8; encoding is the limit; 2 bad
+--   encoded 5120 of 50000, 36.8/s (37.1 overall), 20 min left; read 12/64 ready 3/4 write 0/8; encoding is the limit
 --
--- read: files waiting to be decoded; ready: batches waiting to be encoded; write: batches waiting to be written; each of
--- the most there can be.
+-- read: files waiting to be decoded; ready: batches waiting to be encoded; write: batches waiting to be written; each
+-- of the most there can be.
 local core = require 'ld.core'
 
 local Progress = {}
@@ -53,9 +53,9 @@ function Progress:line(t)
   local waited, written = ((s and s.take_wait or 0) - self.take_wait) / span, (w.wait - self.write_wait) / span
   self.take_wait, self.write_wait = s and s.take_wait or 0, w.wait
   local bad = self.bad.count
-  return ('encoded %d of %d, %.1f/s (%.1f overall), %s left; %s; %s%s'):format(self.now_done, self.total, speed, overall,
-    progress.duration((self.total - self.now_done) / speed), queues, limit(waited, written, s),
-    bad > 0 and ('; %d bad'):format(bad) or '')
+  local left = progress.duration((self.total - self.now_done) / speed)
+  return ('encoded %d of %d, %.1f/s (%.1f overall), %s left; %s; %s%s'):format(self.now_done, self.total, speed,
+    overall, left, queues, limit(waited, written, s), bad > 0 and ('; %d bad'):format(bad) or '')
 end
 
 --- count(n): n more pictures are encoded.
