@@ -205,7 +205,7 @@ int ld_source_folder(ld_source *s, int64_t *archives) {
     if (*archives &&
         ld_source_add_note(s, "%lld archives that lie beside the pictures are passed over", (long long)*archives))
         return ld_error_code();
-    if (ld_source_folder_classes(s) || ld_source_note_splits(s))
+    if (ld_source_folder_classes(s, NULL) || ld_source_note_splits(s))
         return ld_error_code();
     return s->class_name.count ? note_empty(s) : 0;
 }

@@ -25,7 +25,7 @@ void ld_source_no_classes(ld_source *s) {
     ld_names_free(&s->class_name);
 }
 
-int ld_source_folder_classes(ld_source *s) {
+int ld_source_folder_classes(ld_source *s, const uint32_t *flat) {
     ld_name_table table = {0};
     const char *last = NULL;
     size_t last_n = 0;
@@ -36,7 +36,10 @@ int ld_source_folder_classes(ld_source *s) {
         return ld_fail(LD_EMEM, "images: out of host memory for %lld labels", (long long)s->count);
     for (int64_t i = 0; i < s->count && !bad; i++) {
         size_t n;
-        const char *folder = ld_source_folder_of(ld_names_get(&s->name, i), &n);
+        const char *name = ld_names_get(&s->name, i), *folder = ld_source_folder_of(name, &n);
+        uint32_t shard = flat ? flat[s->container[i] & ~LD_PACKED_BIT] : 0;
+        if (shard && (size_t)(folder - name) + n == shard)
+            n = 0;
         if (last && n == last_n && !memcmp(folder, last, n)) {
             s->label[i] = s->label[i - 1];
             continue;

@@ -10,6 +10,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* An archive as it was when it was listed. */
+typedef struct ld_stamp {
+    uint64_t size;
+    int64_t mtime; /* ns */
+} ld_stamp;
+
 /* Beside its name (8 bytes of place, and the text), a picture takes: label 4; in archives place 8, size 8 and container 4;
  * in LMDB size 8 and container 4. CIFAR has labels alone. */
 struct ld_source {
@@ -27,6 +33,8 @@ struct ld_source {
     uint32_t *container; /* archives: number of the file, LD_PACKED_BIT; LMDB: LD_HEX_KEY */
     int64_t room;        /* of place, size, container */
     ld_names file;       /* archives, CIFAR: files below root ("" for root itself) */
+    ld_stamp *stamp;     /* archives: of each file */
+    bool damaged;        /* archives: something is missing */
     int record;          /* CIFAR: bytes of one */
     int64_t *until;      /* CIFAR: number of the first record behind each file */
     ld_names class_name;
@@ -54,6 +62,24 @@ struct ld_source_reader {
 
 /* Fills a source whose root is a folder; count may be 0 afterwards. *archives: files that look like archives. */
 int ld_source_folder(ld_source *s, int64_t *archives);
+/* Puts the archives below root into s->file. */
+int ld_source_find_archives(ld_source *s);
+/* Fills a source whose root and s->file name archives. */
+int ld_source_archives(ld_source *s, const ld_source_options *o);
+int ld_source_lmdb(ld_source *s);
+/* Whether path is CIFAR's binary file, or the folder of them: LD_OK and *is. */
+int ld_source_cifar(ld_source *s, bool folder, bool *is);
+void ld_source_cifar_name(const ld_source *s, int64_t i, char *name, size_t n);
+int ld_source_cifar_decode(const ld_source *s, const ld_bytes *b, const ld_decode *how, ld_image *im);
+/* Classes from the file o->labels. */
+int ld_source_label_file(ld_source *s, const ld_source_options *o);
+
+bool ld_source_index_load(ld_source *s, const ld_source_options *o); /* false: there is none that fits */
+void ld_source_index_save(ld_source *s, const ld_source_options *o);
+
+int ld_source_stamp(const char *path, ld_stamp *stamp); /* LD_EIO */
+int ld_source_make_room(ld_source *s, int64_t room);    /* of place, size, container and label where there is one */
+void ld_source_empty(ld_source *s);                     /* forgets pictures, classes and notes */
 
 __attribute__((format(printf, 2, 3))) int ld_source_add_note(ld_source *s, const char *fmt, ...);
 /* root/name into path[LD_PATH_MAX]; root alone where name is "". LD_EVALUE when it is too long. */
@@ -63,11 +89,16 @@ int ld_bytes_reserve(ld_bytes *b, size_t n); /* at least n bytes of room. LD_EME
 
 /* A picture by its suffix: png, jpg, jpeg, webp in any case. */
 bool ld_source_suffix(const char *name);
+bool ld_source_suffix_of(const char *name, const char *const *known); /* a NULL-ended list, any case */
+size_t ld_source_stem(const char *name);                              /* length without a picture's suffix */
+size_t ld_source_archive_stem(const char *name); /* length without .tar, .tar.gz, .zip and the like */
 bool ld_source_archive_suffix(const char *name); /* tar, zip, tgz and the like */
 /* The name of the folder a picture lies in, *n bytes; "" for the root itself. */
 const char *ld_source_folder_of(const char *name, size_t *n);
+
 void ld_source_no_classes(ld_source *s);
-/* Classes by the name of each picture's own folder, where there are at least two. LD_EMEM. (source_label.c) */
-int ld_source_folder_classes(ld_source *s);
+/* Classes by the name of each picture's own folder, where there are at least two. flat, which may be NULL: for each
+ * container, how many bytes its names begin with that are no folder; 0: none. LD_EMEM. */
+int ld_source_folder_classes(ld_source *s, const uint32_t *flat);
 
 #endif

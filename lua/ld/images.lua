@@ -1,7 +1,7 @@
 -- Sets of pictures: folders, archives, data bases, or synthetic faces; read as batches of u8 tensors.
 --
--- A set has `count`, `name`, `classes`, and read(indices): (n,3,size,size) u8 and {position = reason} of bad pictures. A
--- set of stored pictures has `source`, the list of them in C (csrc/data/source.h); nothing is kept by picture here.
+-- A set has `count`, `name`, `classes`, and read(indices): (n,3,size,size) u8 and {position = reason} of bad pictures.
+-- A set of stored pictures has `source`, the list of them in C (csrc/data/source.h); nothing is kept by picture here.
 local core = require 'ld.core'
 local take = require 'ld.take'
 
@@ -77,9 +77,9 @@ local function synsets()
   return core.file_kind(path) and path or nil
 end
 
---- images.open(path, {size = 256, transform = 'adm', exif = false, limit, labels, partial = false}): the pictures of a
--- folder (sub-folder = class), of a tar or zip, of a folder of those, of an LMDB, or of CIFAR's binary files; a path may
--- go on inside an archive. labels: a file that gives classes, such as ImageNet's lists for its validation pictures;
+--- images.open(path, {size = 256, transform = 'adm', exif = false, limit, labels, partial = false}): the pictures of
+-- a folder (sub-folder = class), of a tar or zip, of a folder of those, of an LMDB, or of CIFAR's binary files; a path
+-- may go on inside an archive. labels: a file that gives classes, such as ImageNet's lists for its validation pictures;
 -- partial: take what a damaged archive has before the damage; exif: turn pictures as their EXIF data say.
 -- transform, how a picture becomes size x size (csrc/io/image.h says it to the pixel): adm (guided-diffusion: shrink,
 -- cut the centre), short-center-bilinear (fast.ai: cut the centre square, shrink), topleft (LSUN notebook), lanczos
