@@ -75,25 +75,6 @@ end
 -- A message without its position.
 local function bare(message) return (tostring(message):gsub('^[^:]*:%d+: ', '')) end
 
--- The writer of the unfinished store beside `path`: an old one that fits, or a new one.
-local function open_part(path, vae, set, wanted, o)
-  local part = path .. '.part'
-  if not core.file_kind(part) then
-    bad_list.forget(path)
-    create(part, vae, set, wanted, o)
-    return core.store_writer(part)
-  end
-  local ok, wrong = pcall(difference, part, wanted, {})
-  if ok and wrong then
-    core.fail(('latents: %s was begun otherwise: %s; choose another file or delete it'):format(part, wrong))
-  end
-  local opened, writer
-  if ok then opened, writer = pcall(core.store_writer, part) end
-  if opened then return writer end
-  core.fail(('latents: %s cannot be continued; delete it to start again (%s)'):format(part,
-    bare(ok and writer or wrong)))
-end
-
 -- Round trip of the first pictures: a VAE fed with the wrong range shows here.
 local function check_round_trip(vae, set, o)
   core.scope(function()
@@ -108,6 +89,30 @@ local function check_round_trip(vae, set, o)
         .. 'Pass least_psnr to go on'):format(db, o.least_psnr, vae.pixel_range))
     end
   end)
+end
+
+-- The writer of the unfinished store beside `path`: an old one that fits, or a new one; and how many rows it has.
+local function open_part(path, vae, set, wanted, o)
+  local part = path .. '.part'
+  if not core.file_kind(part) then
+    check_round_trip(vae, set, o)
+    bad_list.forget(path)
+    create(part, vae, set, wanted, o)
+    return core.store_writer(part), 0
+  end
+  local ok, wrong = pcall(difference, part, wanted, {})
+  if ok and wrong then
+    core.fail(('latents: %s was begun otherwise: %s; choose another file or delete it'):format(part, wrong))
+  end
+  local opened, writer
+  if ok then opened, writer = pcall(core.store_writer, part) end
+  if not opened then
+    core.fail(('latents: %s cannot be continued; delete it to start again (%s)'):format(part,
+      bare(ok and writer or wrong)))
+  end
+  local done = writer:done_count()
+  if done == 0 then check_round_trip(vae, set, o) end
+  return writer, done
 end
 
 -- ---- the loop -------------------------------------------------------------------------------------------------------
@@ -179,11 +184,9 @@ function Job:close()
 end
 
 local function make(vae, set, path, wanted, o)
-  local writer = open_part(path, vae, set, wanted, o)
+  local writer, done = open_part(path, vae, set, wanted, o)
   local self = setmetatable({vae = vae, set = set, o = o, writer = writer}, Job)
   local ok, message = pcall(function()
-    local done = writer:done_count()
-    if done == 0 then check_round_trip(vae, set, o) end
     if done > 0 and done < set.count then
       say(o, 'going on: %d of %d pictures are there already', done, set.count)
     end
@@ -195,15 +198,16 @@ local function make(vae, set, path, wanted, o)
     if done < set.count then self:run() end
     writer:flush()
     self.progress:finish()
+    local n, report = self.bad:report(path)
+    if n > 0 then
+      say(o, '%d pictures could not be read and are %s; reasons in %s', n,
+        o.on_bad == 'zero' and 'zeros' or 'left out', report)
+    end
     writer:finish()
+    self.bad:remove()
   end)
   self:close()
   if not ok then error(message, 0) end
-  local n, report = self.bad:report(path)
-  if n > 0 then
-    say(o, '%d pictures could not be read and are %s; reasons in %s', n,
-      o.on_bad == 'zero' and 'zeros' or 'left out', report)
-  end
 end
 
 -- ---- asked for ------------------------------------------------------------------------------------------------------

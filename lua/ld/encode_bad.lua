@@ -71,9 +71,11 @@ function Bad:report(path)
   table.sort(rows)
   for i, row in ipairs(rows) do lines[i] = self.rows[row][1] .. '\t' .. self.rows[row][2] .. '\n' end
   if #lines > 0 then core.write_file(path .. '.bad.txt', table.concat(lines)) end
-  os.remove(self.path)
   return #lines, path .. '.bad.txt'
 end
+
+--- The store is complete: what was kept beside it goes.
+function Bad:remove() os.remove(self.path) end
 
 --- open(path): the list of the store at `path`, as far as an unfinished one has it.
 function bad_list.open(path)
