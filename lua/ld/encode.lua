@@ -18,8 +18,8 @@ local encode = {}
 local FORMAT = 'ldlua latents 2'
 -- What a store is made of. vae and source are names, which may change; how the rows are cut into batches and files
 -- matters while they are made, and no more once they are there.
-local KEYS = {'vae', 'vae_hash', 'vae_kind', 'pixel_range', 'size', 'transform', 'exif', 'source', 'source_hash',
-              'count', 'dtype', 'moments', 'mirrored', 'batch', 'shards'}
+local KEYS = {'vae', 'vae_hash', 'vae_kind', 'pixel_range', 'size', 'transform', 'exif', 'source', 'count',
+              'source_hash', 'dtype', 'moments', 'mirrored', 'batch', 'shards'}
 local NAMES = {vae = true, source = true}
 local MAKING = {batch = true, shards = true}
 -- What the store writes by itself.

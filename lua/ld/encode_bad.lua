@@ -33,12 +33,16 @@ function Bad:add(row, name, why)
   self.rows[row] = {name, why}
 end
 
--- The last line may be cut off.
+-- A line that a power failure has cut off at the end goes, so that the next one begins where it should.
 function Bad:load()
   local f = io.open(self.path, 'rb')
   if not f then return end
   local text = f:read('*a')
   f:close()
+  if not text:find('\n$') then
+    text = text:match('^.*\n') or ''
+    core.write_file(self.path, text)
+  end
   for line in text:gmatch('([^\n]*)\n') do
     local first, count = line:match('^batch (%d+) (%d+)$')
     local row, name, why = line:match('^(%d+)\t([^\t]*)\t(.*)$')
