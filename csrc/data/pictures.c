@@ -99,6 +99,28 @@ ld_tensor *ld_pictures_read(ld_source *s, const int64_t *index, int n, int size,
     return x;
 }
 
+int ld_picture_inspect(ld_source *s, int64_t i, ld_picture_info *info) {
+    ld_source_reader *r = ld_source_borrow(s);
+    ld_bytes b = {0};
+    ld_image im = {0};
+    *info = (ld_picture_info){.bytes = -1};
+    int bad = r ? ld_source_read(r, i, &b, MOST) : ld_error_code();
+    if (!bad) {
+        info->bytes = (int64_t)b.n;
+        info->form = !strncmp(ld_source_kind(s), "cifar", 5) ? "cifar" : ld_image_type(b.data, b.n);
+        bad = ld_source_decode(s, i, &b, &(ld_decode){0}, &im);
+    }
+    if (!bad) {
+        info->width = im.width;
+        info->height = im.height;
+        info->channels = im.channels;
+    }
+    ld_image_free(&im);
+    ld_bytes_free(&b);
+    ld_source_give_back(s, r);
+    return bad;
+}
+
 /* ---- files ---------------------------------------------------------------------------------------------------------- */
 
 ld_tensor *ld_image_load(const char *path, int channels) {

@@ -11,6 +11,16 @@
 ld_tensor *ld_pictures_read(ld_source *s, const int64_t *index, int n, int size, ld_transform transform, bool exif,
                             char **why);
 
+/* What a stored picture is. */
+typedef struct ld_picture_info {
+    const char *form; /* "png", "jpeg", "webp", "cifar"; NULL for none of them */
+    int64_t bytes;    /* of its file */
+    int width, height, channels;
+} ld_picture_info;
+
+/* Reads and decodes picture i. The errors of ld_source_read and ld_source_decode; form and bytes are set as far as known. */
+int ld_picture_inspect(ld_source *s, int64_t i, ld_picture_info *info);
+
 /* One picture file at its own size: (3,height,width) u8, or (1,height,width) when channels is 1. */
 ld_tensor *ld_image_load(const char *path, int channels);
 /* x (1 or 3,height,width) or (height,width), u8, or a float in 0 .. 1 (clamped, rounded), to a PNG. `text` as

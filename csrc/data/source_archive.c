@@ -271,8 +271,8 @@ static int list_one(struct listing *t, uint32_t file) {
     }
     drop_dead(t);
     if (!bad && t->twice)
-        bad = ld_source_add_note(s, "%s holds %lld pictures under the name of a later one, which counts", t->path,
-                                 (long long)t->twice);
+        bad = ld_source_add_note(s, "%s holds a name more than once; the last one counts, %lld before it are left out",
+                                 t->path, (long long)t->twice);
     return bad;
 }
 

@@ -176,6 +176,34 @@ static int l_read(lua_State *L) {
     return 2;
 }
 
+/* s:inspect(i): {format, bytes, width, height, channels}, and the reason where it cannot be read or decoded; fields that
+ * could not be found out are missing */
+static int l_inspect(lua_State *L) {
+    ld_source *s = ldl_object(L, 1, LDL_SOURCE, "inspect");
+    ld_picture_info info;
+    int bad = ld_picture_inspect(s, picture(L, 2, s, "inspect"), &info);
+    if (bad == LD_EINTERRUPT)
+        return ldl_raise(L);
+    lua_newtable(L);
+    if (info.form) {
+        lua_pushstring(L, info.form);
+        lua_setfield(L, -2, "format");
+    }
+    const struct {
+        const char *name;
+        int64_t value;
+    } field[] = {{"bytes", info.bytes}, {"width", info.width}, {"height", info.height}, {"channels", info.channels}};
+    for (int k = 0; k < 4; k++)
+        if (k == 0 ? info.bytes >= 0 : !bad) {
+            lua_pushnumber(L, (lua_Number)field[k].value);
+            lua_setfield(L, -2, field[k].name);
+        }
+    if (!bad)
+        return 1;
+    lua_pushstring(L, ld_error());
+    return 2;
+}
+
 /* cache_folder(name): the path of a folder in the user's cache, nil where there is no place for one */
 static int l_cache_folder(lua_State *L) {
     char path[LD_PATH_MAX];
@@ -206,6 +234,7 @@ void ldl_open_source(lua_State *L) {
                                        {"in_order", l_in_order},
                                        {"fingerprint", l_fingerprint},
                                        {"read", l_read},
+                                       {"inspect", l_inspect},
                                        {"__gc", l_gc},
                                        {NULL, NULL}};
     static const luaL_Reg functions[] = {{"source", l_open}, {"cache_folder", l_cache_folder}, {NULL, NULL}};

@@ -261,7 +261,7 @@ static void test_truncated_at(const char *file, size_t step) {
         if (end) {
             assert_int_equal(code, 0);
         } else {
-            char part[64];
+            char part[80];
             snprintf(part, sizeof part, "ends early at byte %zu, after %d members", cut, whole);
             assert_failed(code, LD_EFORMAT, part);
         }
