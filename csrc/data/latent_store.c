@@ -262,6 +262,42 @@ int ld_latent_store_crc32(const ld_latent_store *s, int64_t first, int64_t count
     return latent_pread(f->fd, f->path, out, (size_t)count * sizeof *out, f->crc32 + first * (int64_t)sizeof *out);
 }
 
+/* In order of the checksum, then of the row. */
+static int by_checksum(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+int64_t ld_latent_store_duplicates(const ld_latent_store *s, int64_t first[2]) {
+    int64_t *crc = malloc((size_t)s->info.count * sizeof *crc), found = 0;
+    if (!crc) {
+        ld_fail(LD_EMEM, "latents: out of host memory for %lld rows", (long long)s->info.count);
+        return -1;
+    }
+    if (ld_latent_store_crc32(s, 0, s->info.count, crc)) {
+        free(crc);
+        return -1;
+    }
+    uint64_t *key = (uint64_t *)crc; /* checksum above, row below: 32 bits each */
+    size_t n = 0;
+    for (int64_t i = 0; i < s->info.count; i++)
+        if (crc[i] && ld_latent_store_has(s, i, true))
+            key[n++] = (uint64_t)crc[i] << 32 | (uint64_t)i;
+    qsort(key, n, sizeof *key, by_checksum);
+    for (size_t i = 1, start = 0; i < n; i++) {
+        if (key[i] >> 32 != key[start] >> 32) {
+            start = i;
+            continue;
+        }
+        if (!found++ || (int64_t)(uint32_t)key[i] < first[1]) {
+            first[0] = (uint32_t)key[start];
+            first[1] = (uint32_t)key[i];
+        }
+    }
+    free(crc);
+    return found;
+}
+
 int ld_latent_store_statistics(const ld_latent_store *s, double *mean, double *std) {
     const latent_files *f = &s->files;
     size_t n = (size_t)s->info.channels * sizeof *mean;

@@ -132,6 +132,10 @@ size_t ld_latent_store_bytes(const ld_latent_store *s); /* that loading takes */
 int ld_latent_store_name(const ld_latent_store *s, int64_t row, char *name, size_t n);
 int ld_latent_store_crc32(const ld_latent_store *s, int64_t first, int64_t count, int64_t *out);
 
+/* Valid rows whose CRC-32 is that of an earlier valid row; first[2]: the first pair in order of the later one, when there is
+ * any. Rows without a checksum (0) do not count. -1 after ld_fail. */
+int64_t ld_latent_store_duplicates(const ld_latent_store *s, int64_t first[2]);
+
 typedef struct ld_latent_statistics {
     int64_t rows;
     double mean[64], std[64], min[64], max[64]; /* by channel */
