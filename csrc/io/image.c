@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "io/exif.h"
 #include "io/file.h"
 #include "io/image_codec.h"
 
@@ -33,9 +34,11 @@ int ld_image_pixels(uint32_t width, uint32_t height, const char *name) {
     return LD_OK;
 }
 
-int ld_image_begin(ld_image *im, uint32_t width, uint32_t height, int channels, const char *name) {
-    int code = ld_image_pixels(width, height, name);
-    return code ? code : ld_image_new(im, (int)width, (int)height, channels);
+int ld_image_density(uint32_t width, uint32_t height, size_t n, uint64_t most, const char *format, const char *name) {
+    if ((uint64_t)width * height / most > n)
+        return ld_fail(LD_EFORMAT, "image: %s: %s: %zu bytes cannot hold %u x %u pixels", name, format, n, width,
+                       height);
+    return LD_OK;
 }
 
 int ld_image_check(const ld_image *im, const char *operation) {
@@ -121,6 +124,8 @@ int ld_image_decode(ld_image *im, const void *bytes, size_t n, const ld_decode *
         code = to_gray(im);
     if (!code && channels == 3 && im->channels == 1)
         code = to_rgb(im);
+    if (!code && how->exif)
+        code = ld_image_orient(im, ld_exif_orientation(bytes, n));
     if (code)
         ld_image_free(im);
     return code;

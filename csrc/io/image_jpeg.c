@@ -98,13 +98,13 @@ static int read_header(struct job *job) {
     default:
         return ld_fail(LD_EFORMAT, "image: %s: JPEG: %d components; needs 1, 3 or 4", job->name, info->num_components);
     }
-    uint64_t pixels = (uint64_t)info->image_width * info->image_height;
-    int code = ld_image_pixels(info->image_width, info->image_height, job->name);
+    unsigned width = info->image_width, height = info->image_height;
+    int code = ld_image_pixels(width, height, job->name);
+    if (!code && (!info->arith_code || (uint64_t)width * height > LD_PLAIN))
+        code = ld_image_density(width, height, job->n, info->arith_code ? LD_SPARSE : MAX_PIXELS_A_BYTE, "JPEG",
+                                job->name);
     if (code)
         return code;
-    if (!info->arith_code && pixels / MAX_PIXELS_A_BYTE > job->n)
-        return ld_fail(LD_EFORMAT, "image: %s: JPEG: %zu bytes cannot hold %u x %u pixels", job->name, job->n,
-                       info->image_width, info->image_height);
     info->dct_method = JDCT_ISLOW;
     info->do_fancy_upsampling = TRUE;
     info->scale_num = 1;

@@ -9,8 +9,6 @@
 #include "io/image_codec.h"
 #include "io/image_resize.h"
 
-#define PRECISION 22
-
 ld_part ld_image_part(const ld_image *im, int x, int y, int width, int height) {
     size_t stride = (size_t)im->width * (size_t)im->channels;
     return (ld_part){im->data + (size_t)y * stride + (size_t)x * (size_t)im->channels, stride, width, height,
@@ -68,26 +66,18 @@ static const struct kernel {
 
 /* ---- one axis ---- */
 
-/* Output i is the sum over j < count[i] of weight[i * room + j] * input[first[i] + j]. */
-struct taps {
-    int *first, *count;
-    int32_t *weight;
-    size_t room;
-};
-
-static void taps_free(struct taps *t) {
+static void taps_free(ld_taps *t) {
     free(t->first);
     free(t->count);
     free(t->weight);
 }
 
 static int32_t to_fixed(double w) {
-    return (int32_t)(w * (1 << PRECISION) + (w < 0 ? -0.5 : 0.5));
+    return (int32_t)(w * (1 << LD_TAP_BITS) + (w < 0 ? -0.5 : 0.5));
 }
 
 /* Weights of output i, whose centre lies at `centre` of `in` input positions; `w` has room for them as doubles. */
-static void taps_fill(struct taps *t, int i, int in, double centre, double widening, const struct kernel *k,
-                      double *w) {
+static void taps_fill(ld_taps *t, int i, int in, double centre, double widening, const struct kernel *k, double *w) {
     double support = k->support * widening, inverse = 1 / widening, sum = 0;
     int from = (int)fmin(fmax(centre - support + 0.5, 0), in - 1);
     int n = (int)fmin(centre + support + 0.5, in) - from;
@@ -111,7 +101,7 @@ static void taps_fill(struct taps *t, int i, int in, double centre, double widen
     t->count[i] = n - skip;
 }
 
-static int taps_new(struct taps *t, const ld_axis *a, ld_filter filter) {
+static int taps_new(ld_taps *t, const ld_axis *a, ld_filter filter) {
     const struct kernel *k = &kernels[filter];
     double step = (double)(a->to - a->from) / (double)a->full;
     double widening = step < 1 ? 1 : step;
@@ -130,69 +120,7 @@ static int taps_new(struct taps *t, const ld_axis *a, ld_filter filter) {
     return LD_OK;
 }
 
-/* ---- the two passes ---- */
-
-static uint8_t to_byte(int32_t sum) {
-    sum >>= PRECISION;
-    return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
-}
-
-static const int32_t half = 1 << (PRECISION - 1);
-
-static void row_gray(uint8_t *out, const uint8_t *in, const struct taps *t, int n) {
-    for (int i = 0; i < n; i++) {
-        const int32_t *weight = t->weight + (size_t)i * t->room;
-        const uint8_t *p = in + t->first[i];
-        int32_t sum = half;
-        for (int j = 0; j < t->count[i]; j++)
-            sum += weight[j] * p[j];
-        out[i] = to_byte(sum);
-    }
-}
-
-static void row_rgb(uint8_t *out, const uint8_t *in, const struct taps *t, int n) {
-    for (int i = 0; i < n; i++, out += 3) {
-        const int32_t *weight = t->weight + (size_t)i * t->room;
-        const uint8_t *p = in + 3 * (size_t)t->first[i];
-        int32_t r = half, g = half, b = half;
-        for (int j = 0; j < t->count[i]; j++, p += 3) {
-            r += weight[j] * p[0];
-            g += weight[j] * p[1];
-            b += weight[j] * p[2];
-        }
-        out[0] = to_byte(r);
-        out[1] = to_byte(g);
-        out[2] = to_byte(b);
-    }
-}
-
-enum { STRIP = 64 }; /* bytes of a row summed at a time, a fixed number so that the compiler makes vectors of it */
-
-/* One output row: the weighted sum of `count` rows of `bytes` bytes. */
-static void column(uint8_t *out, const uint8_t *in, size_t bytes, const int32_t *weight, int count) {
-    int32_t sum[STRIP];
-    size_t at = 0;
-    for (; at + STRIP <= bytes; at += STRIP) {
-        for (int i = 0; i < STRIP; i++)
-            sum[i] = half;
-        for (int j = 0; j < count; j++) {
-            const uint8_t *p = in + (size_t)j * bytes + at;
-            for (int i = 0; i < STRIP; i++)
-                sum[i] += weight[j] * p[i];
-        }
-        for (int i = 0; i < STRIP; i++)
-            out[at + (size_t)i] = to_byte(sum[i]);
-    }
-    for (; at < bytes; at++) {
-        int32_t last = half;
-        for (int j = 0; j < count; j++)
-            last += weight[j] * in[(size_t)j * bytes + at];
-        out[at] = to_byte(last);
-    }
-}
-
-/* The input positions that count: *first .. *end - 1. */
-static void taps_range(const struct taps *t, int n, int *first, int *end) {
+void ld_taps_range(const ld_taps *t, int n, int *first, int *end) {
     *first = t->first[0];
     *end = 0;
     for (int i = 0; i < n; i++) {
@@ -201,39 +129,15 @@ static void taps_range(const struct taps *t, int n, int *first, int *end) {
     }
 }
 
-static int both_passes(ld_image *out, const ld_part *in, const struct taps *across, const struct taps *down, int width,
-                       int height) {
-    int top, bottom;
-    taps_range(down, height, &top, &bottom);
-    size_t bytes = (size_t)width * (size_t)in->channels;
-    uint8_t *rows = malloc(bytes * (size_t)(bottom - top));
-    if (!rows)
-        return ld_fail(LD_EMEM, "resize: no memory for %d rows of %zu bytes", bottom - top, bytes);
-    int code = ld_image_new(out, width, height, in->channels);
-    for (int y = top; !code && y < bottom; y++) {
-        uint8_t *to = rows + (size_t)(y - top) * bytes;
-        const uint8_t *from = in->data + (size_t)y * in->stride;
-        if (in->channels == 1)
-            row_gray(to, from, across, width);
-        else
-            row_rgb(to, from, across, width);
-    }
-    for (int y = 0; !code && y < height; y++)
-        column(out->data + (size_t)y * bytes, rows + (size_t)(down->first[y] - top) * bytes, bytes,
-               down->weight + (size_t)y * down->room, down->count[y]);
-    free(rows);
-    return code;
-}
-
 /* ---- stages ---- */
 
 /* Taps of one axis, shifted so that position 0 is the first that counts; the stage before makes just those. */
-static int plan_axis(struct taps *t, const ld_axis *a, ld_filter filter, ld_axis *before) {
+static int plan_axis(ld_taps *t, const ld_axis *a, ld_filter filter, ld_axis *before) {
     int code = taps_new(t, a, filter);
     if (code || !before)
         return code;
     int first, end;
-    taps_range(t, a->n, &first, &end);
+    ld_taps_range(t, a->n, &first, &end);
     for (int i = 0; i < a->n; i++)
         t->first[i] -= first;
     before->start = first;
@@ -242,7 +146,7 @@ static int plan_axis(struct taps *t, const ld_axis *a, ld_filter filter, ld_axis
 }
 
 int ld_image_stages(ld_image *out, const ld_part *in, ld_stage *stages, int count) {
-    struct taps across[LD_STAGES] = {0}, down[LD_STAGES] = {0};
+    ld_taps across[LD_STAGES] = {0}, down[LD_STAGES] = {0};
     ld_image made = {0};
     ld_part part = *in;
     int code = LD_OK;
@@ -253,7 +157,7 @@ int ld_image_stages(ld_image *out, const ld_part *in, ld_stage *stages, int coun
             code = plan_axis(&down[i], &stages[i].y, stages[i].filter, i ? &stages[i - 1].y : NULL);
     }
     for (int i = 0; !code && i < count; i++) {
-        code = both_passes(out, &part, &across[i], &down[i], stages[i].x.n, stages[i].y.n);
+        code = ld_image_passes(out, &part, &across[i], &down[i], stages[i].x.n, stages[i].y.n);
         ld_image_free(&made);
         if (!code && i + 1 < count) {
             made = *out;

@@ -1,4 +1,4 @@
-/* Between image_resize.c and image_transform.c: resizing in stages, of which only what the last one needs is computed. */
+/* Between image_pass.c, image_resize.c and image_transform.c: resizing in stages, of which only what the last one needs is computed. */
 #ifndef LD_IMAGE_RESIZE_H
 #define LD_IMAGE_RESIZE_H
 
@@ -21,6 +21,23 @@ typedef struct ld_axis {
     int64_t full, start;
     int n;
 } ld_axis;
+
+enum {
+    LD_TAP_BITS = 22
+}; /* of a weight, after the point: 8 bits of pixel and 2 for overshoot fill the rest of an int32 */
+
+/* Output i is the sum over j < count[i] of weight[i * room + j] * input[first[i] + j]. */
+typedef struct ld_taps {
+    int *first, *count;
+    int32_t *weight;
+    size_t room;
+} ld_taps;
+/* The input positions that count: *first .. *end - 1. */
+void ld_taps_range(const ld_taps *t, int n, int *first, int *end);
+
+/* Rows first, then columns, with 8 bits between: in to width x height. `out` is not freed on failure. */
+int ld_image_passes(ld_image *out, const ld_part *in, const ld_taps *across, const ld_taps *down, int width,
+                    int height);
 
 typedef struct ld_stage {
     ld_axis x, y;

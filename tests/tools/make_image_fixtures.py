@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/fixtures/images: small pictures and, as raw bytes (rows top to bottom, interleaved), what they must become.
 
-Needs Pillow and numpy. The results are kept in the repository; run this again only to change them:
+Needs Pillow and numpy; the results kept here are of Pillow 13.0. The results are kept in the repository; run this again only to change them:
 
     tests/tools/make_image_fixtures.py tests/fixtures/images
 """
@@ -13,7 +13,7 @@ import sys
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 OUT = sys.argv[1]
 WIDTH, HEIGHT = 23, 17
@@ -229,6 +229,66 @@ def make_squares(rgb):
             save("square-tall-%s-%d.raw" % (how, size), square(tall, size, how))
 
 
+# ---- a larger picture, resized as a user of Pillow does: in one call ----
+
+
+def photograph(width=151, height=101):
+    """Hills, a sun, stripes that alias when they are sampled carelessly; smooth elsewhere, so that it packs well."""
+    y, x = np.mgrid[0:height, 0:width].astype(float)
+    a = np.stack([90 + y, 120 + y / 2, 230 - y], axis=2)
+    for k, colour in enumerate([(60, 110, 60), (40, 90, 40), (80, 60, 30)]):
+        top = 45 + 18 * k + 9 * np.sin(x / (13 + 4 * k) + k) + 3 * np.sin(x / 5)
+        a[y > top] = colour
+    a[(x - 110) ** 2 + (y - 22) ** 2 < 150] = (255, 240, 190)
+    stripes = (x < 40) & (y > 70)
+    a[stripes] = np.where(((x + y).astype(int) % 3 == 0)[stripes, None], 235, 20)
+    a[60:64, 70:140] = (255, 0, 0)
+    a[20:50, 60] = (255, 255, 255)
+    a[75:, 90:] += np.random.default_rng(6).integers(-40, 41, a[75:, 90:].shape)
+    return a.clip(0, 255).astype(np.uint8)
+
+
+def at_once(im, width, height, how, part=None):
+    return im.resize((width, height), how, box=part)
+
+
+def make_photographs():
+    global resize
+    stepwise, resize = resize, at_once
+    wide = Image.fromarray(photograph())
+    tall = Image.fromarray(photograph().transpose(1, 0, 2)[:90, 20:81].copy())
+    jpeg = encode(wide, format="JPEG", quality=85)
+    save("photo-wide.png", encode(wide, format="PNG", optimize=True))
+    save("photo-tall.png", encode(tall, format="PNG", optimize=True))
+    save("photo.jpg", jpeg)
+    for how in "adm", "short-center-bilinear", "topleft", "lanczos", "center", "stretch":
+        for name, im, size in ("wide", wide, 24), ("wide", wide, 45), ("tall", tall, 40), ("tall", tall, 64):
+            save("photo-%s-%s-%d.png" % (name, how, size), encode(square(im, size, how), format="PNG", optimize=True))
+    for size in 12, 24, 45, 64:
+        small = Image.open(io.BytesIO(jpeg))
+        small.draft("RGB", (size, size))
+        save("photo-dct-fast-%d.png" % size, encode(square(small, size, "adm"), format="PNG", optimize=True))
+    resize = stepwise
+
+
+# ---- orientation ----
+
+
+def make_oriented(rgb):
+    for value in range(1, 9):
+        exif = Image.Exif()
+        exif.endian = "<" if value % 2 else ">"
+        exif[0x010f] = "camera"
+        exif[0x0112] = value
+        for kind, how in ("jpg", dict(format="JPEG", quality=90, subsampling="4:4:4")), ("png", dict(format="PNG")), (
+                "webp", dict(format="WEBP", lossless=True)):
+            if kind == "jpg" or value == 6:
+                data = encode(rgb, exif=exif, **how)
+                save("exif-%d.%s" % (value, kind), data)
+                turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+                save("exif-%d-%s.raw" % (value, kind), turned)
+
+
 def main():
     os.makedirs(OUT, exist_ok=True)
     rgb = Image.fromarray(picture())
@@ -241,6 +301,8 @@ def main():
     make_broken()
     make_resized(rgb, gray)
     make_squares(rgb)
+    make_photographs()
+    make_oriented(rgb)
 
 
 main()
