@@ -1,7 +1,7 @@
 -- Encode pictures (ImageNet, or any other set) into a store of latents.
---   data    --data PATH: a folder (sub-folder = class, as ILSVRC/Data/CLS-LOC/train), a tar or zip (also the tar of tars
---           ILSVRC2012_img_train.tar), a folder of those (WebDataset shards), an LSUN LMDB, CIFAR's binary files; a path
---           may go on inside an archive. `ldlua recipes/data_info.lua PATH` shows what it holds. See data/README.md
+--   data    --data PATH: a folder (sub-folder = class, as ILSVRC/Data/CLS-LOC/train), a tar or zip (also the tar of
+--           tars ILSVRC2012_img_train.tar), a folder of those (WebDataset shards), an LSUN LMDB, CIFAR's binary files;
+--           a path may go on inside an archive. `ldlua recipes/data_info.lua PATH` shows what it holds. See data/README.md
 --   labels  --labels FILE: classes from a file, such as ImageNet's list for its validation pictures
 --   vae     --vae: sd-vae-ft-ema (a diffusers folder or .safetensors file), or data/vae-small.h5, which ships
 --   run     ldlua recipes/imagenet_latents.lua --data data/imagenet/train --out runs/imagenet/train.h5
@@ -23,6 +23,7 @@ local opt = ld.options{
   range = 'own',                      -- pixel range fed to the VAE: own (the VAE's), signed, or unit (fast.ai's)
   dtype = 'f16', moments = false, mirrored = false, shards = 0,
   batch = 16, on_bad = 'skip', limit = 1e9, least_psnr = 15,
+  save_seconds = 10,                  -- how much work a kill may cost
   verify = 0, deterministic = false, readers = 0, decoders = 0, ahead = 0,
 }
 
@@ -50,8 +51,8 @@ print(set)
 for _, note in ipairs(set.source:notes()) do print('note: ' .. note) end
 local store = ld.latents.encode(vae, set, opt.out, {
   dtype = opt.dtype, moments = opt.moments, mirrored = opt.mirrored, shards = opt.shards, batch = opt.batch,
-  on_bad = opt.on_bad, least_psnr = opt.least_psnr, deterministic = opt.deterministic, readers = given(opt.readers),
-  decoders = given(opt.decoders), ahead = given(opt.ahead)})
+  on_bad = opt.on_bad, least_psnr = opt.least_psnr, deterministic = opt.deterministic, save_seconds = opt.save_seconds,
+  readers = given(opt.readers), decoders = given(opt.decoders), ahead = given(opt.ahead)})
 print(store)
 for c = 1, #store.mean do print(('channel %d: mean %8.4f, std %7.4f'):format(c, store.mean[c], store.std[c])) end
 if opt.verify > 0 then ld.latents.verify(opt.out, vae, set, {n = opt.verify}) end

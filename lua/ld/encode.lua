@@ -107,8 +107,9 @@ local function open_part(path, vae, set, wanted, o)
   local opened, writer
   if ok then opened, writer = pcall(core.store_writer, part) end
   if not opened then
-    core.fail(('latents: %s cannot be continued; delete it to start again (%s)'):format(part,
-      bare(ok and writer or wrong)))
+    local message = bare(ok and writer or wrong)
+    if message:find('another process', 1, true) then core.fail(message) end -- there is nothing wrong with it
+    core.fail(('latents: %s cannot be continued; delete it to start again (%s)'):format(part, message))
   end
   local done = writer:done_count()
   if done == 0 then check_round_trip(vae, set, o) end
@@ -161,12 +162,22 @@ function Job:stop_requested()
   os.exit(0, true)
 end
 
+-- What is encoded reaches the disk now and then: the writer sees to that by itself, but not more often than every ten
+-- seconds.
+function Job:save()
+  if core.clock() - self.saved < self.o.save_seconds then return end
+  self.writer:flush()
+  self.saved = core.clock()
+end
+
 function Job:run()
+  self.saved = core.clock()
   local handled = host.on_stop and host.on_stop(true)
   local ok, message = pcall(function()
     while true do
       local got = self:step()
       if got == nil then break end
+      if got then self:save() end
       self.progress:tell()
       self:stop_requested()
     end
@@ -213,7 +224,7 @@ end
 -- ---- asked for ------------------------------------------------------------------------------------------------------
 
 local known = {dtype = 'f16', moments = false, mirrored = false, batch = 16, on_bad = 'skip', shards = 0,
-               least_psnr = 15, quiet = false, deterministic = false, readers = take.optional,
+               least_psnr = 15, quiet = false, deterministic = false, save_seconds = 10, readers = take.optional,
                decoders = take.optional, ahead = take.optional}
 
 local function check(vae, set, o)
@@ -227,7 +238,7 @@ local function check(vae, set, o)
     local v = o[name]
     if v and (type(v) ~= 'number' or v < 1 or v % 1 ~= 0) then
       local text = type(v) == 'number' and ('%g'):format(v) or tostring(v)
-      core.fail(('latents: a %s of %s; a whole number, at least 1, is needed'):format(name, text))
+      core.fail(('latents: %s is %s; a whole number, at least 1, is needed'):format(name, text))
     end
   end
   if o.shards < 0 or o.shards % 1 ~= 0 then
@@ -254,6 +265,7 @@ function encode.encode(vae, set, path, options)
   if core.file_kind(path) then
     local wrong = difference(path, wanted, MAKING)
     if wrong then core.fail(('latents: %s was made otherwise: %s; choose another file'):format(path, wrong)) end
+    bad_list.open(path):remove() -- left there by a kill behind the last step
     return require('ld.latents').open(path)
   end
   if o.deterministic then core.tune(false) end

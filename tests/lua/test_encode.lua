@@ -281,8 +281,8 @@ t.test('the round trip guards against a wrong autoencoder', function()
 end)
 
 t.test('options that make no sense are refused before anything is written', function()
-  for _, case in ipairs{{{dtype = 'i32'}, "latents of dtype 'i32'; known: f16 bf16 f32"}, {{batch = 0}, 'a batch of 0'},
-                        {{batch = 2.5}, 'a batch of 2.5'}, {{decoders = 0}, 'a decoders of 0'},
+  for _, case in ipairs{{{dtype = 'i32'}, "latents of dtype 'i32'; known: f16 bf16 f32"}, {{batch = 0}, 'batch is 0;'},
+                        {{batch = 2.5}, 'batch is 2.5;'}, {{decoders = 0}, 'decoders is 0;'},
                         {{shards = -1}, '%-1 shards'}, {{moments = true}, 'small_autoencoder has no log%-variances'}} do
     local path = fresh()
     t.raises(function() encode(small, faces(), path, case[1]) end, case[2])
