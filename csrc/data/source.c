@@ -217,6 +217,8 @@ static int open_folder(ld_source *s, const ld_source_options *o) {
         return ld_error_code();
     if (s->file.count)
         return ld_source_archives(s, o);
+    if (s->inside[0]) /* what looked like archives is none */
+        return ld_fail(LD_EIO, "images: cannot read %s: %s", s->path, strerror(ENOENT));
     return pickled(s->root, true) ? fail_pickled(s->path)
                                   : ld_fail(LD_EFORMAT, "images: no PNG, JPEG or WebP pictures below %s", s->path);
 }

@@ -95,7 +95,7 @@ int ld_source_lmdb(ld_source *s) {
         bad = ld_fail(LD_EFORMAT, "images: %s has no entries that could be pictures (%lld of fewer than %d bytes)",
                       s->path, (long long)t.small, LEAST);
     if (!bad && t.small)
-        bad = ld_source_add_note(s, "%lld entries of fewer than %d bytes are passed over", (long long)t.small, LEAST);
+        bad = ld_source_add_note(s, "entries of fewer than %d bytes are passed over: %lld", LEAST, (long long)t.small);
     free(s->place);
     s->place = NULL;
     if (!bad)
