@@ -67,13 +67,14 @@ say = $(if $(V),,@echo '$(1)'; )
 stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' >$@.new; \
 	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 $(BUILD)/.flags: FORCE
-	$(call stamp,$(CC) $(CFLAGS) $(KERNEL) $(CPPFLAGS) $(HDF5) $(HOST_CFLAGS) $(LDFLAGS) $(HOST_LIBS) $(CORE_LIBS))
+	$(call stamp,$(CC) $(CFLAGS) $(KERNEL) $(CPPFLAGS) $(HDF5) $(LIBARCHIVE) $(HOST_CFLAGS) $(LDFLAGS) $(HOST_LIBS) $(CORE_LIBS))
 $(BUILD)/.files: FORCE
 	$(call stamp,$(SOURCES) $(HELPERS_C))
 
 # private: the stamps, being prerequisites, must not see these.
 $(BUILD)/csrc/backend/cpu/%.o: private CFLAGS += $(KERNEL)
 $(BUILD)/csrc/io/h5_lib.o: private CPPFLAGS += -DLD_HDF5='"$(HDF5)"'
+$(BUILD)/csrc/io/archive_lib.o: private CPPFLAGS += -DLD_LIBARCHIVE='"$(LIBARCHIVE)"'
 $(BUILD)/csrc/lua/%.o $(BUILD)/csrc/host/%.o: private CPPFLAGS += $(HOST_CFLAGS)
 $(BUILD)/%.o: %.c $(BUILD)/.flags
 	@mkdir -p $(@D)

@@ -17,9 +17,11 @@ typedef enum ld_packing { LD_PACK_STORED, LD_PACK_DEFLATE } ld_packing;
 
 /* One regular file in an archive. */
 typedef struct ld_member {
-    const char *name; /* path inside the archive, as stored but without "./" and leading "/"; valid during the call */
-    uint64_t offset;  /* of its first byte: in the file, or in the unpacked stream */
-    uint64_t size;    /* in bytes, unpacked */
+    const char
+        *name; /* path inside the archive, as stored but without "./" and leading "/"; valid during the call. Where
+                       * the archive says that it is UTF-8 (pax, zip), accents are joined to their letters (NFC) */
+    uint64_t offset; /* of its first byte: in the file, or in the unpacked stream */
+    uint64_t size;   /* in bytes, unpacked */
     ld_packing packing;
 } ld_member;
 
@@ -28,9 +30,14 @@ ld_archive_kind ld_archive_kind_of(const char *path);
 
 /* Calls fn for every regular file, in the order in which they lie; stops when it returns non-zero and returns that. A
  * tar inside a plain tar (or stored in a zip) is listed in its place, its members under its own path without the suffix:
- * member n01440764_1.JPEG of n01440764.tar is n01440764/n01440764_1.JPEG. Directories, links and the like are left out.
+ * member n01440764_1.JPEG of n01440764.tar is n01440764/n01440764_1.JPEG; four deep, the fifth is a member like others.
+ * Directories, links and the like are left out.
  * LD_EIO; LD_EFORMAT for an archive that is damaged or ends early, after fn had all members before the damage: the message
- * names the byte and the number of members. Memory: a constant for tar, the central directory for zip. */
+ * names the byte and the number of members. A tar without the zero block at its end, and a zip without the list of members
+ * at its end, end early. LD_EFORMAT also when, all others listed, there were files that ld_archive_read could not read:
+ * encrypted, sparse, packed in a zip otherwise than by deflate; the message names the first.
+ * A member's size is no more than the file can hold, or unpack to at the formats' utmost; of a stream all of it has been
+ * unpacked when it is listed. Memory: a constant for tar, the central directory for zip. Any thread. */
 int ld_archive_list(const char *path, int (*fn)(void *arg, const ld_member *m), void *arg);
 
 typedef struct ld_archive ld_archive;

@@ -55,7 +55,4 @@ void ld_file_list_free(ld_file_list *list);
 /* Free bytes on the file system that holds `path` (or its nearest existing parent); -1 when unknown. */
 int64_t ld_disk_free(const char *path);
 
-/* SHA-256 of a memory block, as 64 hexadecimal digits and a NUL (FIPS 180-4). */
-void ld_sha256(const void *bytes, size_t n, char hex[65]);
-
 #endif

@@ -1,7 +1,7 @@
 /* SHA-256, FIPS 180-4 section 6.2. */
-#include <string.h>
+#include "io/hash.h"
 
-#include "io/file.h"
+#include <string.h>
 
 /* First 32 bits of the fractional parts of the cube roots of the first 64 primes. */
 static const uint32_t K[64] = {
@@ -41,24 +41,52 @@ static void block(uint32_t state[8], const uint8_t *p) {
         state[i] += s[i];
 }
 
-void ld_sha256(const void *bytes, size_t n, char hex[65]) {
+void ld_sha256_start(ld_sha256_state *s) {
     /* First 32 bits of the fractional parts of the square roots of the first 8 primes. */
-    uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                         0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    static const uint32_t start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                      0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    s->bytes = 0;
+    memcpy(s->state, start, sizeof start);
+}
+
+void ld_sha256_add(ld_sha256_state *s, const void *bytes, size_t n) {
     const uint8_t *p = bytes;
-    size_t left = n;
-    for (; left >= 64; left -= 64, p += 64)
-        block(state, p);
+    size_t have = s->bytes % 64;
+    s->bytes += n;
+    if (have) { /* a block begun earlier */
+        size_t step = n < 64 - have ? n : 64 - have;
+        if (step)
+            memcpy(s->rest + have, p, step);
+        if (have + step < 64)
+            return;
+        block(s->state, s->rest);
+        p += step;
+        n -= step;
+    }
+    for (; n >= 64; n -= 64, p += 64)
+        block(s->state, p);
+    if (n)
+        memcpy(s->rest, p, n);
+}
+
+void ld_sha256_end(ld_sha256_state *s, char hex[65]) {
     uint8_t end[128] = {0}; /* what is left, a one bit, zeros, the length in bits */
-    size_t size = left < 56 ? 64 : 128;
+    size_t left = s->bytes % 64, size = left < 56 ? 64 : 128;
     if (left)
-        memcpy(end, p, left);
+        memcpy(end, s->rest, left);
     end[left] = 0x80;
     for (int i = 0; i < 8; i++)
-        end[size - 1 - (size_t)i] = (uint8_t)((uint64_t)n * 8 >> 8 * i);
+        end[size - 1 - (size_t)i] = (uint8_t)(s->bytes * 8 >> 8 * i);
     for (size_t at = 0; at < size; at += 64)
-        block(state, end + at);
+        block(s->state, end + at);
     for (int i = 0; i < 64; i++)
-        hex[i] = "0123456789abcdef"[state[i / 8] >> (28 - 4 * (i % 8)) & 15];
+        hex[i] = "0123456789abcdef"[s->state[i / 8] >> (28 - 4 * (i % 8)) & 15];
     hex[64] = 0;
+}
+
+void ld_sha256(const void *bytes, size_t n, char hex[65]) {
+    ld_sha256_state s;
+    ld_sha256_start(&s);
+    ld_sha256_add(&s, bytes, n);
+    ld_sha256_end(&s, hex);
 }

@@ -3,6 +3,7 @@
 
 #include "io/file.h"
 #include "io/h5.h"
+#include "io/hash.h"
 #include "io/safetensors.h"
 
 #include <stdlib.h>

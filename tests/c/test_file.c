@@ -1,6 +1,7 @@
-/* Files: safe writing (also where it must fail), reading, maps, folders, listings, SHA-256. */
+/* Files: safe writing (also where it must fail), reading, maps, folders, listings, SHA-256, CRC-32. */
 #include "base/error.h"
 #include "io/file.h"
+#include "io/hash.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -401,15 +402,49 @@ static void test_sha256(void **state) {
     free(a);
 }
 
+/* In two pieces, cut anywhere, and byte by byte. */
+static void test_sha256_pieces(void **state) {
+    (void)state;
+    uint8_t bytes[200];
+    for (int i = 0; i < 200; i++)
+        bytes[i] = (uint8_t)(i * 37 + 11);
+    for (size_t n = 0; n <= 200; n++) {
+        char want[65], got[65];
+        ld_sha256(bytes, n, want);
+        ld_sha256_state s;
+        for (size_t cut = 0; cut <= n; cut++) {
+            ld_sha256_start(&s);
+            ld_sha256_add(&s, bytes, cut);
+            ld_sha256_add(&s, bytes + cut, n - cut);
+            ld_sha256_end(&s, got);
+            assert_string_equal(got, want);
+        }
+        ld_sha256_start(&s);
+        for (size_t i = 0; i < n; i++)
+            ld_sha256_add(&s, bytes + i, 1);
+        ld_sha256_end(&s, got);
+        assert_string_equal(got, want);
+    }
+}
+
+/* The check value of the catalogue of CRCs, and sums of zlib.crc32 of Python. */
+static void test_crc32(void **state) {
+    (void)state;
+    assert_int_equal(ld_crc32("123456789", 9), 0xcbf43926);
+    assert_int_equal(ld_crc32(NULL, 0), 0);
+    assert_int_equal(ld_crc32("a", 1), 0xe8b7be43);
+}
+
 #define IN_FOLDER(f) cmocka_unit_test_setup_teardown(f, make_folder, remove_folder)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        IN_FOLDER(test_write),       IN_FOLDER(test_write_mode),    IN_FOLDER(test_write_here),
-        IN_FOLDER(test_write_fails), IN_FOLDER(test_write_full),    IN_FOLDER(test_temporary),
-        IN_FOLDER(test_read),        IN_FOLDER(test_map),           IN_FOLDER(test_make_dirs),
-        IN_FOLDER(test_disk_free),   IN_FOLDER(test_list),          IN_FOLDER(test_list_links),
-        IN_FOLDER(test_list_many),   cmocka_unit_test(test_sha256),
+        IN_FOLDER(test_write),        IN_FOLDER(test_write_mode),    IN_FOLDER(test_write_here),
+        IN_FOLDER(test_write_fails),  IN_FOLDER(test_write_full),    IN_FOLDER(test_temporary),
+        IN_FOLDER(test_read),         IN_FOLDER(test_map),           IN_FOLDER(test_make_dirs),
+        IN_FOLDER(test_disk_free),    IN_FOLDER(test_list),          IN_FOLDER(test_list_links),
+        IN_FOLDER(test_list_many),    cmocka_unit_test(test_sha256), cmocka_unit_test(test_sha256_pieces),
+        cmocka_unit_test(test_crc32),
     };
     return cmocka_run_group_tests_name("file", tests, NULL, NULL);
 }

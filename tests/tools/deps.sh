@@ -42,6 +42,9 @@ build pc      libjpeg             libjpeg-dev
 build pc      libwebp             libwebp-dev
 build pc      libedit             libedit-dev
 build pc      libcjson            libcjson-dev
+build pc      libarchive          libarchive-dev
+build pc      lmdb                liblmdb-dev
+build pc      zlib                zlib1g-dev
 test  header  setjmp.h            libc6-dev
 test  cmocka  cmocka.h            libcmocka-dev
 check command luajit              luajit
@@ -123,27 +126,33 @@ install() { # packages
 }
 
 # The name under which programs load the library that these linker flags draw in: libhdf5_serial.so.103
-loaded_name() { # flags...
+loaded_name() { # how it begins, flags...
+    begin=$1
+    shift
     probe=$(mktemp)
     echo 'int main(void) { return 0; }' | "${CC:-cc}" -x c - -o "$probe" -Wl,--no-as-needed "$@" >&2 &&
-        LC_ALL=C readelf -d "$probe" | sed -n 's/.*(NEEDED).*\[\(libhdf5[^]]*\)\].*/\1/p' | head -n 1
+        LC_ALL=C readelf -d "$probe" | sed -n "s/.*(NEEDED).*\[\($begin[^]]*\)\].*/\1/p" | head -n 1
     rm -f "$probe"
 }
 
 write_config() { # file
     hdf5='hdf5-serial'
     pkg-config --exists $hdf5 2>/dev/null || hdf5=hdf5
-    core="libpng libjpeg libwebp libcjson"
+    core="libpng libjpeg libwebp libcjson lmdb zlib"
     # shellcheck disable=SC2046 # a list of flags
-    hdf5_name=$(loaded_name $(pkg-config --libs $hdf5))
+    hdf5_name=$(loaded_name libhdf5 $(pkg-config --libs $hdf5))
     [ -n "$hdf5_name" ] || ask libhdf5-dev "The compiler does not link $hdf5."
+    # shellcheck disable=SC2046
+    archive_name=$(loaded_name libarchive $(pkg-config --libs libarchive))
+    [ -n "$archive_name" ] || ask libarchive-dev "The compiler does not link libarchive."
     mkdir -p "$(dirname "$1")"
     # shellcheck disable=SC2086 # a list of names
     cat >"$1.new" <<EOF
 # Written by tests/tools/deps.sh
-CORE_CFLAGS := $(pkg-config --cflags $hdf5 $core)
+CORE_CFLAGS := $(pkg-config --cflags $hdf5 libarchive $core)
 CORE_LIBS := $(pkg-config --libs $core) -ldnnl
 HDF5 := $hdf5_name
+LIBARCHIVE := $archive_name
 HOST_CFLAGS := $(pkg-config --cflags luajit libedit)
 HOST_LIBS := $(pkg-config --libs luajit libedit)
 EOF

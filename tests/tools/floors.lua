@@ -32,7 +32,7 @@ local foreign = {
   {'cuda', 'backend kernels'}, {'cudnn', 'backend kernels'}, {'cublas', 'backend kernels'}, {'nv', 'backend kernels'},
   {'nccl', 'comm'}, {'mpi.h', 'comm'},
   {'hdf5', 'io'}, {'H5', 'io'}, {'png.h', 'io'}, {'jpeglib.h', 'io'}, {'jerror.h', 'io'}, {'webp/', 'io'},
-  {'cJSON.h', 'io'}, {'cjson/', 'io'}, {'zlib.h', 'io'},
+  {'cJSON.h', 'io'}, {'cjson/', 'io'}, {'zlib.h', 'io'}, {'archive', 'io'}, {'lmdb.h', 'io'},
 }
 
 local function exists(path)

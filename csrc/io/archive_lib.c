@@ -1,0 +1,45 @@
+#include "io/archive_lib.h"
+
+#include "base/error.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+archive_lib la;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* A symbol as what it is: C has no conversion from an object's address to a function's. */
+static int find(void *library, const char *symbol, void *to) {
+    void *address = dlsym(library, symbol);
+    if (!address)
+        return ld_fail(LD_EIO, "archive: %s has no %s", LD_LIBARCHIVE, symbol);
+    memcpy(to, &address, sizeof address);
+    return 0;
+}
+
+static int load(void) {
+    void *library = dlopen(LD_LIBARCHIVE, RTLD_LAZY | RTLD_LOCAL);
+    if (!library)
+        return ld_fail(LD_EIO, "archive: cannot load the library: %s", dlerror());
+#define F(name) find(library, "archive_" #name, &la.name) ||
+    if (ARCHIVE_FUNCTIONS(F) 0) {
+        dlclose(library);
+        return ld_error_code();
+    }
+#undef F
+    la.utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+    return 0;
+}
+
+int archive_load(void) {
+    static bool loaded;
+    pthread_mutex_lock(&lock);
+    int code = loaded ? 0 : load();
+    loaded = !code;
+    pthread_mutex_unlock(&lock);
+    return code;
+}
