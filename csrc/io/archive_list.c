@@ -100,40 +100,50 @@ static int descend(listing *l, const level *v, uint64_t offset, uint64_t size) {
     return list_tar(l, offset, size < l->size - offset ? size : l->size - offset, n, v->depth + 1);
 }
 
-/* What keeps an entry from being a member that can be read at its place; NULL: nothing. Sets `packing`. */
-static const char *obstacle(const level *v, struct archive_entry *e, ld_packing *packing) {
+/* How a zip's entry is packed; false when it is neither stored nor deflated. libarchive tells by a name of the format:
+ * "ZIP 2.0 (deflation)". */
+static bool find_packing(const level *v, ld_packing *packing) {
+    const char *name = la.format_name(v->a);
     *packing = LD_PACK_STORED;
+    if ((la.format(v->a) & ARCHIVE_FORMAT_BASE_MASK) != ARCHIVE_FORMAT_ZIP || (name && strstr(name, "(uncompressed)")))
+        return true;
+    *packing = LD_PACK_DEFLATE;
+    return name && strstr(name, "(deflation)");
+}
+
+/* Is the entry a file that can be read at its place? Sets its name, and counts files that cannot. */
+static int look_at(listing *l, const level *v, struct archive_entry *e, ld_packing *packing, bool *good) {
+    const char *name = la.entry_pathname(e);
+    *good = false;
+    if (la.entry_filetype(e) != AE_IFREG || la.entry_hardlink(e))
+        return 0;
+    if (set_name(l, v->prefix, name ? name : ""))
+        return ld_error_code();
+    if (l->name[v->prefix] == 0)
+        return leave_out(l, "has no name");
     if (la.entry_is_encrypted(e))
-        return "is encrypted";
+        return leave_out(l, "is encrypted");
     if (la.entry_sparse_count(e) > 0)
-        return "is a sparse file";
-    if ((la.format(v->a) & ARCHIVE_FORMAT_BASE_MASK) != ARCHIVE_FORMAT_ZIP)
-        return NULL;
-    const char *name = la.format_name(v->a); /* of the member's packing, too: "ZIP 2.0 (deflation)" */
-    if (name && strstr(name, "(deflation)"))
-        *packing = LD_PACK_DEFLATE;
-    else if (!name || !strstr(name, "(uncompressed)"))
-        return "is neither stored nor deflated";
-    return NULL;
+        return leave_out(l, "is a sparse file");
+    if (!find_packing(v, packing))
+        return leave_out(l, "is neither stored nor deflated");
+    *good = true;
+    return 0;
 }
 
 /* One entry of an archive that can be read in any order. */
 static int take(listing *l, level *v, struct archive_entry *e) {
     ld_packing packing;
-    const char *name = la.entry_pathname(e);
-    if (la.entry_filetype(e) != AE_IFREG || la.entry_hardlink(e))
-        return 0;
-    if (set_name(l, v->prefix, name ? name : ""))
-        return ld_error_code();
-    const char *why = name && l->name[v->prefix] ? obstacle(v, e, &packing) : "has no name";
-    if (why)
-        return leave_out(l, why);
+    bool good;
+    int code = look_at(l, v, e, &packing, &good);
+    if (code || !good)
+        return code;
     uint64_t offset = v->part.first + (uint64_t)la.filter_bytes(v->a, 0);
     uint64_t end = v->part.first + v->part.size, size = (uint64_t)la.entry_size(e);
     bool tar = false;
     if (packing == LD_PACK_STORED && v->depth < DEEPEST && tar_begins(l, v, offset, size, &tar))
         return ld_error_code();
-    int code = tar ? descend(l, v, offset, size) : 0;
+    code = tar ? descend(l, v, offset, size) : 0;
     if (code)
         return code;
     /* deflate makes at most 1032 bytes of one */
@@ -149,15 +159,10 @@ static int take(listing *l, level *v, struct archive_entry *e) {
 
 /* A member of a packed tar counts when all of it has come out: that its size is true is known then. */
 static int take_packed(listing *l, level *v, struct archive_entry *e, uint64_t offset) {
-    const char *name = la.entry_pathname(e);
-    if (la.entry_filetype(e) != AE_IFREG || la.entry_hardlink(e))
-        return 0;
-    if (set_name(l, v->prefix, name ? name : ""))
-        return ld_error_code();
-    if (!name || !l->name[v->prefix])
-        return leave_out(l, "has no name");
-    return la.entry_sparse_count(e) > 0 ? leave_out(l, "is a sparse file")
-                                        : hand_over(l, offset, (uint64_t)la.entry_size(e), LD_PACK_STORED);
+    ld_packing packing;
+    bool good;
+    int code = look_at(l, v, e, &packing, &good);
+    return code || !good ? code : hand_over(l, offset, (uint64_t)la.entry_size(e), packing);
 }
 
 /* Every entry of a tar, up to the zero block that ends it. */
@@ -229,13 +234,12 @@ static int list_headless(listing *l, const char *why) {
     struct archive_entry *e;
     while (!code && ((r = la.read_next_header(v.a, &e)) == ARCHIVE_OK || r == ARCHIVE_WARN)) {
         ld_packing packing;
-        const char *name = la.entry_pathname(e), *left = obstacle(&v, e, &packing);
-        if (la.entry_filetype(e) != AE_IFREG || !name || (code = set_name(l, 0, name)))
-            continue;
+        bool good;
         uint64_t offset = (uint64_t)la.filter_bytes(v.a, 0), size;
-        if (left)
-            leave_out(l, left);
-        else if (!(code = measure(l, &v, &size)))
+        code = look_at(l, &v, e, &packing, &good);
+        if (!code && good)
+            code = measure(l, &v, &size);
+        if (!code && good)
             code = hand_over(l, offset, size, packing);
     }
     if (!code)

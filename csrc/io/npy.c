@@ -44,10 +44,14 @@ typedef struct text {
     const char *p, *end;
 } text;
 
-/* Passes over blanks, and over c if it stands there. */
-static bool skip(text *t, char c) {
+static void blanks(text *t) {
     while (t->p < t->end && (*t->p == ' ' || *t->p == '\n' || *t->p == '\t'))
         t->p++;
+}
+
+/* Passes over blanks, and over c if it stands there. */
+static bool skip(text *t, char c) {
+    blanks(t);
     if (t->p == t->end || *t->p != c)
         return false;
     t->p++;
@@ -56,7 +60,7 @@ static bool skip(text *t, char c) {
 
 static bool word(text *t, const char *w) {
     size_t n = strlen(w);
-    skip(t, 0);
+    blanks(t);
     if ((size_t)(t->end - t->p) < n || memcmp(t->p, w, n) != 0)
         return false;
     t->p += n;
@@ -133,7 +137,7 @@ static const char *read_header(text *t, ld_npy *npy) {
     }
     if (wrong)
         return wrong;
-    skip(t, 0);
+    blanks(t);
     if (t->p != t->end)
         return "has more than a dictionary in its header";
     return seen[0] && seen[1] && seen[2] ? NULL : "has a header without descr, fortran_order or shape";
