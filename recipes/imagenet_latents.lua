@@ -1,7 +1,8 @@
 -- Encode pictures (ImageNet, or any other set) into a store of latents.
 --   data    --data PATH: a folder (sub-folder = class, as ILSVRC/Data/CLS-LOC/train), a tar or zip (also the tar of
---           tars ILSVRC2012_img_train.tar), a folder of those (WebDataset shards), an LSUN LMDB, CIFAR's binary files;
---           a path may go on inside an archive. `ldlua recipes/data_info.lua PATH` shows what it holds. See data/README.md
+--           tars ILSVRC2012_img_train.tar), a folder of those (WebDataset shards), an LSUN LMDB, CIFAR's binary
+--           files; a path may go on inside an archive. See data/README.md;
+--           `ldlua recipes/data_info.lua PATH` shows what there is
 --   labels  --labels FILE: classes from a file, such as ImageNet's list for its validation pictures
 --   vae     --vae: sd-vae-ft-ema (a diffusers folder or .safetensors file), or data/vae-small.h5, which ships
 --   run     ldlua recipes/imagenet_latents.lua --data data/imagenet/train --out runs/imagenet/train.h5
