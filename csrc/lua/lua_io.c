@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -361,10 +362,14 @@ static int l_clock(lua_State *L) {
     return 1;
 }
 
-/* terminal(): is standard output a terminal? */
+/* terminal(): is standard output a terminal?, and how many columns it has, nil when it does not say */
 static int l_terminal(lua_State *L) {
+    struct winsize size;
     lua_pushboolean(L, isatty(STDOUT_FILENO));
-    return 1;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) || !size.ws_col)
+        return 1;
+    lua_pushinteger(L, size.ws_col);
+    return 2;
 }
 
 /* sha256(string) */

@@ -1,6 +1,6 @@
 -- How far an encoding is: one line that is rewritten on a terminal, a line every ten seconds elsewhere.
 --
---   encoded 5120 of 50000, 36.8/s (37.1 overall), 20 min left; read 12/64 ready 3/4 write 0/8; encoding is the limit
+--   5120 of 50000, 36.8/s (37.1 overall), 20 min left; 2 bad; encoding is the limit; read 12/64 ready 3/4 write 0/8
 --
 -- read: files waiting to be decoded; ready: batches waiting to be encoded; write: batches waiting to be written; each
 -- of the most there can be.
@@ -54,8 +54,8 @@ function Progress:line(t)
   self.take_wait, self.write_wait = s and s.take_wait or 0, w.wait
   local bad = self.bad.count
   local left = progress.duration((self.total - self.now_done) / speed)
-  return ('encoded %d of %d, %.1f/s (%.1f overall), %s left; %s; %s%s'):format(self.now_done, self.total, speed,
-    overall, left, queues, limit(waited, written, s), bad > 0 and ('; %d bad'):format(bad) or '')
+  return ('%d of %d, %.1f/s (%.1f overall), %s left%s; %s; %s'):format(self.now_done, self.total, speed, overall, left,
+    bad > 0 and ('; %d bad'):format(bad) or '', limit(waited, written, s), queues)
 end
 
 --- count(n): n more pictures are encoded.
@@ -67,6 +67,8 @@ function Progress:tell()
   local line = self:line(t)
   self.told = t
   if self.terminal then
+    local _, width = core.terminal() -- it may have changed; a line that is broken cannot be rewritten
+    if width then line = line:sub(1, width - 1) end
     io.stdout:write('\r', line, '\27[K')
     io.stdout:flush()
     self.shown = true

@@ -474,6 +474,21 @@ static void test_dropped(void **state) {
     ld_pipeline_drop(NULL);
 }
 
+/* What waits to be decoded is not decoded any more. */
+static void test_dropped_soon(void **state) {
+    (void)state;
+    ld_source *s = source(100);
+    s->decode_us = 100000;
+    ld_pipeline *p = pipeline(s, (ld_pipeline_options){.batch = 64, .decoders = 1, .ahead = 1});
+    for (int k = 0; k < 2000 && s->reads < 60; k++)
+        pause_us(1000);
+    double begun = now();
+    ld_pipeline_drop(p);
+    assert_true(now() - begun < 3);
+    assert_int_equal(s->held, 0);
+    ld_source_drop(s);
+}
+
 /* A reader that does not come back: drop returns, and the reader frees what is left when it does. */
 static void test_stuck(void **state) {
     (void)state;
@@ -516,8 +531,10 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        LEAK_TEST(test_order),       LEAK_TEST(test_first_pictures), LEAK_TEST(test_done),  LEAK_TEST(test_bad),
-        LEAK_TEST(test_in_order),    LEAK_TEST(test_bounds),         LEAK_TEST(test_ring),  LEAK_TEST(test_memory_ends),
-        LEAK_TEST(test_interrupted), LEAK_TEST(test_dropped),        LEAK_TEST(test_stuck), LEAK_TEST(test_refusals)};
+        LEAK_TEST(test_order),   LEAK_TEST(test_first_pictures), LEAK_TEST(test_done),
+        LEAK_TEST(test_bad),     LEAK_TEST(test_in_order),       LEAK_TEST(test_bounds),
+        LEAK_TEST(test_ring),    LEAK_TEST(test_memory_ends),    LEAK_TEST(test_interrupted),
+        LEAK_TEST(test_dropped), LEAK_TEST(test_dropped_soon),   LEAK_TEST(test_stuck),
+        LEAK_TEST(test_refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
