@@ -40,9 +40,9 @@ TESTS_C := $(sort $(wildcard tests/c/test_*.c))
 HELPERS_C := $(filter-out $(TESTS_C),$(wildcard tests/c/*.c))
 object   = $(patsubst %.c,$(BUILD)/%.o,$(1))
 TESTS   := $(TESTS_C:tests/c/%.c=$(BUILD)/tests/%)
-C_FILES := $(sort $(SOURCES) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch]))
+C_FILES := $(sort $(SOURCES) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] tests/fuzz/*.c))
 
-.PHONY: all demo test check asan bench install uninstall clean help FORCE
+.PHONY: all demo test check asan fuzz bench install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(LDLUA)
@@ -73,8 +73,8 @@ $(BUILD)/.files: FORCE
 
 # private: the stamps, being prerequisites, must not see these.
 $(BUILD)/csrc/backend/cpu/%.o: private CFLAGS += $(KERNEL)
-$(BUILD)/csrc/io/h5_lib.o: private CPPFLAGS += -DLD_HDF5='"$(HDF5)"'
-$(BUILD)/csrc/io/archive_lib.o: private CPPFLAGS += -DLD_LIBARCHIVE='"$(LIBARCHIVE)"'
+%/csrc/io/h5_lib.o: private CPPFLAGS += -DLD_HDF5='"$(HDF5)"'
+%/csrc/io/archive_lib.o: private CPPFLAGS += -DLD_LIBARCHIVE='"$(LIBARCHIVE)"'
 $(BUILD)/csrc/lua/%.o $(BUILD)/csrc/host/%.o: private CPPFLAGS += $(HOST_CFLAGS)
 $(BUILD)/%.o: %.c $(BUILD)/.flags
 	@mkdir -p $(@D)
@@ -114,6 +114,25 @@ asan: export LDLUA_ROOT := $(CURDIR)
 asan: export TIME_LIMIT ?= 1800
 asan:
 	@$(MAKE) --no-print-directory SANITIZE=1 test
+
+# FUZZ_SECONDS=600 for longer, ONLY=word for the targets whose name has the word. clang brings libFuzzer.
+FUZZ_SECONDS ?= 60
+FUZZ_CC      ?= clang
+FUZZ_FLAGS   := -std=gnu11 -O2 -g -fno-omit-frame-pointer -fno-sanitize-recover=undefined
+FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,build/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*$(ONLY)*.c)))
+# In an archive: a target draws in what it uses.
+FUZZ_C       := $(sort $(wildcard csrc/base/*.c csrc/io/*.c))
+fuzz: $(FUZZ_TARGETS)
+	@tests/fuzz/run $(FUZZ_SECONDS) $^
+
+build/fuzz/%.o: %.c Makefile build/config.mk | build/.deps-fuzz
+	@mkdir -p $(@D)
+	$(call say,fuzz  $<)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined $(CPPFLAGS) -c -o $@ $<
+build/fuzz/libld.a: $(FUZZ_C:%.c=build/fuzz/%.o)
+	@rm -f $@
+	$(call say,ar    $@)ar qcs $@ $^
+$(FUZZ_TARGETS): build/fuzz/%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libld.a
+	$(call say,link  $@)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined -o $@ $^ $(CORE_LIBS) -lm -pthread
 
 # ---- checks ----
 
@@ -164,8 +183,10 @@ help:
 	@echo "make test        all tests                   (ONLY=word: those whose path has the word)"
 	@echo "make check       formatting, cppcheck, luacheck, floors, sizes"
 	@echo "make asan        the tests under the address and undefined-behaviour sanitizers"
+	@echo "make fuzz        hostile pictures and archives, found by libFuzzer (FUZZ_SECONDS=60 a target)"
 	@echo "make bench       measurements, beside PyTorch's where it is there (ARGS='--quick', PYTHON=...)"
 	@echo "make install     to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
 	@echo "make clean       remove build/ and ./ldlua; runs/ and data/ stay"
 
 -include $(patsubst %.o,%.d,$(call object,$(SOURCES) $(TESTS_C) $(HELPERS_C)))
+-include $(patsubst %.c,build/fuzz/%.d,$(FUZZ_C) $(wildcard tests/fuzz/*.c))

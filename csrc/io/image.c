@@ -8,7 +8,7 @@
 #include "io/file.h"
 #include "io/image_codec.h"
 
-#define MAX_PIXELS ((uint64_t)1 << 28)
+#define MAX_PIXELS ((uint32_t)1 << 28)
 
 int ld_image_new(ld_image *im, int width, int height, int channels) {
     *im = (ld_image){0};
@@ -28,10 +28,13 @@ void ld_image_free(ld_image *im) {
     *im = (ld_image){0};
 }
 
-int ld_image_pixels(uint32_t width, uint32_t height, const char *name) {
-    if ((uint64_t)width * height > MAX_PIXELS)
+int ld_image_pixels(uint32_t width, uint32_t height, const ld_decode *how, const char *name) {
+    uint32_t most = how->most && how->most < MAX_PIXELS ? how->most : MAX_PIXELS;
+    if ((uint64_t)width * height <= most)
+        return LD_OK;
+    if (most == MAX_PIXELS)
         return ld_fail(LD_EVALUE, "image: %s has %u x %u pixels; at most 2^28 are read", name, width, height);
-    return LD_OK;
+    return ld_fail(LD_EVALUE, "image: %s has %u x %u pixels; at most %u are asked for", name, width, height, most);
 }
 
 int ld_image_density(uint32_t width, uint32_t height, size_t n, uint64_t most, const char *format, const char *name) {
@@ -115,11 +118,11 @@ int ld_image_decode(ld_image *im, const void *bytes, size_t n, const ld_decode *
         return fail_type(bytes, n, name);
     int code;
     if (!strcmp(type, "jpeg"))
-        code = ld_jpeg_decode(im, bytes, n, how->scale_for, name);
+        code = ld_jpeg_decode(im, bytes, n, how, name);
     else if (!strcmp(type, "png"))
-        code = ld_png_decode(im, bytes, n, name);
+        code = ld_png_decode(im, bytes, n, how, name);
     else
-        code = ld_webp_decode(im, bytes, n, name);
+        code = ld_webp_decode(im, bytes, n, how, name);
     if (!code && channels == 1 && im->channels == 3)
         code = to_gray(im);
     if (!code && channels == 3 && im->channels == 1)

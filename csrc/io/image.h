@@ -22,13 +22,14 @@ typedef struct ld_decode {
     int channels;  /* 1 or 3; 0 keeps gray as 1, all else 3 */
     bool exif;     /* turn and mirror as the EXIF orientation says; false: as the pixels are stored */
     int scale_for; /* > 0: a JPEG is decoded at 1/8, 1/4 or 1/2 where its short side stays >= scale_for; 0: never */
+    uint32_t most; /* pixels of a file; one that declares more is refused before memory is taken; 0: 2^28 */
 } ld_decode;
 
 /* Decode PNG, JPEG or WebP, told by content, never by the suffix.
  * PNG: palette expanded, 16 bit reduced to 8, alpha dropped. JPEG: baseline and progressive, gray, RGB, YCbCr, CMYK and
  * YCCK (Adobe files hold inverted values; without the Adobe marker they do not); DCT ISLOW, fancy upsampling; warnings of
  * the decoder are tolerated, a file that ends early is an error.
- * `name` is only for messages. LD_EFORMAT names the file and what was wrong; LD_EVALUE for more than 2^28 pixels. */
+ * `name` is only for messages. LD_EFORMAT names the file and what was wrong; LD_EVALUE for more than `most` pixels. */
 int ld_image_decode(ld_image *im, const void *bytes, size_t n, const ld_decode *how, const char *name);
 int ld_image_read(ld_image *im, const char *path, const ld_decode *how); /* the same from a file; LD_EIO */
 
@@ -71,8 +72,8 @@ typedef enum ld_filter { LD_FILTER_BOX, LD_FILTER_BILINEAR, LD_FILTER_BICUBIC, L
 
 /* Separable, antialiased resize of the rectangle (x, y, w, h) of `in` (in pixels, fractions allowed) to width x height,
  * with the arithmetic of Pillow's `Image.resize(box=...)`: support scaled when shrinking, bicubic with a = -0.5,
- * weights fixed to 22 bits, rows first and then columns with 8 bits between. Equal to Pillow 11 byte for byte; newer
- * ones start with the columns where that is faster, and then round differently. */
+ * weights fixed to 22 bits, rows first and then columns with 8 bits between. Equal to Pillow up to 12 byte for byte;
+ * Pillow 13 takes the columns first where the height shrinks more than the width, and then rounds differently. */
 int ld_image_resize(ld_image *out, const ld_image *in, double x, double y, double w, double h, int width, int height,
                     ld_filter filter);
 

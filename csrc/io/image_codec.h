@@ -7,13 +7,12 @@
 
 #include "io/image.h"
 
-/* scale_for: see ld_decode. */
-int ld_jpeg_decode(ld_image *im, const void *bytes, size_t n, int scale_for, const char *name);
-int ld_png_decode(ld_image *im, const void *bytes, size_t n, const char *name);
-int ld_webp_decode(ld_image *im, const void *bytes, size_t n, const char *name);
+int ld_jpeg_decode(ld_image *im, const void *bytes, size_t n, const ld_decode *how, const char *name);
+int ld_png_decode(ld_image *im, const void *bytes, size_t n, const ld_decode *how, const char *name);
+int ld_webp_decode(ld_image *im, const void *bytes, size_t n, const ld_decode *how, const char *name);
 
-/* LD_EVALUE with the file's name above 2^28 pixels, the most that are read of a file that declares this size. */
-int ld_image_pixels(uint32_t width, uint32_t height, const char *name);
+/* LD_EVALUE with the file's name above how->most pixels, for a file that declares this size. */
+int ld_image_pixels(uint32_t width, uint32_t height, const ld_decode *how, const char *name);
 /* LD_EFORMAT when that many pixels need more than the file's n bytes, at `most` pixels a byte: a few bytes that declare a
  * huge picture are refused before memory is taken for it. */
 int ld_image_density(uint32_t width, uint32_t height, size_t n, uint64_t most, const char *format, const char *name);

@@ -27,7 +27,7 @@ struct job {
     ld_image *im;
     const void *bytes;
     size_t n;
-    int scale_for;
+    const ld_decode *how;
     const char *name;
 };
 
@@ -99,7 +99,7 @@ static int read_header(struct job *job) {
         return ld_fail(LD_EFORMAT, "image: %s: JPEG: %d components; needs 1, 3 or 4", job->name, info->num_components);
     }
     unsigned width = info->image_width, height = info->image_height;
-    int code = ld_image_pixels(width, height, job->name);
+    int code = ld_image_pixels(width, height, job->how, job->name);
     if (!code && (!info->arith_code || (uint64_t)width * height > LD_PLAIN))
         code = ld_image_density(width, height, job->n, info->arith_code ? LD_SPARSE : MAX_PIXELS_A_BYTE, "JPEG",
                                 job->name);
@@ -108,7 +108,7 @@ static int read_header(struct job *job) {
     info->dct_method = JDCT_ISLOW;
     info->do_fancy_upsampling = TRUE;
     info->scale_num = 1;
-    info->scale_denom = scale_denominator(info, job->scale_for);
+    info->scale_denom = scale_denominator(info, job->how->scale_for);
     jpeg_calc_output_dimensions(info);
     return ld_image_new(job->im, (int)info->output_width, (int)info->output_height, info->num_components == 1 ? 1 : 3);
 }
@@ -140,8 +140,8 @@ static int decode(struct job *job) {
     return LD_OK;
 }
 
-int ld_jpeg_decode(ld_image *im, const void *bytes, size_t n, int scale_for, const char *name) {
-    struct job job = {.im = im, .bytes = bytes, .n = n, .scale_for = scale_for, .name = name};
+int ld_jpeg_decode(ld_image *im, const void *bytes, size_t n, const ld_decode *how, const char *name) {
+    struct job job = {.im = im, .bytes = bytes, .n = n, .how = how, .name = name};
     job.info.err = jpeg_std_error(&job.errors);
     job.info.client_data = &job;
     job.errors.error_exit = on_error;

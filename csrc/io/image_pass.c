@@ -96,9 +96,10 @@ static int pass_rows(uint8_t *to, const ld_part *in, const ld_taps *t, int n, in
     int first, end;
     ld_taps_range(t, n, &first, &end);
     size_t channels = (size_t)in->channels, bytes = (size_t)n * channels;
-    uint8_t *laid = calloc((size_t)(end - first) + (size_t)n, LANES), *made = laid + (size_t)(end - first) * LANES;
+    uint8_t *laid = calloc((size_t)(end - first) + (size_t)n, LANES);
     if (!laid)
         return ld_fail(LD_EMEM, "resize: no memory for %d columns", end - first + n);
+    uint8_t *made = laid + (size_t)(end - first) * LANES;
     int step = channels == 1 ? LANES : LANES / 4;
     for (int y = top; y < bottom; y += step, to += (size_t)step * bytes) {
         int rows = bottom - y < step ? bottom - y : step;

@@ -31,6 +31,7 @@ struct reader {
     ld_image *im;
     const uint8_t *bytes;
     size_t n, at;
+    const ld_decode *how;
     const char *name;
 };
 
@@ -54,7 +55,7 @@ static int set_up(struct reader *r) {
     int depth, colour;
     png_get_IHDR(r->png, r->info, &width, &height, &depth, &colour, NULL, NULL, NULL);
     int gray = !(colour & PNG_COLOR_MASK_COLOR);
-    int code = ld_image_pixels(width, height, r->name);
+    int code = ld_image_pixels(width, height, r->how, r->name);
     if (!code && (width > MAX_SIDE || height > MAX_SIDE))
         code = ld_fail(LD_EVALUE, "image: %s has %u x %u pixels; a side may have %d", r->name, width, height, MAX_SIDE);
     if (!code)
@@ -97,8 +98,8 @@ static int decode(struct reader *r) {
     return LD_OK;
 }
 
-int ld_png_decode(ld_image *im, const void *bytes, size_t n, const char *name) {
-    struct reader r = {.im = im, .bytes = bytes, .n = n, .name = name};
+int ld_png_decode(ld_image *im, const void *bytes, size_t n, const ld_decode *how, const char *name) {
+    struct reader r = {.im = im, .bytes = bytes, .n = n, .how = how, .name = name};
     r.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &r, NULL, on_warning);
     if (!r.png)
         return ld_fail(LD_EMEM, "image: %s: PNG: libpng does not start", name);

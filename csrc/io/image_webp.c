@@ -18,7 +18,7 @@ static int fail_status(VP8StatusCode status, const char *name) {
     }
 }
 
-int ld_webp_decode(ld_image *im, const void *bytes, size_t n, const char *name) {
+int ld_webp_decode(ld_image *im, const void *bytes, size_t n, const ld_decode *how, const char *name) {
     WebPDecoderConfig config;
     if (!WebPInitDecoderConfig(&config))
         return ld_fail(LD_EINTERNAL, "image: the WebP library has another version than its header");
@@ -31,7 +31,7 @@ int ld_webp_decode(ld_image *im, const void *bytes, size_t n, const char *name) 
     int code =
         (uint64_t)width * height > LD_PLAIN ? ld_image_density(width, height, n, LD_SPARSE, "WebP", name) : LD_OK;
     if (!code)
-        code = ld_image_pixels(width, height, name);
+        code = ld_image_pixels(width, height, how, name);
     if (!code)
         code = ld_image_new(im, (int)width, (int)height, 3);
     if (code)

@@ -221,26 +221,33 @@ void ld_npy_close(ld_npy *npy) {
 
 /* ---- rows ---- */
 
-int ld_npy_read_rows(const ld_npy *npy, int64_t first, int64_t n, void *to) {
+static int check_rows(const ld_npy *npy, int64_t first, int64_t n) {
     int64_t rows = npy->ndim ? npy->shape[0] : 1;
     if (first < 0 || n < 0 || first > rows || n > rows - first)
         return ld_fail(LD_EINDEX, "npy '%.500s': has %lld rows; asked for %lld from row %lld on", npy->path,
                        (long long)rows, (long long)n, (long long)first);
-    return read_at(npy, to, (size_t)n * npy->row, npy->offset + (uint64_t)first * npy->row);
+    return 0;
+}
+
+int ld_npy_read_rows(const ld_npy *npy, int64_t first, int64_t n, void *to) {
+    int code = check_rows(npy, first, n);
+    return code ? code : read_at(npy, to, (size_t)n * npy->row, npy->offset + (uint64_t)first * npy->row);
 }
 
 ld_tensor *ld_npy_rows(const ld_npy *npy, int64_t first, int64_t n) {
-    int64_t shape[LD_MAX_DIMS], stride[LD_MAX_DIMS], rows = npy->ndim ? npy->shape[0] : 1, step = 1;
-    size_t bytes = n >= 0 && n <= rows ? (size_t)n * npy->row : 0;
+    int64_t shape[LD_MAX_DIMS], stride[LD_MAX_DIMS], step = 1;
+    if (check_rows(npy, first, n))
+        return NULL;
     for (int i = npy->ndim - 1; i >= 0; i--) {
         shape[i] = i ? npy->shape[i] : n;
         stride[i] = step;
         step *= shape[i];
     }
+    size_t bytes = (size_t)n * npy->row;
     void *data = malloc(bytes ? bytes : 1);
     if (!data)
         return ld_fail_null(LD_EMEM, "npy '%.500s': out of host memory: %zu bytes", npy->path, bytes);
-    if (ld_npy_read_rows(npy, first, n, data)) {
+    if (read_at(npy, data, bytes, npy->offset + (uint64_t)first * npy->row)) {
         free(data);
         return NULL;
     }

@@ -1,4 +1,5 @@
 /* libFuzzer's target for archives: the bytes are a file; it is listed and its members are read, as far as that is cheap. */
+#define _GNU_SOURCE
 #include "io/archive.h"
 
 #include <stdio.h>

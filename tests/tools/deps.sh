@@ -1,7 +1,7 @@
 #!/bin/sh
 # What a build needs, checked; what is missing, installed from Debian's or Ubuntu's packages.
 #
-#   tests/tools/deps.sh [--config FILE] GROUP...      GROUP: build, test, check
+#   tests/tools/deps.sh [--config FILE] GROUP...      GROUP: build, test, check, fuzz
 #
 # Nothing is installed, and no right is asked for, when all of it is here already. Packages come through apt-get, with
 # sudo when this is not root. --config writes compiler and linker flags of the libraries as make variables to FILE.
@@ -17,9 +17,9 @@ while [ $# -gt 0 ]; do
         config=${2:?--config takes a file}
         shift
         ;;
-    build | test | check) groups="$groups $1" ;;
+    build | test | check | fuzz) groups="$groups $1" ;;
     *)
-        echo "deps.sh: unknown argument '$1'; known: --config FILE, build, test, check" >&2
+        echo "deps.sh: unknown argument '$1'; known: --config FILE, build, test, check, fuzz" >&2
         exit 1
         ;;
     esac
@@ -27,7 +27,8 @@ while [ $# -gt 0 ]; do
 done
 
 # One line a need: group, how it is looked for, what is looked for, the package that brings it.
-# pc: any of these pkg-config names; header: the compiler finds it; command: it is on the path; file: it exists
+# pc: any of these pkg-config names; header: the compiler finds it; command: it is on the path; fuzzer: it links
+# libFuzzer, which is a package of its own where the compiler does not draw it in
 needs() {
     cat <<'EOF'
 build command make                make
@@ -51,6 +52,8 @@ check command luajit              luajit
 check command luacheck            lua-check
 check command cppcheck            cppcheck
 check command clang-format|clang-format-14  clang-format
+fuzz  command clang               clang
+fuzz  fuzzer  clang               libclang-rt-dev
 EOF
 }
 
@@ -68,6 +71,17 @@ header_is_here() { # header line before it
     printf '%s#include <%s>\n' "${2:-}" "$1" | $(compiler) -E -x c - >/dev/null 2>&1
 }
 
+# Without the compiler nothing is known of its parts: they are looked for once it is here.
+links_fuzzer() { # compiler
+    command -v "$1" >/dev/null || return 0
+    probe=$(mktemp)
+    echo 'int LLVMFuzzerTestOneInput(const char *p, unsigned long n) { return p && n ? 0 : 0; }' |
+        "$1" -x c - -o "$probe" -fsanitize=fuzzer,address >/dev/null 2>&1
+    status=$?
+    rm -f "$probe"
+    return $status
+}
+
 is_here() { # kind names
     case $1 in
     header) header_is_here "$2" && return 0 ;;
@@ -76,6 +90,7 @@ is_here() { # kind names
 #include <stdint.h>
 #include <setjmp.h>
 ' && return 0 ;;
+    fuzzer) links_fuzzer "$2" && return 0 ;;
     esac
     for name in $(echo "$2" | tr '|' ' '); do
         case $1 in
@@ -162,6 +177,8 @@ EOF
 lacking=$(missing)
 if [ -n "$lacking" ]; then
     install "$lacking"
+    more=$(missing) # a part of a compiler that has just come
+    [ -z "$more" ] || [ "$more" = "$lacking" ] || install "$more"
     lacking=$(missing)
     [ -z "$lacking" ] || ask "$lacking" "They were installed, yet what they bring is not found."
 fi
