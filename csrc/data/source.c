@@ -238,19 +238,22 @@ static int open_file(ld_source *s, const ld_source_options *o) {
                    "images: %s is no tar, zip, LMDB or CIFAR file; pictures are in one of those or a folder", s->path);
 }
 
-/* Whether archives lie directly in a folder, by their suffixes. */
-static bool has_archives(const char *path) {
-    bool any = false;
+/* Whether a folder has an archive whose name without its suffix is the first part of `inside`. */
+static bool has_archive(const char *path, const char *inside) {
+    bool is = false;
+    size_t n = strcspn(inside, "/");
     DIR *dir = opendir(path);
     const struct dirent *entry;
-    while (dir && !any && (entry = readdir(dir)))
-        any = entry->d_name[0] != '.' && ld_source_archive_suffix(entry->d_name);
+    while (dir && !is && (entry = readdir(dir)))
+        is = ld_source_archive_suffix(entry->d_name) && ld_source_archive_stem(entry->d_name) == n &&
+             !memcmp(entry->d_name, inside, n);
     if (dir)
         closedir(dir);
-    return any;
+    return is;
 }
 
-/* Parts a path that does not exist into what does, an archive or a folder of them, and a path inside. */
+/* Parts a path that does not exist into what does, an archive or a folder of them, and a path inside: of a folder, the
+ * name of an archive in it without the suffix comes first. */
 static int part_path(ld_source *s, struct stat *st) {
     char head[LD_PATH_MAX];
     size_t n = strlen(s->path), end = n;
@@ -268,7 +271,7 @@ static int part_path(ld_source *s, struct stat *st) {
             end = cut;
             continue;
         }
-        if (S_ISREG(st->st_mode) ? ld_archive_kind_of(head) == LD_ARCHIVE_NONE : !has_archives(head))
+        if (S_ISREG(st->st_mode) ? ld_archive_kind_of(head) == LD_ARCHIVE_NONE : !has_archive(head, s->path + end))
             break;
         while (n > end && s->path[n - 1] == '/')
             n--;

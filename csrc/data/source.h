@@ -26,7 +26,7 @@ typedef struct ld_source_options {
 } ld_source_options;
 
 /* path: a folder; an archive (io/archive.h); a folder of archives; either followed by a path inside
- * ("ilsvrc.zip/ILSVRC/Data/CLS-LOC/train"); an LMDB folder or file; a CIFAR-10 or CIFAR-100 binary file, or the folder with
+ * ("ilsvrc.zip/ILSVRC/Data/CLS-LOC/train"; "train/n01440764" for train/n01440764.tar); an LMDB folder or file; a CIFAR-10 or CIFAR-100 binary file, or the folder with
  * data_batch_1.bin .. data_batch_5.bin. LD_EIO, LD_EFORMAT, LD_EMEM. */
 ld_source *ld_source_open(const char *path, const ld_source_options *o);
 ld_source *ld_source_ref(ld_source *s); /* counted atomically */

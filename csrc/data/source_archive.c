@@ -400,6 +400,9 @@ int ld_source_find_archives(ld_source *s) {
     int bad = ld_list_files(&files, s->root);
     for (int64_t i = 0; i < files.count && !bad; i++) {
         const char *name = files.text + files.offset[i];
+        size_t n = ld_source_archive_stem(name);
+        if (s->inside[0] && (strncmp(s->inside, name, n) || s->inside[n] != '/'))
+            continue; /* what is wanted is in another one */
         bad = ld_source_join(path, s->root, name);
         if (!bad && ld_archive_kind_of(path) != LD_ARCHIVE_NONE)
             bad = ld_names_add(&s->file, name, strlen(name));

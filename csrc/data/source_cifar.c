@@ -93,7 +93,9 @@ static int32_t *labels_of(const char *path, int record, int64_t *n) {
     int64_t count = (int64_t)(m.n / (size_t)record);
     int32_t *label = m.n && m.n % (size_t)record == 0 ? malloc((size_t)count * sizeof *label) : NULL;
     const uint8_t *p = m.data;
-    for (int64_t i = 0; i < count && label; i++, p += record) {
+    if (!label)
+        count = 0;
+    for (int64_t i = 0; i < count; i++, p += record) {
         int fine = record == PIXELS + 1 ? p[0] : p[1];
         if (fine > most || (record == PIXELS + 2 && p[0] > 19)) {
             free(label);

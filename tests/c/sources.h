@@ -98,19 +98,22 @@ static inline void put_png(const char *name, int v) {
 
 typedef struct tar {
     uint8_t *data;
-    size_t n;
+    size_t n, room;
 } tar;
 
 static inline void tar_add(tar *t, const char *name, const void *bytes, size_t n) {
     size_t whole = 512 + (n + 511) / 512 * 512;
-    t->data = realloc(t->data, t->n + whole + 1024);
-    assert_non_null(t->data);
+    if (!t->data || t->n + whole + 1024 > t->room) {
+        t->room = 2 * (t->n + whole + 1024);
+        t->data = realloc(t->data, t->room);
+        assert_non_null(t->data);
+    }
     char *h = (char *)t->data + t->n;
     memset(h, 0, whole + 1024); /* two empty blocks end it */
     assert_true(strlen(name) < 100);
     strcpy(h, name);
     strcpy(h + 100, "0000644");
-    snprintf(h + 124, 12, "%011zo", n);
+    snprintf(h + 124, 12, "%011o", (unsigned)n);
     strcpy(h + 136, "00000000000");
     memset(h + 148, ' ', 8);
     h[156] = '0';

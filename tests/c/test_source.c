@@ -131,7 +131,7 @@ static void test_file_in_change(void **state) {
             assert_int_equal(bad, LD_EIO);
             assert_true(strstr(ld_error(), "a.png grew while") || strstr(ld_error(), "a.png became shorter"));
         } else
-            assert_in_range(b.n, 1 << 16, (1 << 16) + 1);
+            assert_in_range(b.n, 1 << 16, (1 << 16) + 2);
     }
     pthread_join(thread, NULL);
     ld_bytes_free(&b);
@@ -202,7 +202,9 @@ static void test_folder_of_archives(void **state) {
     s = open_with("set/n02", NULL);
     assert_list(s, "1.png -1");
     ld_source_drop(s);
-    for (int k = 0; k < 12; k++) { /* more than a reader keeps open */
+    assert_refused("set/n0", NULL, LD_EIO, "set/n0: No such file");
+    assert_refused("set/n02/absent", NULL, LD_EFORMAT, "(1 members)"); /* the other archive is not looked into */
+    for (int k = 0; k < 12; k++) {                                     /* more than a reader keeps open */
         char name[32];
         snprintf(name, sizeof name, "shards/cats-%03d.tar", k);
         tar_png(&t, "1.png", k);
@@ -387,7 +389,7 @@ static void test_kept_list(void **state) {
     size_t n;
     const char *path = kept_list();
     assert_int_equal(ld_file_read(path, &bytes, &n, 0), 0);
-    for (size_t at = 0; at < n; at++) {
+    for (size_t at = 0; at < n; at += at < 112 ? 1 : 5) { /* 112: the header */
         ((uint8_t *)bytes)[at] ^= 0x21;
         assert_int_equal(ld_file_write(path, bytes, n), 0);
         assert_true(lists("set.tar", list));
@@ -499,8 +501,10 @@ static void test_memory(void **state) {
         assert_int_equal(gzwrite(f, t.data, (unsigned)t.n), t.n);
         free(t.data);
     }
+    static const uint8_t end[1024];
+    assert_int_equal(gzwrite(f, end, sizeof end), sizeof end);
     assert_int_equal(gzclose(f), Z_OK);
-    const ld_source_options o = {.cache = in("cache"), .partial = true}; /* it has no end mark */
+    const ld_source_options o = {.cache = in("cache")};
     for (int turn = 0; turn < 2; turn++) {
         ld_source *s = open_with("million.tgz", &o);
         assert_int_equal(ld_source_count(s), COUNT);
