@@ -2,7 +2,7 @@
 --
 -- Options of these names count something in every recipe: a whole number, not below what stands here.
 local counts = {size = 1, crop = 1, batch = 1, epochs = 1, samples = 1, steps = 2, layers = 1, width = 1,
-                attention_width = 1, n = 1, limit = 1, every = 1, faces = 0, pad = 0, seed = 0, first = 0}
+                attention_width = 1, n = 1, limit = 1, every = 1, sample = 1, faces = 0, pad = 0, seed = 0, first = 0}
 
 local core = require 'ld.core'
 
@@ -44,17 +44,25 @@ local function convert(key, default, word)
   return word
 end
 
-local function parse(defaults, words)
+-- `places`: the names of options that may stand without their names, in order.
+local function parse(defaults, places, words)
   local out, set = {}, {}
   for key, value in pairs(defaults) do out[key] = value end
-  local known, i = table.concat(sorted(defaults), ' '), 1
+  local known, i, place = table.concat(sorted(defaults), ' '), 1, 0
   while i <= #words do
     local word = words[i]
     local key, value = word:match('^%-%-([%w_%-]+)=(.*)$')
     key = key or word:match('^%-%-([%w_%-]+)$') or word == '-h' and 'help'
-    if not key then refuse("'%s' is no option; options are --name value; known: %s dry-run help", word, known) end
-    local name = key:gsub('%-', '_')
-    if (name == 'dry_run' or name == 'help') and defaults[name] == nil then
+    local name = key and key:gsub('%-', '_')
+    if not key then
+      place = place + 1
+      name = places[place]
+      if not name then
+        refuse("'%s' is no option; options are --name value; known: %s dry-run help", word, known)
+      end
+      out[name] = convert(name, defaults[name], word)
+      set[name] = true
+    elseif (name == 'dry_run' or name == 'help') and defaults[name] == nil then
       set[name] = true
     elseif defaults[name] == nil then
       refuse("unknown option '--%s'; known: %s dry-run help", key, known)
@@ -94,11 +102,16 @@ end
 
 --- options{data = 'folder', epochs = 250, ...}: the defaults with the script's arguments (--epochs 10) applied. Unknown
 -- options are refused; --dry-run prints the resolved table and ends the program, --help (-h) the comment at the head of
--- the script before it. Lists are written 64,128.
-return function(defaults)
+-- the script before it. Lists are written 64,128. Options named first, options{'data', data = ''}, are also taken
+-- without their names, in that order.
+return function(given)
+  local defaults, places = {}, {}
+  for key, value in pairs(given) do
+    if type(key) == 'number' then places[key] = value else defaults[key] = value end
+  end
   local words = {}
   for i, word in ipairs(rawget(_G, 'arg') or {}) do words[i] = word end
-  local out, set = parse(defaults, words)
+  local out, set = parse(defaults, places, words)
   if set.help then
     print_head(rawget(_G, 'arg')[0])
     print('\noptions, written --name value, and what they are now:')
