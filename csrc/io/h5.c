@@ -99,9 +99,11 @@ static ld_h5 *h5_new(const char *path) {
     return f;
 }
 
-/* 1.10's format: readable by every h5py, safe to reopen after a crash when flushed. */
+/* 1.10's format: readable by every h5py, safe to reopen after a crash when flushed. What is not small begins on a page, so
+ * that rows of a size of pages touch no more of them than they must. */
 static hid_t access_list(void) {
     hid_t p = h5.Pcreate(h5.P_FILE_ACCESS);
+    h5.Pset_alignment(p, 1 << 16, 4096);
     h5.Pset_libver_bounds(p, H5F_LIBVER_V18, H5F_LIBVER_LATEST);
     h5.Pset_fclose_degree(p, H5F_CLOSE_STRONG);
     return p;

@@ -103,6 +103,7 @@ void ldl_open_source(lua_State *L);
 void ldl_open_pipeline(lua_State *L);
 void ldl_open_store(lua_State *L);
 void ldl_open_latents(lua_State *L);
+void ldl_open_npy(lua_State *L);
 void ldl_open_json(lua_State *L);
 
 #endif

@@ -11,6 +11,9 @@ function latents.encode(...) return require('ld.encode').encode(...) end
 --- latents.verify(path, vae, set, options): rows chosen at random are encoded again and compared; see ld.encode_verify.
 function latents.verify(...) return require('ld.encode_verify')(...) end
 
+--- latents.import(path, out, options): latents that other programs made, from NumPy's files; see ld.import.
+function latents.import(...) return require('ld.import')(...) end
+
 local Store = {}
 Store.__index = Store
 Store.__tostring = function(self)
@@ -142,9 +145,16 @@ function Store:shuffled_split(share, seed)
   return with_rows(self, self.data:part(1, cut, seed)), with_rows(self, self.data:part(cut + 1, self.count - cut, seed))
 end
 
+-- Imported latents may not know the weights that made them. Their autoencoder is taken on trust then, which is told.
+local function trust(self, who, what)
+  io.stderr:write(('latents: %s does not know the weights of %s that made it; %s is taken to be the same\n'):format(
+    self.path, self.vae, who == self.vae and what or what .. ' (' .. who .. ')'))
+end
+
 --- Two stores that serve together must come from one autoencoder and pixel range.
 function Store:check_same(other)
-  if other.vae_hash ~= self.vae_hash or other.pixel_range ~= self.pixel_range then
+  local unknown = (self.vae_hash == 'unknown' and self) or (other.vae_hash == 'unknown' and other)
+  if (other.vae_hash ~= self.vae_hash and not unknown) or other.pixel_range ~= self.pixel_range then
     core.fail(('latents: %s was made by %s (%s, pixel range %s), %s by %s (%s, pixel range %s)'):format(self.path,
       self.vae, self.vae_hash:sub(1, 12), self.pixel_range, other.path, other.vae, other.vae_hash:sub(1, 12),
       other.pixel_range))
@@ -153,14 +163,22 @@ function Store:check_same(other)
     core.fail(('latents: those of %s are (%s), those of %s (%s)'):format(self.path, table.concat(self.shape, ','),
       other.path, table.concat(other.shape, ',')))
   end
+  if unknown and self ~= other then
+    local known = unknown == self and other or self
+    trust(unknown, known.vae, 'that of ' .. known.path)
+  end
 end
 
---- The store must have been made by this autoencoder, with its pixel range.
+--- The store must have been made by this autoencoder, with its pixel range. Where the store does not know its weights,
+-- pixel range and channels must fit, and the rest is told to be taken on trust.
 function Store:check_vae(vae)
-  if vae.hash ~= self.vae_hash or vae.pixel_range ~= self.pixel_range then
+  local unknown = self.vae_hash == 'unknown'
+  if (vae.hash ~= self.vae_hash and not unknown) or vae.pixel_range ~= self.pixel_range or
+     vae.latent_channels ~= self.shape[1] then
     core.fail(('latents: %s was made by %s (%s, pixel range %s), not by %s (%s, pixel range %s)'):format(self.path,
       self.vae, self.vae_hash:sub(1, 12), self.pixel_range, vae.name, vae.hash:sub(1, 12), vae.pixel_range))
   end
+  if unknown then trust(self, vae.name, 'this one') end
 end
 
 return latents

@@ -256,6 +256,9 @@ static void mirrored(void **state) {
         batch(second, images, count, half);
         assert_memory_equal(half, a + count / 2, (size_t)(count / 2) * sizeof *a);
         for (int i = 0; i < count; i++) {
+            uint32_t coin[4];
+            ld_philox(9, LD_RNG_MIRROR, (uint64_t)(images + i), 0, coin);
+            assert_int_equal(a[i] & 1, coin[0] >> 31);
             flips += a[i] & 1;
             total++;
             changed += before[a[i] / 2] >= 0 && before[a[i] / 2] != (int)(a[i] & 1);
