@@ -247,7 +247,6 @@ static void test_order(void **state) {
                                                            .decoders = cases[k].decoders,
                                                            .ahead = cases[k].ahead});
         assert_int_equal(drain(p, cases[k].batch), cases[k].count);
-        assert_int_equal(s->readers, cases[k].readers);
         ld_pipeline_stats t;
         ld_pipeline_state(p, &t);
         assert_int_equal(t.read, cases[k].count);
@@ -256,6 +255,7 @@ static void test_order(void **state) {
         assert_int_equal(t.left, 0);
         assert_int_equal(t.held, 0);
         ld_pipeline_drop(p);
+        assert_int_equal(s->readers, cases[k].readers); /* the last may come when all is read */
         assert_int_equal(s->refs, 1);
         ld_source_drop(s);
     }
