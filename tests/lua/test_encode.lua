@@ -399,6 +399,21 @@ t.test('a folder with bad pictures: skipped, counted, named', function()
   t.near(c['statistics/std'], ld.sqrt(ld.mean(ld.square(good - mean), {1, 3, 4})), 1e-9)
 end)
 
+t.test('from archives the same rows come', function()
+  local whole = fresh()
+  encode(small, pictures(), whole, {dtype = 'f32'})
+  os.execute(("cd '%s' && tar cf ../plain.tar --sort=name ants bees cats && gzip -k -f ../plain.tar"):format(folder))
+  for _, name in ipairs{'plain.tar', 'plain.tar.gz'} do
+    local set, path = ld.images.open(tmp .. '/' .. name, {size = 16}), fresh()
+    t.eq(set.source:in_order(), name == 'plain.tar.gz')
+    t.eq(encode(small, set, path, {dtype = 'f32'}).count, 10)
+    for _, what in ipairs{'/latents/mean', '/label', '/valid', '/crc32'} do
+      t.eq(read(path, what), read(whole, what))
+    end
+    t.eq(ld.latents.verify(path, small, set, {n = 5, quiet = true}).n, 5) -- with gaps between the rows
+  end
+end)
+
 t.test("on_bad = 'zero' keeps the rows, as zeros", function()
   local path = fresh()
   t.eq(encode(small, pictures(), path, {on_bad = 'zero', mirrored = true}).count, 12)
