@@ -46,7 +46,7 @@ static hid_t half_type(void) {
     return t;
 }
 
-static hid_t type_of(ld_dtype t) {
+hid_t h5_type_of(ld_dtype t) {
     switch (t) {
     case LD_F32:
         return h5.T_IEEE_F32LE;
@@ -99,9 +99,11 @@ static ld_h5 *h5_new(const char *path) {
     return f;
 }
 
-/* 1.10's format: readable by every h5py, safe to reopen after a crash when flushed. */
+/* 1.10's format: readable by every h5py, safe to reopen after a crash when flushed. What is not small begins on a page, so
+ * that rows of a size of pages touch no more of them than they must. */
 static hid_t access_list(void) {
     hid_t p = h5.Pcreate(h5.P_FILE_ACCESS);
+    h5.Pset_alignment(p, 1 << 16, 4096);
     h5.Pset_libver_bounds(p, H5F_LIBVER_V18, H5F_LIBVER_LATEST);
     h5.Pset_fclose_degree(p, H5F_CLOSE_STRONG);
     return p;
@@ -115,8 +117,9 @@ ld_h5 *ld_h5_create(const char *path) {
         free(f);
         return NULL;
     }
-    hid_t p = access_list();
-    f->file = h5.Fcreate(f->tmp, H5F_ACC_TRUNC, H5P_DEFAULT, p);
+    hid_t p = access_list(), creation = h5_creation(h5.P_FILE_CREATE);
+    f->file = h5.Fcreate(f->tmp, H5F_ACC_TRUNC, creation, p);
+    h5.Pclose(creation);
     h5.Pclose(p);
     if (f->file < 0) {
         h5_fail(f, LD_EIO, "create the file", "");
@@ -199,19 +202,55 @@ bool ld_h5_exists(ld_h5 *f, const char *path) {
     return true;
 }
 
-static hid_t make_set(ld_h5 *f, const char *path, ld_dtype t, int ndim, const int64_t *shape) {
+hid_t h5_creation(hid_t class) {
+    hid_t p = h5.Pcreate(class);
+    h5.Pset_obj_track_times(p, 0);
+    return p;
+}
+
+int h5_make_groups(ld_h5 *f, const char *path, bool itself) {
+    char part[LD_PATH_MAX];
+    size_t n = strlen(path);
+    if (n >= sizeof part)
+        return ld_fail(LD_EVALUE, "hdf5: a name of %zu bytes is too long", n);
+    for (size_t i = 1; i <= n; i++) {
+        if (path[i] != '/' && !(itself && i == n))
+            continue;
+        memcpy(part, path, i);
+        part[i] = 0;
+        if (h5.Lexists(f->file, part, H5P_DEFAULT) > 0)
+            continue;
+        hid_t creation = h5_creation(h5.P_GROUP_CREATE);
+        hid_t group = h5.Gcreate2(f->file, part, H5P_DEFAULT, creation, H5P_DEFAULT);
+        h5.Pclose(creation);
+        if (group < 0)
+            return h5_fail(f, LD_EIO, "make the group", part);
+        h5.Gclose(group);
+    }
+    return 0;
+}
+
+hid_t h5_space(int ndim, const int64_t *shape) {
     hsize_t dims[LD_MAX_DIMS];
     for (int i = 0; i < ndim; i++)
         dims[i] = (hsize_t)shape[i];
-    hid_t space = ndim ? h5.Screate_simple(ndim, dims, NULL) : h5.Screate(H5S_SCALAR);
-    hid_t links = h5.Pcreate(h5.P_LINK_CREATE);
-    h5.Pset_create_intermediate_group(links, 1);
-    hid_t set = h5.Dcreate2(f->file, path, type_of(t), space, links, H5P_DEFAULT, H5P_DEFAULT);
-    h5.Pclose(links);
+    return ndim ? h5.Screate_simple(ndim, dims, NULL) : h5.Screate(H5S_SCALAR);
+}
+
+hid_t h5_new_set(ld_h5 *f, const char *path, hid_t type, hid_t space, hid_t creation) {
+    hid_t set = -1;
+    if (!h5_make_groups(f, path, false)) {
+        set = h5.Dcreate2(f->file, path, type, space, H5P_DEFAULT, creation, H5P_DEFAULT);
+        if (set < 0)
+            h5_fail(f, LD_EIO, "create", path);
+    }
+    h5.Pclose(creation);
     h5.Sclose(space);
-    if (set < 0)
-        h5_fail(f, LD_EIO, "create", path);
     return set;
+}
+
+static hid_t make_set(ld_h5 *f, const char *path, ld_dtype t, int ndim, const int64_t *shape) {
+    return h5_new_set(f, path, h5_type_of(t), h5_space(ndim, shape), h5_creation(h5.P_DATASET_CREATE));
 }
 
 static hid_t open_set(ld_h5 *f, const char *path) {
@@ -255,20 +294,12 @@ int ld_h5_write(ld_h5 *f, const char *path, const ld_tensor *x) {
         return ld_error_code();
     hid_t set = make_set(f, path, x->dtype, x->ndim, x->shape);
     int bad = set < 0 ? ld_error_code() : 0;
-    if (!bad && ld_tensor_numel(x) && h5.Dwrite(set, type_of(x->dtype), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
+    if (!bad && ld_tensor_numel(x) && h5.Dwrite(set, h5_type_of(x->dtype), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
         bad = h5_fail(f, LD_EIO, "write", path);
     free(copy);
     if (set >= 0)
         h5.Dclose(set);
     return bad || x->dtype != LD_BF16 ? bad : ld_h5_set_string(f, path, "dtype", "bfloat16");
-}
-
-int ld_h5_make(ld_h5 *f, const char *path, ld_dtype t, int ndim, const int64_t *shape) {
-    hid_t set = make_set(f, path, t, ndim, shape);
-    if (set < 0)
-        return ld_error_code();
-    h5.Dclose(set);
-    return t == LD_BF16 ? ld_h5_set_string(f, path, "dtype", "bfloat16") : 0;
 }
 
 static int set_shape(hid_t set, int64_t *shape) {
@@ -326,7 +357,7 @@ int ld_h5_write_rows(ld_h5 *f, const char *path, int64_t first, const ld_tensor 
     if (!bad && data && ld_tensor_numel(x)) {
         hid_t mem, file;
         bad = row_spaces(set, ndim, shape, first, x->shape[0], &mem, &file) ||
-              h5.Dwrite(set, type_of(x->dtype), mem, file, H5P_DEFAULT, data) < 0;
+              h5.Dwrite(set, h5_type_of(x->dtype), mem, file, H5P_DEFAULT, data) < 0;
         h5.Sclose(mem);
         h5.Sclose(file);
         if (bad)
@@ -354,7 +385,7 @@ static ld_tensor *read_selected(ld_h5 *f, hid_t set, const char *path, ld_dtype 
         step *= shape[i];
     }
     int bad = from.data ? 0 : ld_fail(LD_EMEM, "hdf5: out of host memory for %zu bytes", bytes);
-    if (!bad && bytes && h5.Dread(set, type_of(t), mem, file, H5P_DEFAULT, from.data) < 0)
+    if (!bad && bytes && h5.Dread(set, h5_type_of(t), mem, file, H5P_DEFAULT, from.data) < 0)
         bad = h5_fail(f, LD_EFORMAT, "read", path);
     if (!bad)
         bad = x->storage->device->backend->copy(LD_VIEW(x), &from);

@@ -23,17 +23,31 @@ int ld_h5_write(ld_h5 *f, const char *path, const ld_tensor *x);
 /* A copy, canonical layout, owned by the caller. LD_EFORMAT when absent or of another kind. */
 ld_tensor *ld_h5_read(ld_h5 *f, const char *path);
 
-/* Data sets written by rows: make one of the given full shape (contiguous, zeros), write and read rows first ..
- * first + count - 1 of dimension 0 (from 0). */
+/* Data sets written by rows: make one of the given full shape (zeros; contiguous, in its place in the file from now on),
+ * write and read rows first .. first + count - 1 of dimension 0 (from 0). */
 int ld_h5_make(ld_h5 *f, const char *path, ld_dtype t, int ndim, const int64_t *shape);
 int ld_h5_write_rows(ld_h5 *f, const char *path, int64_t first, const ld_tensor *x);
 ld_tensor *ld_h5_read_rows(ld_h5 *f, const char *path, int64_t first, int64_t count);
+/* Where a contiguous data set of numbers or of strings lies: bytes from the beginning of the file, a user block included.
+ * There it may be read and written past the library while the file is closed. LD_EFORMAT for any other layout. */
+int ld_h5_place(ld_h5 *f, const char *path, int64_t *offset, int64_t *bytes);
+/* A data set of the given shape whose rows lie in other files: part k, in file `file` (relative to this file's folder), is
+ * all of its data set `path`, which has `rows` rows; the parts follow one another. */
+typedef struct ld_h5_part {
+    const char *file;
+    int64_t rows;
+} ld_h5_part;
+int ld_h5_make_virtual(ld_h5 *f, const char *path, ld_dtype t, int ndim, const int64_t *shape, const ld_h5_part *part,
+                       int parts);
 /* Rank, sizes and dtype; -1 when absent (no error set) or unreadable. */
 int ld_h5_shape(ld_h5 *f, const char *path, int64_t shape[LD_MAX_DIMS], ld_dtype *t);
 
 /* Lists of strings (UTF-8, written with the length of the longest; both kinds are read). Read: *out is malloc'd, as are its
  * strings. */
 int ld_h5_write_strings(ld_h5 *f, const char *path, const char *const *s, int64_t n);
+/* n strings from a callback, which is called twice for each, in order; it returns NULL after ld_fail. */
+typedef const char *(*ld_h5_string)(void *arg, int64_t i);
+int ld_h5_write_each(ld_h5 *f, const char *path, int64_t n, ld_h5_string fn, void *arg);
 int ld_h5_read_strings(ld_h5 *f, const char *path, char ***out, int64_t *n);
 void ld_h5_free_strings(char **s, int64_t n);
 

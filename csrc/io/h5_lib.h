@@ -16,16 +16,19 @@
 /* clang-format off */
 #define H5_FUNCTIONS(F) \
     F(Aclose) F(Acreate2) F(Adelete) F(Aexists) F(Aget_space) F(Aget_type) F(Aiterate2) F(Aopen) F(Aread) F(Awrite) \
-    F(Dclose) F(Dcreate2) F(Dget_space) F(Dget_type) F(Dopen2) F(Dread) F(Dwrite) F(Eclear2) F(Eset_auto2) F(Ewalk2) \
-    F(Fclose) F(Fcreate) F(Fflush) F(Fget_vfd_handle) F(Fopen) F(Gclose) F(Gcreate2) F(Lexists) F(Oclose) F(Oopen) \
-    F(Pclose) F(Pcreate) F(Pset_create_intermediate_group) F(Pset_fclose_degree) F(Pset_libver_bounds) F(Sclose) \
-    F(Screate) F(Screate_simple) F(Sget_simple_extent_dims) F(Sget_simple_extent_ndims) F(Sget_simple_extent_npoints) \
-    F(Sselect_hyperslab) F(Tclose) F(Tcopy) F(Tget_class) F(Tget_sign) F(Tget_size) F(Tis_variable_str) F(Tset_cset) \
-    F(Tset_ebias) F(Tset_fields) F(Tset_size) F(Tset_strpad) F(dont_atexit) F(free_memory) F(open)
+    F(Dclose) F(Dcreate2) F(Dget_offset) F(Dget_space) F(Dget_storage_size) F(Dget_type) F(Dopen2) F(Dread) F(Dwrite) \
+    F(Eclear2) F(Eset_auto2) F(Ewalk2) F(Fclose) F(Fcreate) F(Fflush) F(Fget_vfd_handle) F(Fopen) F(Gclose) F(Gcreate2) \
+    F(Lexists) F(Oclose) F(Oopen) F(Pclose) F(Pcreate) F(Pset_alignment) F(Pset_alloc_time) F(Pset_fclose_degree) F(Pset_fill_time) \
+    F(Pset_libver_bounds) F(Pset_obj_track_times) F(Pset_virtual) F(Sclose) F(Screate) F(Screate_simple) \
+    F(Sget_simple_extent_dims) F(Sget_simple_extent_ndims) F(Sget_simple_extent_npoints) F(Sselect_hyperslab) F(Tclose) \
+    F(Tcopy) F(Tget_class) F(Tget_sign) F(Tget_size) F(Tis_variable_str) F(Tset_cset) F(Tset_ebias) F(Tset_fields) \
+    F(Tset_size) F(Tset_strpad) F(dont_atexit) F(free_memory) F(open)
 
 #define H5_VALUES(V) \
+    V(P_DATASET_CREATE, H5P_CLS_DATASET_CREATE_ID_g) \
     V(P_FILE_ACCESS, H5P_CLS_FILE_ACCESS_ID_g) \
-    V(P_LINK_CREATE, H5P_CLS_LINK_CREATE_ID_g) \
+    V(P_FILE_CREATE, H5P_CLS_FILE_CREATE_ID_g) \
+    V(P_GROUP_CREATE, H5P_CLS_GROUP_CREATE_ID_g) \
     V(T_C_S1, H5T_C_S1_g) \
     V(T_IEEE_F32LE, H5T_IEEE_F32LE_g) \
     V(T_IEEE_F64LE, H5T_IEEE_F64LE_g) \

@@ -22,15 +22,8 @@ static hid_t string_type(size_t n) {
 /* Make (or replace) a scalar attribute; a missing group is made. */
 static int set_attribute(ld_h5 *f, const char *path, const char *key, hid_t type, const void *value) {
     const char *at = *path ? path : "/";
-    if (!ld_h5_exists(f, at)) {
-        hid_t links = h5.Pcreate(h5.P_LINK_CREATE);
-        h5.Pset_create_intermediate_group(links, 1);
-        hid_t group = h5.Gcreate2(f->file, at, links, H5P_DEFAULT, H5P_DEFAULT);
-        h5.Pclose(links);
-        if (group < 0)
-            return h5_fail(f, LD_EIO, "make the group", at);
-        h5.Gclose(group);
-    }
+    if (!ld_h5_exists(f, at) && h5_make_groups(f, at, true))
+        return ld_error_code();
     hid_t o = h5.Oopen(f->file, at, H5P_DEFAULT);
     if (o < 0)
         return h5_fail(f, LD_EFORMAT, "open", at);
@@ -108,35 +101,79 @@ int ld_h5_attribute(ld_h5 *f, const char *path, const char *key, double *number,
 
 /* ---- lists of strings ----------------------------------------------------------------------------------------------- */
 
-/* Entries of `width` bytes one after another, malloc'd. */
-static char *packed(const char *const *s, int64_t n, size_t width) {
-    char *all = calloc((size_t)n * width + 1, 1);
-    for (int64_t i = 0; all && i < n; i++)
-        memcpy(all + (size_t)i * width, s[i], strlen(s[i]));
-    return all;
+enum { BLOCK = 4096 }; /* strings written at a time */
+
+/* The length of the longest, at least 1; 0 after the callback failed. */
+static size_t longest(int64_t n, ld_h5_string fn, void *arg) {
+    size_t width = 1;
+    for (int64_t i = 0; i < n; i++) {
+        const char *s = fn(arg, i);
+        if (!s)
+            return 0;
+        width = strlen(s) > width ? strlen(s) : width;
+    }
+    return width;
+}
+
+static int write_block(ld_h5 *f, const char *path, hid_t set, hid_t type, int64_t first, int64_t n, const char *text) {
+    hsize_t start[1] = {(hsize_t)first}, size[1] = {(hsize_t)n};
+    hid_t mem = h5.Screate_simple(1, size, NULL), file = h5.Dget_space(set);
+    int bad = h5.Sselect_hyperslab(file, H5S_SELECT_SET, start, NULL, size, NULL) < 0 ||
+              h5.Dwrite(set, type, mem, file, H5P_DEFAULT, text) < 0;
+    if (bad)
+        bad = h5_fail(f, LD_EIO, "write the strings", path);
+    h5.Sclose(mem);
+    h5.Sclose(file);
+    return bad;
+}
+
+/* `text` has room for BLOCK strings of `width` bytes. */
+static int write_all(ld_h5 *f, const char *path, hid_t set, hid_t type, char *text, size_t width, int64_t n,
+                     ld_h5_string fn, void *arg) {
+    int bad = 0;
+    for (int64_t first = 0; !bad && first < n; first += BLOCK) {
+        int64_t count = n - first < BLOCK ? n - first : BLOCK;
+        memset(text, 0, (size_t)count * width);
+        for (int64_t i = 0; !bad && i < count; i++) {
+            const char *s = fn(arg, first + i);
+            size_t length = s ? strlen(s) : 0;
+            if (!s)
+                bad = ld_error_code();
+            else if (length > width)
+                bad = ld_fail(LD_ESTATE, "hdf5: %s: string %lld of '%s' has changed", f->path, (long long)(first + i),
+                              path);
+            else
+                memcpy(text + (size_t)i * width, s, length);
+        }
+        if (!bad)
+            bad = write_block(f, path, set, type, first, count, text);
+    }
+    return bad;
+}
+
+int ld_h5_write_each(ld_h5 *f, const char *path, int64_t n, ld_h5_string fn, void *arg) {
+    size_t width = longest(n, fn, arg);
+    if (!width)
+        return ld_error_code();
+    char *text = malloc(BLOCK * width);
+    if (!text)
+        return ld_fail(LD_EMEM, "hdf5: out of host memory for strings of %zu bytes", width);
+    hid_t type = string_type(width);
+    hid_t set = h5_new_set(f, path, type, h5_space(1, &n), h5_reserving());
+    int bad = set < 0 ? ld_error_code() : write_all(f, path, set, type, text, width, n, fn, arg);
+    if (set >= 0)
+        h5.Dclose(set);
+    h5.Tclose(type);
+    free(text);
+    return bad;
+}
+
+static const char *of_array(void *arg, int64_t i) {
+    return ((const char *const *)arg)[i];
 }
 
 int ld_h5_write_strings(ld_h5 *f, const char *path, const char *const *s, int64_t n) {
-    hsize_t dims[1] = {(hsize_t)n};
-    size_t width = 1;
-    for (int64_t i = 0; i < n; i++)
-        width = strlen(s[i]) > width ? strlen(s[i]) : width;
-    char *all = packed(s, n, width);
-    if (!all)
-        return ld_fail(LD_EMEM, "hdf5: out of host memory for %lld strings", (long long)n);
-    hid_t type = string_type(width), space = h5.Screate_simple(1, dims, NULL), links = h5.Pcreate(h5.P_LINK_CREATE);
-    h5.Pset_create_intermediate_group(links, 1);
-    hid_t set = h5.Dcreate2(f->file, path, type, space, links, H5P_DEFAULT, H5P_DEFAULT);
-    int bad = set < 0 || (n && h5.Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, all) < 0);
-    if (bad)
-        bad = h5_fail(f, LD_EIO, "write the strings", path);
-    if (set >= 0)
-        h5.Dclose(set);
-    h5.Pclose(links);
-    h5.Sclose(space);
-    h5.Tclose(type);
-    free(all);
-    return bad;
+    return ld_h5_write_each(f, path, n, of_array, (void *)(uintptr_t)s);
 }
 
 /* The library's memory is its own to free, so the strings are copied. */

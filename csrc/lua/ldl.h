@@ -100,6 +100,10 @@ void ldl_open_diffusion(lua_State *L);
 void ldl_open_io(lua_State *L);
 void ldl_open_data(lua_State *L);
 void ldl_open_source(lua_State *L);
+void ldl_open_pipeline(lua_State *L);
+void ldl_open_store(lua_State *L);
+void ldl_open_latents(lua_State *L);
+void ldl_open_npy(lua_State *L);
 void ldl_open_json(lua_State *L);
 
 #endif

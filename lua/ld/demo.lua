@@ -26,10 +26,12 @@ end
 -- A small classifier that tells sixteen kinds of latents apart: the signs of four fixed random directions of the
 -- picture's coarse latent. It needs no labels and gives features that know shape and colour.
 local function pseudo_labels(store)
-  local c, pooled = store.shape[1], nil
+  local c, parts = store.shape[1], {}
   return core.no_grad(function()
-    pooled = core.adaptive_avg_pool2d(store:standardise(store.x:f32()), 4, 4)
-    local flat = pooled:reshape(pooled.shape[1], c * 16)
+    for batch in store:in_order(256) do
+      parts[#parts + 1] = core.adaptive_avg_pool2d(store:standardise(batch.x), 4, 4)
+    end
+    local flat = core.concat(parts, 1):reshape(store.count, c * 16)
     local directions = core.noise({c * 16, 4}, {seed = 7})
     local bits = core.matmul(flat - core.mean(flat, 1, true), directions)
     local powers = core.tensor{1, 2, 4, 8}
@@ -50,13 +52,12 @@ local function train_judge(path, store, opt)
   for step = 0, epochs * per_epoch - 1 do
     local list = {}
     for i = 1, batch do
-      list[i] = core.shuffled(step % per_epoch * batch + i, store.count, opt.seed, math.floor(step / per_epoch)) - 1
+      list[i] = core.shuffled(step % per_epoch * batch + i, store.count, opt.seed, math.floor(step / per_epoch))
     end
     adamw.lr, adamw.beta1 = core.schedule.one_cycle(step, epochs * per_epoch, {max = 3e-3})
     core.scope(function()
-      local at = core.tensor(list, {dtype = 'i64'})
-      local logits = net(store:standardise(core.gather(store.x, at):f32()))
-      local target = core.gather(labels, at)
+      local logits = net(store:standardise(store:get(list).x))
+      local target = core.gather(labels, core.tensor(list, {dtype = 'i64'}) - 1)
       adamw:zero_grad()
       core.cross_entropy(logits, target):backward()
       adamw:step()

@@ -1,247 +1,18 @@
--- Latent stores: HDF5 files of VAE latents of a set of pictures, with what made them.
---
---   /latents/mean    (N,C,h,w) f16 or f32, posterior means, not scaled     /latents/logvar  the same, when asked for
---   /label (N) i32, -1 without classes    /valid (N) u8    /name (N) strings    /class_name strings
---   /checksum (N,8) u8, the first bytes of the SHA-256 of each picture's file, zeros for rendered ones
---   /statistics/mean, /statistics/std (C) f64 over the valid rows    /done (1) i64, rows written
---   attributes of /: format, vae, vae_hash, vae_kind, pixel_range, size, transform, source, source_hash, count
---
--- While it is made it is called <path>.part. Everything but numbers is written before the first row, so that a kill at
--- any moment leaves a file that can be opened; rows reach the disk before /done counts them.
+-- Latents as data sets: a store of latents read from its file, splits of it, batches for training. Nothing is held for
+-- each picture here: which row comes when is computed (csrc/data/loader.h). The file: csrc/data/latent_store.h.
 local core = require 'ld.core'
-local images = require 'ld.images'
 local take = require 'ld.take'
 
 local latents = {}
 
-local FORMAT = 'ldlua latents 1'
-local KEYS = {'vae', 'vae_hash', 'vae_kind', 'pixel_range', 'size', 'transform', 'source', 'count', 'source_hash',
-              'dtype', 'moments'}
+--- latents.encode(vae, set, path, options): every picture of a set into a store; see ld.encode.
+function latents.encode(...) return require('ld.encode').encode(...) end
 
-local function say(o, text, ...)
-  if not o.quiet then
-    io.stdout:write(text:format(...), '\n')
-    io.stdout:flush()
-  end
-end
+--- latents.verify(path, vae, set, options): rows chosen at random are encoded again and compared; see ld.encode_verify.
+function latents.verify(...) return require('ld.encode_verify')(...) end
 
-local function provenance(vae, set, o)
-  if not vae.hash then core.fail('latents: the autoencoder has no hash of its weights; load it with ld.vae.load') end
-  return {vae = vae.name, vae_hash = vae.hash, vae_kind = vae.kind, pixel_range = vae.pixel_range, size = set.size,
-          transform = set.transform, source = set.path, source_hash = set:fingerprint(), count = set.count,
-          dtype = o.dtype, moments = o.moments and 1 or 0}
-end
-
--- What of the wanted provenance a file does not have: a sentence, or nil.
-local function difference(f, wanted)
-  for _, key in ipairs(KEYS) do
-    local is = f:attribute('/', key)
-    if is ~= wanted[key] and key ~= 'source' and key ~= 'vae' then
-      return ('%s is %s, this run has %s'):format(key, tostring(is), tostring(wanted[key]))
-    end
-  end
-end
-
--- ---- making ---------------------------------------------------------------------------------------------------------
-
-local function create(path, vae, set, wanted, o)
-  local f = core.h5_create(path)
-  local side = set.size / vae.factor
-  f:attribute('/', 'format', FORMAT)
-  for key, value in pairs(wanted) do f:attribute('/', key, value) end
-  f:make('/done', {1}, 'i64')
-  f:make('/statistics/mean', {vae.latent_channels}, 'f64')
-  f:make('/statistics/std', {vae.latent_channels}, 'f64')
-  local shape = {set.count, vae.latent_channels, side, side}
-  f:make('/latents/mean', shape, o.dtype)
-  f:attribute('/latents/mean', 'dimensions', 'picture, channel, row, column; posterior mean, not scaled')
-  if o.moments then f:make('/latents/logvar', shape, o.dtype) end
-  f:make('/label', {set.count}, 'i32')
-  f:make('/checksum', {set.count, 8}, 'u8')
-  f:make('/valid', {set.count}, 'u8')
-  local names = {}
-  for i = 1, set.count do names[i] = set:file_name(i) end
-  f:write_strings('/name', names)
-  f:write_strings('/class_name', set.classes)
-  f:commit()
-end
-
--- A message without its position.
-local function bare(message) return (tostring(message):gsub('^[^:]*:%d+: ', '')) end
-
--- The unfinished store beside `path`: an old one that fits, or a new one; and how many rows it has.
-local function open_part(path, vae, set, wanted, o)
-  local part = path .. '.part'
-  if core.file_kind(part) then
-    local ok, f = pcall(core.h5_open, part, true)
-    if not ok then
-      core.fail(('latents: %s cannot be continued; delete it to start again (%s)'):format(part, bare(f)))
-    end
-    local wrong = difference(f, wanted)
-    if not wrong then return f, f:read('/done'):tolist()[1] end
-    f:close()
-    core.fail(('latents: %s was begun otherwise: %s; choose another file or delete it'):format(part, wrong))
-  end
-  create(part, vae, set, wanted, o)
-  return core.h5_open(part, true), 0
-end
-
--- Rows first, then their count.
-local function save_progress(f, done)
-  f:flush()
-  core.scope(function() f:write_rows('/done', 1, core.tensor({done}, {dtype = 'i64'})) end)
-  f:flush()
-end
-
--- Round trip of the first pictures: a VAE fed with the wrong range shows here.
-local function check_round_trip(vae, set, o)
-  local n, list = math.min(16, set.count), {}
-  for i = 1, n do list[i] = i end
-  local x = images.batch(set, list, function() end)
-  if not x then return end
-  local db = vae:round_trip(x)
-  say(o, 'round trip of the first %d pictures: %.2f dB', n, db)
-  if db ~= db or db < o.least_psnr then
-    core.fail(('latents: the round trip of the first pictures is %.2f dB, below %g: wrong VAE or pixel range (%s)? '
-      .. 'Pass least_psnr to go on'):format(db, o.least_psnr, vae.pixel_range))
-  end
-end
-
-local function encode_rows(f, vae, set, first, count, o)
-  core.scope(function()
-    local list, labels, valid, checksums = {}, {}, {}, {}
-    for i = 1, count do
-      list[i], labels[i], valid[i] = first + i - 1, set:label(first + i - 1), 1
-      checksums[i] = set:checksum(first + i - 1)
-    end
-    local x, wrong = set:read(list)
-    for i, why in pairs(wrong) do
-      if o.on_bad == 'stop' then core.fail(('latents: %s'):format(why)) end
-      valid[i] = 0
-    end
-    local mean, logvar = vae:encode_images(x, o.moments)
-    f:write_rows('/latents/mean', first, mean:to(o.dtype))
-    if o.moments then f:write_rows('/latents/logvar', first, logvar:to(o.dtype)) end
-    f:write_rows('/label', first, core.tensor(labels, {dtype = 'i32'}))
-    f:write_rows('/checksum', first, core.tensor(checksums, {dtype = 'u8'}))
-    f:write_rows('/valid', first, core.tensor(valid, {dtype = 'u8'}))
-  end)
-end
-
--- Mean and standard deviation per channel over the valid rows, in f64.
-local function statistics(f, count)
-  local n, sum, squares = 0, nil, nil
-  for first = 1, count, 1024 do
-    local rows = math.min(1024, count - first + 1)
-    core.scope(function()
-      local x = f:read_rows('/latents/mean', first, rows):f64()
-      local valid = f:read_rows('/valid', first, rows):f64()
-      local w = valid:reshape(rows, 1, 1, 1)
-      local s, q = core.sum(x * w, {1, 3, 4}), core.sum(core.square(x) * w, {1, 3, 4})
-      n = n + valid:sum():item() * x.shape[3] * x.shape[4]
-      sum, squares = core.keep(sum and sum + s or s), core.keep(squares and squares + q or q)
-    end)
-  end
-  if n == 0 then core.fail('latents: none of the pictures could be read') end
-  local mean = sum * (1 / n)
-  local total = squares:sum():item()
-  if total ~= total or total == math.huge then
-    core.fail('latents: some latents are infinite or not a number: too large for f16, or the VAE is broken; try f32')
-  end
-  return mean, core.sqrt((squares * (1 / n) - core.square(mean)):clamp(0, nil))
-end
-
--- Pictures left out, those of earlier sessions too, with the reasons: each is read once more.
-local function report_bad(f, set, path, o)
-  local lines = {}
-  for i, good in ipairs(f:read('/valid'):tolist()) do
-    if good == 0 then
-      local _, why = set:read({i})
-      lines[#lines + 1] = set:file_name(i) .. '\t' .. (why[1] or 'could be read afterwards') .. '\n'
-    end
-  end
-  if #lines == 0 then return end
-  local report = path .. '.bad.txt'
-  core.write_file(report, table.concat(lines))
-  say(o, '%d pictures could not be read and are left out; reasons in %s', #lines, report)
-end
-
-local function finish(f, set, path, o)
-  local mean, std = statistics(f, set.count)
-  f:write_rows('/statistics/mean', 1, mean)
-  f:write_rows('/statistics/std', 1, std)
-  f:flush()
-  report_bad(f, set, path, o)
-end
-
--- Every row from `done` + 1 on. Progress is kept every ten seconds, and when an error ends it.
-local function encode_all(f, vae, set, done, o)
-  local started, told, begun = core.clock(), core.clock(), done
-  local ok, message = pcall(function()
-    while done < set.count do
-      local n = math.min(o.batch, set.count - done)
-      encode_rows(f, vae, set, done + 1, n, o)
-      done = done + n
-      local t = core.clock()
-      if t - told > 10 or done == set.count then
-        save_progress(f, done)
-        local speed = (done - begun) / math.max(t - started, 1e-3)
-        say(o, 'encoded %d of %d pictures, %.1f a second, %d s left', done, set.count, speed,
-          (set.count - done) / speed)
-        told = t
-      end
-    end
-  end)
-  if not ok then
-    pcall(save_progress, f, done)
-    error(message, 0)
-  end
-end
-
---- latents.encode(vae, set, path, {dtype = 'f16', moments = false, batch = 16, on_bad = 'skip' or 'stop',
--- least_psnr = 15, quiet}): encode every picture of a set into a store at `path`, unless it is there already; then open
--- it. A run that was stopped goes on where it was. A store made with another VAE, range, size or set is refused.
-function latents.encode(vae, set, path, options)
-  local o = take('latents.encode', options, {dtype = 'f16', moments = false, batch = 16, on_bad = 'skip',
-                                             least_psnr = 15, quiet = false})
-  if o.on_bad ~= 'skip' and o.on_bad ~= 'stop' then
-    core.fail(("latents: unknown on_bad '%s'; known: skip stop"):format(o.on_bad))
-  end
-  if o.dtype ~= 'f16' and o.dtype ~= 'f32' then
-    core.fail(("latents: latents of dtype '%s'; known: f16 f32"):format(o.dtype))
-  end
-  if o.batch < 1 or o.batch % 1 ~= 0 then
-    core.fail(('latents: a batch of %g; a whole number, at least 1, is needed'):format(o.batch))
-  end
-  if o.moments and not vae.net.moments then core.fail(('latents: %s has no log-variances'):format(vae.kind)) end
-  if set.size % vae.factor ~= 0 then
-    core.fail(('latents: pictures of size %d do not divide by the VAE\'s factor %d'):format(set.size, vae.factor))
-  end
-  local wanted = provenance(vae, set, o)
-  if core.file_kind(path) then
-    local f = core.h5_open(path)
-    local wrong = difference(f, wanted)
-    f:close()
-    if wrong then core.fail(('latents: %s was made otherwise: %s; choose another file'):format(path, wrong)) end
-    return latents.open(path)
-  end
-  local folder = path:match('^(.*)/[^/]*$')
-  if folder then core.make_dirs(folder) end
-  core.sweep_folder(folder or '.')
-  check_round_trip(vae, set, o)
-  local f, done = open_part(path, vae, set, wanted, o)
-  if done > 0 and done < set.count then say(o, 'going on at picture %d of %d', done + 1, set.count) end
-  local ok, message = pcall(function()
-    encode_all(f, vae, set, done, o)
-    finish(f, set, path, o)
-  end)
-  f:close()
-  if not ok then error(message, 0) end
-  core.rename_file(path .. '.part', path)
-  return latents.open(path)
-end
-
--- ---- using ----------------------------------------------------------------------------------------------------------
+--- latents.import(path, out, options): latents that other programs made, from NumPy's files; see ld.import.
+function latents.import(...) return require('ld.import')(...) end
 
 local Store = {}
 Store.__index = Store
@@ -249,45 +20,80 @@ Store.__tostring = function(self)
   return ('%d latents (%s) of %s by %s'):format(self.count, table.concat(self.shape, ','), self.name, self.vae)
 end
 
---- latents.open(path, {split = 'train' or 'valid', share = 0.1}): a store as a data set, resident in memory.
--- split divides by position without shuffling: the last `share` of the rows is 'valid' (fast.ai's rule); pictures in
--- class folders come class by class: divide those with shuffled_split.
+local ATTRIBUTES = {'vae', 'vae_hash', 'vae_kind', 'pixel_range', 'size', 'transform', 'exif', 'source', 'source_hash'}
+
+-- What the file says of itself; the HDF5 library is done with it then.
+local function describe(self, path)
+  local f = core.h5_open(path)
+  local ok, message = pcall(function()
+    self.attributes = {}
+    for _, key in ipairs(ATTRIBUTES) do self.attributes[key] = f:attribute('/', key) end
+    self.classes = f:read_strings('/class_name')
+  end)
+  f:close()
+  if not ok then error(message, 0) end
+  local a = self.attributes
+  self.vae, self.vae_hash, self.pixel_range, self.name = a.vae, a.vae_hash, a.pixel_range, a.source
+end
+
+-- The same store with other rows.
+local function with_rows(self, data)
+  local copy = setmetatable({}, Store)
+  for key, value in pairs(self) do copy[key] = value end
+  copy.data, copy.count = data, data:count()
+  return copy
+end
+
+--- latents.open(path, {split = 'train' or 'valid', share = 0.1, resident = 'auto', mirror = true, unfinished}): a store
+-- as a data set. split divides by position without shuffling: the last `share` of the rows is 'valid' (fast.ai's rule);
+-- pictures in class folders come class by class: divide those with shuffled_split. resident: hold the latents in memory
+-- for training; 'auto' does when they take at most half of what is free, else batches are read ahead. mirror: where the
+-- store has latents of mirrored pictures, training takes those half of the time. unfinished = true: a store in the
+-- making too.
 function latents.open(path, options)
-  local o = take('latents.open', options, {split = take.optional, share = 0.1})
+  local o = take('latents.open', options, {split = take.optional, share = 0.1, resident = take.optional,
+                                           mirror = true, unfinished = false})
   if o.split and o.split ~= 'train' and o.split ~= 'valid' then
     core.fail(("latents.open: unknown split '%s'; known: train valid"):format(tostring(o.split)))
   end
-  local f = core.h5_open(path)
-  if f:attribute('/', 'format') ~= FORMAT then
-    f:close()
-    core.fail(('latents: %s is no latent store'):format(path))
+  if o.resident == nil then o.resident = 'auto' end
+  if type(o.resident) ~= 'boolean' and o.resident ~= 'auto' then
+    core.fail(("latents.open: resident is '%s'; known: true false 'auto'"):format(tostring(o.resident)))
   end
-  local self = setmetatable({path = path, vae = f:attribute('/', 'vae'), vae_hash = f:attribute('/', 'vae_hash'),
-                             pixel_range = f:attribute('/', 'pixel_range'), name = f:attribute('/', 'source'),
-                             classes = f:read_strings('/class_name')}, Store)
-  self.mean, self.std = f:read('/statistics/mean'):tolist(), f:read('/statistics/std'):tolist()
-  self.x, self.labels = core.keep(f:read('/latents/mean')), core.keep(f:read('/label'):i64())
-  local valid, rows = f:read('/valid'):tolist(), {}
-  f:close()
-  local last_train = math.floor(#valid * (1 - o.share))
-  for i = 1, #valid do
-    local use = not o.split or (o.split == 'train') == (i <= last_train)
-    if valid[i] == 1 and use then rows[#rows + 1] = i end
-  end
-  self.rows, self.count = rows, #rows
-  self.shape = {self.x.shape[2], self.x.shape[3], self.x.shape[4]}
-  return self
+  local data = core.store_open(path, o.unfinished)
+  local info, statistics = data:info(), data:statistics()
+  local self = setmetatable({path = path, data = data, count = data:count(), shape = info.shape, dtype = info.dtype,
+                             mirrored = info.mirrored, moments = info.moments, mean = statistics.mean,
+                             std = statistics.std, resident = o.resident, mirror = o.mirror}, Store)
+  describe(self, path)
+  if not o.split then return self end
+  local cut = data:before(math.floor(info.count * (1 - o.share)) + 1)
+  return with_rows(self, o.split == 'train' and data:part(1, cut) or data:part(cut + 1, self.count - cut))
 end
 
 --- get(indices): {x = (n,C,h,w) f32 raw latents, label = (n) i64}.
 function Store:get(indices)
   return core.scope(function()
-    local list = {}
-    for i, index in ipairs(indices) do list[i] = self.rows[index] - 1 end
-    local at = core.tensor(list, {dtype = 'i64'})
-    return {x = core.gather(self.x, at):f32(), label = core.gather(self.labels, at)}
+    local x, label = self.data:get(indices)
+    return {x = x, label = label}
   end)
 end
+
+--- loader{batch, seed = 0, rank = 1, ranks = 1, ahead = 4, threads = 4}: batches by the clock of images seen, each
+-- epoch in an order of its own. loader:batch(images, count) gives x (count / ranks,C,h,w) f32 and label (count / ranks)
+-- i64 of the rank's share, loader:next(images) where the next batch begins and its size, loader:stats() {batches, wait
+-- (seconds waited for the disk), spent (seconds in all), resident, memory (bytes)}. ld.run uses it by itself.
+function Store:loader(options)
+  local o = take('loader', options, {batch = take.optional, seed = 0, rank = 1, ranks = 1, ahead = 4, threads = 4,
+                                     resident = take.optional, mirror = self.mirror}, {'batch'})
+  if o.resident == nil then o.resident = self.resident end
+  local loader = self.data:loader(o) -- no tail call, so that errors have the caller's line
+  return loader
+end
+
+--- row(i): where the i-th picture of the data set lies in the store; name(i): what the picture was called.
+function Store:row(i) return (self.data:row(i)) end
+function Store:file_name(i) return (self.data:name(self.data:row(i))) end
 
 --- Every row in order, `size` at a time: for batch in store:in_order(64) do batch.x, batch.label end
 function Store:in_order(size)
@@ -335,21 +141,20 @@ end
 
 --- shuffled_split(share, seed): two data sets over the same latents, rows chosen at random; the second has `share`.
 function Store:shuffled_split(share, seed)
-  local function part(first, last)
-    local rows = {}
-    for i = first, last do rows[#rows + 1] = self.rows[core.shuffled(i, self.count, seed, 0)] end
-    local copy = setmetatable({}, Store)
-    for key, value in pairs(self) do copy[key] = value end
-    copy.rows, copy.count = rows, #rows
-    return copy
-  end
   local cut = math.floor(self.count * (1 - share))
-  return part(1, cut), part(cut + 1, self.count)
+  return with_rows(self, self.data:part(1, cut, seed)), with_rows(self, self.data:part(cut + 1, self.count - cut, seed))
+end
+
+-- Imported latents may not know the weights that made them. Their autoencoder is taken on trust then, which is told.
+local function trust(self, who, what)
+  io.stderr:write(('latents: %s does not know the weights of %s that made it; %s is taken to be the same\n'):format(
+    self.path, self.vae, who == self.vae and what or what .. ' (' .. who .. ')'))
 end
 
 --- Two stores that serve together must come from one autoencoder and pixel range.
 function Store:check_same(other)
-  if other.vae_hash ~= self.vae_hash or other.pixel_range ~= self.pixel_range then
+  local unknown = (self.vae_hash == 'unknown' and self) or (other.vae_hash == 'unknown' and other)
+  if (other.vae_hash ~= self.vae_hash and not unknown) or other.pixel_range ~= self.pixel_range then
     core.fail(('latents: %s was made by %s (%s, pixel range %s), %s by %s (%s, pixel range %s)'):format(self.path,
       self.vae, self.vae_hash:sub(1, 12), self.pixel_range, other.path, other.vae, other.vae_hash:sub(1, 12),
       other.pixel_range))
@@ -358,14 +163,22 @@ function Store:check_same(other)
     core.fail(('latents: those of %s are (%s), those of %s (%s)'):format(self.path, table.concat(self.shape, ','),
       other.path, table.concat(other.shape, ',')))
   end
+  if unknown and self ~= other then
+    local known = unknown == self and other or self
+    trust(unknown, known.vae, 'that of ' .. known.path)
+  end
 end
 
---- The store must have been made by this autoencoder, with its pixel range.
+--- The store must have been made by this autoencoder, with its pixel range. Where the store does not know its weights,
+-- pixel range and channels must fit, and the rest is told to be taken on trust.
 function Store:check_vae(vae)
-  if vae.hash ~= self.vae_hash or vae.pixel_range ~= self.pixel_range then
+  local unknown = self.vae_hash == 'unknown'
+  if (vae.hash ~= self.vae_hash and not unknown) or vae.pixel_range ~= self.pixel_range or
+     vae.latent_channels ~= self.shape[1] then
     core.fail(('latents: %s was made by %s (%s, pixel range %s), not by %s (%s, pixel range %s)'):format(self.path,
       self.vae, self.vae_hash:sub(1, 12), self.pixel_range, vae.name, vae.hash:sub(1, 12), vae.pixel_range))
   end
+  if unknown then trust(self, vae.name, 'this one') end
 end
 
 return latents

@@ -194,11 +194,26 @@ function Run:next_batch()
   return count, left - count == 1 and left or count
 end
 
-function Run:make_batch(data, count)
-  local epoch, at, indices = math.floor(self.images / self.n), self.images % self.n, {}
+-- The pictures of a batch, by their numbers in the data set: those at the clock `images`.
+function Run:indices(images, count)
+  local epoch, at, indices = math.floor(images / self.n), images % self.n, {}
   for i = 1, count do indices[i] = core.shuffled(at + i, self.n, self.seed, epoch) end
-  local batch = data.get and core.keep(data:get(indices, self.images)) or {}
-  batch.indices, batch.first, batch.epoch, batch.count = indices, self.images, epoch + 1, count
+  return indices
+end
+
+-- A data set with a loader has it read ahead, in the order of Run:indices, which are listed when they are asked for.
+function Run:make_batch(data, count)
+  local images, batch = self.images, {}
+  if self.loader then
+    batch.x, batch.label = self.loader:batch(images, count)
+    core.keep(batch)
+    setmetatable(batch, {__index = function(_, key) return key == 'indices' and self:indices(images, count) or nil end})
+  else
+    local indices = self:indices(images, count)
+    batch = data.get and core.keep(data:get(indices, images)) or batch
+    batch.indices = indices
+  end
+  batch.first, batch.epoch, batch.count = images, math.floor(images / self.n) + 1, count
   batch.seed = self.seed
   return batch
 end
@@ -213,6 +228,7 @@ function Run:start(data, size, epochs)
   end
   size = math.min(size, n)
   self.n, self.batch_size, self.total_images, self.data_name = n, size, n * epochs, data.name
+  self.loader = data.loader and data:loader{batch = size, seed = self.seed}
   self.total_steps = epochs * steps_per_epoch(n, size)
   self.images, self.counted, self.advance = self:seen(), 0, 0
   self.started, self.start_images, self.saved_at = now(), self.images, now()
@@ -223,8 +239,9 @@ function Run:start(data, size, epochs)
   if host.on_stop then host.on_stop(true) end
 end
 
---- batches(data, size, epochs): iterates over {indices, first, epoch, count, seed, x, ...}: the fields of data:get
--- where the data set has it. Order is a pure function of (seed, epoch); the last batch of an epoch may be smaller.
+--- batches(data, size, epochs): iterates over {indices, first, epoch, count, seed, x, ...}: x and label of data:loader
+-- where the data set has that, which reads ahead; else the fields of data:get, where it has that. Order is a pure
+-- function of (seed, epoch); the last batch of an epoch may be smaller.
 function Run:batches(data, size, epochs)
   self:start(data, size, epochs)
   return function()

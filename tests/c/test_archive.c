@@ -1,5 +1,6 @@
 /* Archives: what every kind lists and reads, what is left out, archives that end early, streams read in one pass, threads.
  * The fixtures are made by tests/tools/make_archive_fixtures.py; a member's bytes are its name and a line feed, repeated. */
+#define _GNU_SOURCE /* memmem */
 #include "archives.h"
 #include "base/error.h"
 #include "io/archive.h"
@@ -357,6 +358,32 @@ static void test_other_size(void **state) {
     listed_free(&l);
 }
 
+/* The file ends inside a deflated member, up to its very last byte. */
+static void test_cut_member(void **state) {
+    (void)state;
+    listed l = {0};
+    void *bytes;
+    size_t n;
+    uint8_t to[700];
+    assert_int_equal(ld_file_read(archive_fixture("deflated.zip"), &bytes, &n, 0), 0);
+    assert_int_equal(ld_archive_list(archive_fixture("deflated.zip"), keep_member, &l), 0);
+    const uint8_t *start = (uint8_t *)bytes + l.at[1].offset, *next = memmem(start, 400, "PK\3\4", 4);
+    assert_non_null(next);
+    for (const uint8_t *end = start + 1; end <= next; end++) {
+        put_scratch(bytes, (size_t)(end - (uint8_t *)bytes));
+        ld_archive *a = ld_archive_open(scratch);
+        assert_non_null(a);
+        int code = ld_archive_read(a, &(ld_member){NULL, l.at[1].offset, l.at[1].size, LD_PACK_DEFLATE}, to);
+        if (end < next)
+            assert_failed(code, LD_EFORMAT, "");
+        else
+            assert_int_equal(code, 0);
+        ld_archive_close(a);
+    }
+    free(bytes);
+    listed_free(&l);
+}
+
 /* ---- many members ---- */
 
 enum { MANY = 1000, MEMBER = 5000 };
@@ -499,7 +526,8 @@ int main(void) {
         cmocka_unit_test(test_kinds),     cmocka_unit_test(test_locale), cmocka_unit_test(test_stop),
         cmocka_unit_test(test_left_out),  WITH_SCRATCH(test_no_archive), WITH_SCRATCH(test_truncated),
         WITH_SCRATCH(test_truncated_zip), WITH_SCRATCH(test_shrunk),     cmocka_unit_test(test_other_size),
-        WITH_SCRATCH(test_one_pass),      WITH_SCRATCH(test_threads),    WITH_SCRATCH(test_depth),
+        WITH_SCRATCH(test_cut_member),    WITH_SCRATCH(test_one_pass),   WITH_SCRATCH(test_threads),
+        WITH_SCRATCH(test_depth),
     };
     return cmocka_run_group_tests_name("archive", tests, NULL, NULL);
 }

@@ -161,19 +161,34 @@ static void test_read(void **state) {
     }
 }
 
+/* How often this process maps the file. */
+static int maps(void) {
+    char line[4096];
+    int n = 0;
+    FILE *f = fopen("/proc/self/maps", "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f))
+        n += strstr(line, file) != NULL;
+    fclose(f);
+    return n;
+}
+
 /* All who open a file share what liblmdb has of it; the last one closes it. */
 static void test_shared(void **state) {
     (void)state;
     write_db(300, NULL, 0);
     ld_kv *a = ld_kv_open(folder), *b = ld_kv_open(file), *c;
     assert_true(a && b);
+    assert_int_equal(maps(), 1);
     ld_kv_close(a);
+    assert_int_equal(maps(), 1);
     assert_holds(b, 300);
     c = ld_kv_open(folder);
     assert_non_null(c);
     ld_kv_close(b);
     assert_holds(c, 300);
     ld_kv_close(c);
+    assert_int_equal(maps(), 0);
     ld_kv_close(NULL);
 }
 
@@ -224,25 +239,27 @@ static void put_number(uint8_t *to, uint64_t x, int bytes) {
         to[i] = (uint8_t)x;
 }
 
-static uint8_t *hand_made(size_t page, int entries) {
-    uint8_t *bytes = calloc(3, page), *leaf = bytes + 2 * page, want[LARGEST];
-    assert_non_null(bytes);
+/* The two meta pages, of a tree with its root on page 2. */
+static void put_metas(uint8_t *bytes, size_t page, unsigned pages, unsigned depth, int entries) {
     for (unsigned k = 0; k < 2; k++) {
         uint8_t *m = bytes + k * page;
         put_number(m, k, 8);
         put_number(m + 10, 8, 2);               /* a meta page */
         put_number(m + 16, 0xbeefc0de, 4);      /* magic */
         put_number(m + 20, 1, 4);               /* version */
-        put_number(m + 32, 3 * page, 8);        /* size of the map */
+        put_number(m + 32, pages * page, 8);    /* size of the map */
         put_number(m + 40, page, 4);            /* size of a page */
         put_number(m + 40 + 40, UINT64_MAX, 8); /* no free pages */
-        put_number(m + 88 + 6, 1, 2);           /* main tree: depth */
-        put_number(m + 88 + 16, 1, 8);          /* one leaf */
+        put_number(m + 88 + 6, depth, 2);
         put_number(m + 88 + 32, (uint64_t)entries, 8);
-        put_number(m + 88 + 40, 2, 8); /* its root */
-        put_number(m + 136, 2, 8);     /* the last page */
-        put_number(m + 144, 1 + k, 8); /* transaction */
+        put_number(m + 88 + 40, 2, 8);      /* the root */
+        put_number(m + 136, pages - 1u, 8); /* the last page */
+        put_number(m + 144, 1 + k, 8);      /* transaction */
     }
+}
+
+static void put_leaf(uint8_t *leaf, size_t page, unsigned number, int entries) {
+    uint8_t want[LARGEST];
     size_t top = page;
     for (int i = 0; i < entries; i++) {
         char text[32];
@@ -255,11 +272,88 @@ static uint8_t *hand_made(size_t page, int entries) {
         memcpy(leaf + top + 8, text, key);
         memcpy(leaf + top + 8 + key, want, n);
     }
-    put_number(leaf, 2, 8);
+    put_number(leaf, number, 8);
     put_number(leaf + 10, 2, 2);
     put_number(leaf + 12, 16 + 2 * (uint64_t)entries, 2);
     put_number(leaf + 14, top, 2);
+}
+
+static uint8_t *hand_made(size_t page, int entries) {
+    uint8_t *bytes = calloc(3, page);
+    assert_non_null(bytes);
+    put_metas(bytes, page, 3, 1, entries);
+    put_leaf(bytes + 2 * page, page, 2, entries);
     return bytes;
+}
+
+/* Branches of two nodes that both lead to the next page: each level doubles the ways to the leaf. */
+static void test_many_ways(void **state) {
+    (void)state;
+    enum { BRANCHES = 30, PAGE = 512 };
+    static uint8_t bytes[(BRANCHES + 3) * PAGE];
+    put_metas(bytes, PAGE, BRANCHES + 3, BRANCHES + 1, 1);
+    for (unsigned k = 2; k < 2 + BRANCHES; k++) {
+        uint8_t *p = bytes + k * PAGE;
+        put_number(p, k, 8);
+        put_number(p + 10, 1, 2);
+        put_number(p + 12, 16 + 4, 2);
+        put_number(p + 14, PAGE - 20, 2);
+        for (unsigned i = 0; i < 2; i++) {
+            put_number(p + 16 + 2 * i, PAGE - 20 + 10 * i, 2);
+            put_number(p + PAGE - 20 + 10 * i, k + 1, 4);
+            put_number(p + PAGE - 20 + 10 * i + 6, 2, 2);
+        }
+    }
+    put_leaf(bytes + (2 + BRANCHES) * PAGE, PAGE, 2 + BRANCHES, 1);
+    put_file(bytes, sizeof bytes);
+    assert_refused(folder, LD_EFORMAT, "is reached on several ways");
+    put_number(bytes + 2 * PAGE + 12, 16 + 2, 2);
+    put_file(bytes, sizeof bytes);
+    assert_refused(folder, LD_EFORMAT, "page 2 has too few nodes");
+}
+
+/* What is wrong with one place of the file, and what is said of it. */
+static void test_damage(void **state) {
+    (void)state;
+    enum { LEAF = 2 * 4096 };
+    static const struct {
+        size_t at;
+        uint64_t value;
+        int bytes;
+        const char *why;
+    } cases[] = {
+        {20, 2, 4, "version 2 of the format"},
+        {4096 + 20, 999, 4, "version 999 of the format"},
+        {4096 + 10, 2, 2, "page 1 is no meta page"},
+        {4096 + 40, 8192, 4, "page 1 gives another size of pages"},
+        {4096 + 88 + 4, 4, 2, "not in order of their bytes, or have several values"},
+        {4096 + 88 + 6, 2, 2, "page 2 is no branch"},
+        {4096 + 88 + 6, 99, 2, "page 1 gives impossible sizes"},
+        {4096 + 88 + 32, 4, 8, "page 1 gives another number of entries"},
+        {4096 + 88 + 40, 1, 8, "page 1 is not in use"},
+        {4096 + 88 + 40, 3, 8, "page 3 is not in use"},
+        {4096 + 136, UINT64_MAX, 8, "page 1 gives impossible sizes"},
+        {LEAF, 7, 8, "page 2 has another page's number"},
+        {LEAF + 10, 1, 2, "page 2 is no leaf"},
+        {LEAF + 12, 16, 2, "page 2 has too few nodes"},
+        {LEAF + 12, 17, 2, "list of nodes"},
+        {LEAF + 14, 4098, 2, "list of nodes"},
+        {LEAF + 16, 4094, 2, "has a node beyond its end"},
+        {LEAF + 16, 18, 2, "has a node beyond its end"},
+        {LEAF + 4062 + 6, 4000, 2, "has a node beyond its end"},
+        {LEAF + 4062 + 6, 0, 2, "has an empty key"},
+        {LEAF + 4062, 4000, 4, "has a value beyond its end"},
+        {LEAF + 3992 + 4, 1, 2, "has a value on pages that are not in use"},
+        {LEAF + 4062 + 4, 2, 2, "holds other data bases"},
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        uint8_t *bytes = hand_made(4096, 3);
+        assert_int_equal(bytes[LEAF + 16] | bytes[LEAF + 17] << 8, 4062);
+        put_number(bytes + cases[k].at, cases[k].value, cases[k].bytes);
+        put_file(bytes, LEAF + 4096);
+        assert_refused(folder, LD_EFORMAT, cases[k].why);
+        free(bytes);
+    }
 }
 
 static void test_page_size(void **state) {
@@ -370,8 +464,9 @@ static void test_mutated(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        IN_FOLDER(test_read),      IN_FOLDER(test_shared),    IN_FOLDER(test_threads), IN_FOLDER(test_refused),
-        IN_FOLDER(test_page_size), IN_FOLDER(test_truncated), IN_FOLDER(test_mutated),
+        IN_FOLDER(test_read),    IN_FOLDER(test_shared),    IN_FOLDER(test_threads),
+        IN_FOLDER(test_refused), IN_FOLDER(test_page_size), IN_FOLDER(test_many_ways),
+        IN_FOLDER(test_damage),  IN_FOLDER(test_truncated), IN_FOLDER(test_mutated),
     };
     return cmocka_run_group_tests_name("kv", tests, NULL, NULL);
 }

@@ -83,7 +83,7 @@ matches 'option --out needs a value'
 # ---- without data ----
 
 refuse 'imagenet_latents without data' recipe imagenet_latents --data "$tmp/absent"
-matches "recipes/imagenet_latents\.lua:[0-9]+: there is no folder $tmp/absent"
+matches "recipes/imagenet_latents\.lua:[0-9]+: there is no $tmp/absent"
 says ILSVRC2012_img_train.tar
 says sd-vae-ft-ema
 refuse 'imagenet_classifier without a store' recipe imagenet_classifier --train "$tmp/absent.h5"

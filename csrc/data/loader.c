@@ -1,0 +1,386 @@
+/* Batches of latents for training: from memory, or read ahead by threads. */
+#include "data/loader.h"
+
+#include "backend/device.h"
+#include "base/error.h"
+#include "base/rng.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { AHEAD = 4, THREADS = 4, MOST = 64, TURN = 8 }; /* TURN: rows a thread takes at a time */
+
+/* A batch on its way. */
+typedef struct slot {
+    int64_t images;
+    int count, share; /* rows of all ranks, of this one */
+    int64_t *row;     /* share of each: 2 * row + mirrored, with its place below */
+    int *place;       /* in the batch; both sorted by row, as they lie in the file */
+    int64_t *label;
+    float *x;
+    int room;         /* rows that there is memory for */
+    int begun, ended; /* rows taken by threads, rows that they have done with */
+    int code;
+    char message[1024];
+} slot;
+
+struct ld_loader {
+    ld_latents *data;
+    ld_loader_options o;
+    int64_t n;
+    size_t numel;
+    bool resident;
+    double wait, spent;
+    int64_t batches;
+    slot *slot; /* a ring: `used` of them from `head` on */
+    int head, used;
+    int64_t following; /* the clock behind the last of them */
+    int threads;
+    pthread_t thread[MOST];
+    pthread_mutex_t lock;
+    pthread_cond_t work, ready;
+    bool stop;
+};
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* ---- which rows ----------------------------------------------------------------------------------------------------- */
+
+int ld_loader_next(const ld_loader *l, int64_t *images) {
+    int64_t left = l->n - *images % l->n;
+    int least = l->o.batch >= 2 * l->o.ranks ? 2 * l->o.ranks : l->o.ranks;
+    if (left < least) {
+        *images += left;
+        left = l->n;
+    }
+    return (int)(left < l->o.batch ? left : l->o.batch);
+}
+
+/* Row and place i of this rank's share. */
+static int64_t row_of(const ld_loader *l, int64_t images, int share, int i) {
+    int64_t in_batch = (int64_t)l->o.rank * share + i, position = images % l->n + in_batch;
+    int64_t row = ld_latents_row(l->data, ld_shuffle_position(position, l->n, l->o.seed, (uint64_t)(images / l->n)));
+    uint32_t u[4] = {0};
+    if (l->o.mirror)
+        ld_philox(l->o.seed, LD_RNG_MIRROR, (uint64_t)(images + in_batch), 0, u);
+    return 2 * row + (u[0] >> 31);
+}
+
+static int check_batch(const ld_loader *l, int64_t images, int count) {
+    if (images < 0 || count < 1 || images % l->n + count > l->n)
+        return ld_fail(LD_EVALUE, "loader: %d pictures at %lld go beyond the epoch's %lld", count, (long long)images,
+                       (long long)l->n);
+    if (count < l->o.ranks)
+        return ld_fail(LD_EVALUE, "loader: a batch of %d for %d ranks", count, l->o.ranks);
+    return 0;
+}
+
+/* One row as it is to be trained on. Any thread; `raw` has room for a row. */
+static int read_row(const ld_loader *l, int64_t row, char *raw, float *out) {
+    const ld_latent_store *s = ld_latents_store(l->data);
+    if (ld_latent_store_read(s, row & 1 ? LD_LATENT_MIRRORED_MEAN : LD_LATENT_MEAN, row >> 1, 1, raw))
+        return ld_error_code();
+    ld_latent_widen(ld_latent_store_info(s), raw, out);
+    return 0;
+}
+
+/* ---- reading ahead -------------------------------------------------------------------------------------------------- */
+
+/* The oldest batch with rows that no thread has taken; the lock is held. */
+static slot *open_slot(const ld_loader *l) {
+    for (int k = 0; k < l->used; k++) {
+        slot *s = &l->slot[(l->head + k) % l->o.ahead];
+        if (s->begun < s->share)
+            return s;
+    }
+    return NULL;
+}
+
+static int read_turn(const ld_loader *l, const slot *s, int first, int n, char *raw) {
+    for (int i = first; i < first + n; i++)
+        if (read_row(l, s->row[i], raw, s->x + (size_t)s->place[i] * l->numel))
+            return ld_error_code();
+    return 0;
+}
+
+static void *run(void *arg) {
+    ld_loader *l = arg;
+    char *raw = malloc(ld_latent_store_info(ld_latents_store(l->data))->row_bytes);
+    pthread_mutex_lock(&l->lock);
+    while (!l->stop) {
+        slot *s = open_slot(l);
+        if (!s) {
+            pthread_cond_wait(&l->work, &l->lock);
+            continue;
+        }
+        int first = s->begun, n = s->share - first < TURN ? s->share - first : TURN;
+        s->begun += n;
+        pthread_mutex_unlock(&l->lock);
+        int bad = raw ? read_turn(l, s, first, n, raw) : ld_fail(LD_EMEM, "loader: out of host memory");
+        pthread_mutex_lock(&l->lock);
+        if (bad && !s->code) {
+            s->code = bad;
+            snprintf(s->message, sizeof s->message, "%s", ld_error());
+        }
+        s->ended += n;
+        if (s->ended == s->share)
+            pthread_cond_broadcast(&l->ready);
+    }
+    pthread_mutex_unlock(&l->lock);
+    free(raw);
+    return NULL;
+}
+
+typedef struct pair {
+    int64_t row;
+    int place;
+} pair;
+
+static int by_row(const void *a, const void *b) {
+    int64_t x = ((const pair *)a)->row, y = ((const pair *)b)->row;
+    return (x > y) - (x < y);
+}
+
+static int make_room(const ld_loader *l, slot *s, int share) {
+    if (s->room >= share)
+        return 0;
+    free(s->row), free(s->place), free(s->label), free(s->x);
+    size_t n = (size_t)share;
+    s->row = malloc(n * sizeof *s->row);
+    s->place = malloc(n * sizeof *s->place);
+    s->label = malloc(n * sizeof *s->label);
+    s->x = malloc(n * l->numel * sizeof *s->x);
+    s->room = s->row && s->place && s->label && s->x ? share : 0;
+    return s->room ? 0 : LD_EMEM;
+}
+
+/* One more batch behind those in the ring, for the threads. */
+static int enqueue(ld_loader *l, int64_t images, int count) {
+    slot *s = &l->slot[(l->head + l->used) % l->o.ahead];
+    int share = count / l->o.ranks;
+    pair *p = malloc((size_t)share * sizeof *p);
+    if (!p || make_room(l, s, share)) {
+        free(p);
+        return ld_fail(LD_EMEM, "loader: out of host memory for a batch of %d", share);
+    }
+    for (int i = 0; i < share; i++) {
+        p[i] = (pair){row_of(l, images, share, i), i};
+        s->label[i] = ld_latent_store_label(ld_latents_store(l->data), p[i].row >> 1);
+    }
+    qsort(p, (size_t)share, sizeof *p, by_row);
+    for (int i = 0; i < share; i++) {
+        s->row[i] = p[i].row;
+        s->place[i] = p[i].place;
+    }
+    free(p);
+    pthread_mutex_lock(&l->lock);
+    s->images = images, s->count = count, s->share = share;
+    s->begun = s->ended = s->code = 0;
+    l->following = images + count;
+    l->used++;
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->lock);
+    return 0;
+}
+
+static void wait_slot(ld_loader *l, const slot *s) {
+    pthread_mutex_lock(&l->lock);
+    while (s->ended < s->share)
+        pthread_cond_wait(&l->ready, &l->lock);
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* Forgets every batch on its way. */
+static void empty(ld_loader *l) {
+    pthread_mutex_lock(&l->lock);
+    for (int k = 0; k < l->used; k++) { /* rows not yet taken stay so */
+        slot *s = &l->slot[(l->head + k) % l->o.ahead];
+        s->ended += s->share - s->begun;
+        s->begun = s->share;
+    }
+    pthread_mutex_unlock(&l->lock);
+    for (; l->used; l->used--, l->head = (l->head + 1) % l->o.ahead)
+        wait_slot(l, &l->slot[l->head]);
+}
+
+static void pop(ld_loader *l) {
+    pthread_mutex_lock(&l->lock);
+    l->used--;
+    l->head = (l->head + 1) % l->o.ahead;
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* Those that follow the last one, as many as there is room for. */
+static int look_ahead(ld_loader *l) {
+    while (l->used < l->o.ahead) {
+        int64_t images = l->following;
+        int count = ld_loader_next(l, &images);
+        if (enqueue(l, images, count))
+            return ld_error_code();
+    }
+    return 0;
+}
+
+/* The batch at the head of the ring is this one, and as many as possible follow it. */
+static int expect(ld_loader *l, int64_t images, int count) {
+    const slot *s = &l->slot[l->head];
+    if (l->used && s->images == images && s->count == count)
+        return 0;
+    empty(l);
+    return enqueue(l, images, count) || look_ahead(l) ? ld_error_code() : 0;
+}
+
+static int take(ld_loader *l, int64_t images, int count, float *x, int64_t *label) {
+    double started = now();
+    if (expect(l, images, count))
+        return ld_error_code();
+    const slot *s = &l->slot[l->head];
+    wait_slot(l, s);
+    l->wait += now() - started;
+    int bad = s->code ? ld_fail(s->code, "%s", s->message) : 0;
+    if (bad) {
+        empty(l);
+        return bad;
+    }
+    memcpy(x, s->x, (size_t)s->share * l->numel * sizeof *x);
+    memcpy(label, s->label, (size_t)s->share * sizeof *label);
+    pop(l);
+    return look_ahead(l);
+}
+
+/* ---- from memory ---------------------------------------------------------------------------------------------------- */
+
+static int gather(ld_loader *l, int64_t images, int count, float *x, int64_t *label) {
+    int share = count / l->o.ranks;
+    char *raw = malloc(ld_latent_store_info(ld_latents_store(l->data))->row_bytes);
+    int bad = raw ? 0 : ld_fail(LD_EMEM, "loader: out of host memory");
+    for (int i = 0; !bad && i < share; i++) {
+        int64_t row = row_of(l, images, share, i);
+        label[i] = ld_latent_store_label(ld_latents_store(l->data), row >> 1);
+        bad = read_row(l, row, raw, x + (size_t)i * l->numel);
+    }
+    free(raw);
+    return bad;
+}
+
+int ld_loader_batch(ld_loader *l, int64_t images, int count, ld_tensor **x, ld_tensor **label) {
+    double started = now();
+    if (check_batch(l, images, count))
+        return ld_error_code();
+    const ld_latent_info *info = ld_latent_store_info(ld_latents_store(l->data));
+    ld_device *cpu = ld_device_find("cpu");
+    int64_t shape[4] = {count / l->o.ranks, info->channels, info->height, info->width};
+    *x = ld_tensor_new(cpu, LD_F32, 4, shape, "loader");
+    *label = *x ? ld_tensor_new(cpu, LD_I64, 1, shape, "loader") : NULL;
+    int bad = *label ? (l->resident ? gather : take)(l, images, count, ld_tensor_data(*x), ld_tensor_data(*label))
+                     : ld_error_code();
+    if (bad) {
+        ld_tensor_drop(*x);
+        ld_tensor_drop(*label);
+        *x = *label = NULL;
+        return bad;
+    }
+    l->batches++;
+    l->spent += now() - started;
+    return 0;
+}
+
+/* ---- life ----------------------------------------------------------------------------------------------------------- */
+
+static int check(const ld_loader *l) {
+    const ld_loader_options *o = &l->o;
+    if (l->n < 1)
+        return ld_fail(LD_EVALUE, "loader: an empty data set");
+    if (o->ranks < 1 || o->rank < 0 || o->rank >= o->ranks)
+        return ld_fail(LD_EVALUE, "loader: rank %d of %d", o->rank, o->ranks);
+    if (o->batch < 1 || o->batch > l->n || o->batch % o->ranks)
+        return ld_fail(LD_EVALUE, "loader: batches of %d of %lld pictures for %d ranks; each must have an equal share",
+                       o->batch, (long long)l->n, o->ranks);
+    if (o->ahead < 1 || o->ahead > MOST || o->threads < 1 || o->threads > MOST)
+        return ld_fail(LD_EVALUE, "loader: %d batches ahead by %d threads; 1 to %d are possible", o->ahead, o->threads,
+                       MOST);
+    return 0;
+}
+
+static bool fits(const ld_latent_store *s) {
+    return ld_latent_store_loaded(s) || ld_latent_store_bytes(s) <= ld_memory_room() / 2;
+}
+
+static int start(ld_loader *l) {
+    ld_latent_store *s = ld_latents_store(l->data);
+    if (check(l))
+        return ld_error_code();
+    l->resident = l->o.resident > 0 || (l->o.resident < 0 && fits(s));
+    if (l->resident)
+        return ld_latent_store_load(s);
+    l->slot = calloc((size_t)l->o.ahead, sizeof *l->slot);
+    if (!l->slot)
+        return ld_fail(LD_EMEM, "loader: out of host memory");
+    while (l->threads < l->o.threads && !pthread_create(&l->thread[l->threads], NULL, run, l))
+        l->threads++;
+    return l->threads ? 0 : ld_fail(LD_EINTERNAL, "loader: no thread for reading can be started");
+}
+
+ld_loader *ld_loader_new(const ld_latents *d, const ld_loader_options *o) {
+    ld_loader *l = calloc(1, sizeof *l);
+    if (!l)
+        return ld_fail_null(LD_EMEM, "loader: out of host memory");
+    l->data = ld_latents_part(d, 0, ld_latents_count(d), false, 0);
+    if (!l->data) {
+        free(l);
+        return NULL;
+    }
+    const ld_latent_info *info = ld_latent_store_info(ld_latents_store(d));
+    l->o = *o;
+    l->o.ranks = o->ranks ? o->ranks : 1;
+    l->o.ahead = o->ahead ? o->ahead : AHEAD;
+    l->o.threads = o->threads ? o->threads : THREADS;
+    l->o.mirror = o->mirror && info->set[LD_LATENT_MIRRORED_MEAN];
+    l->n = ld_latents_count(d);
+    l->numel = (size_t)info->channels * (size_t)info->height * (size_t)info->width;
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->work, NULL);
+    pthread_cond_init(&l->ready, NULL);
+    if (!start(l))
+        return l;
+    ld_loader_drop(l);
+    return NULL;
+}
+
+void ld_loader_drop(ld_loader *l) {
+    if (!l)
+        return;
+    pthread_mutex_lock(&l->lock);
+    l->stop = true;
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->lock);
+    for (int i = 0; i < l->threads; i++)
+        pthread_join(l->thread[i], NULL);
+    for (int k = 0; l->slot && k < l->o.ahead; k++) {
+        slot *s = &l->slot[k];
+        free(s->row), free(s->place), free(s->label), free(s->x);
+    }
+    free(l->slot);
+    pthread_cond_destroy(&l->ready);
+    pthread_cond_destroy(&l->work);
+    pthread_mutex_destroy(&l->lock);
+    ld_latents_drop(l->data);
+    free(l);
+}
+
+void ld_loader_state(const ld_loader *l, ld_loader_stats *s) {
+    const ld_latent_store *store = ld_latents_store(l->data);
+    size_t ahead = (size_t)l->o.ahead * (size_t)(l->o.batch / l->o.ranks) * l->numel * sizeof(float);
+    *s = (ld_loader_stats){.batches = l->batches,
+                           .wait = l->wait,
+                           .spent = l->spent,
+                           .resident = l->resident,
+                           .memory = l->resident ? ld_latent_store_bytes(store) : ahead};
+}
