@@ -172,7 +172,8 @@ end
 local BEGIN, END = '<!-- make bench: begin -->', '<!-- make bench: end -->'
 
 --- Puts text between the markers of the file; an error when they are not there.
-function report.write(path, text)
+function report.write(path, text, name)
+  local BEGIN, END = ('<!-- make %s: begin -->'):format(name or 'bench'), ('<!-- make %s: end -->'):format(name or 'bench')
   local f = assert(io.open(path))
   local whole = f:read('*a')
   f:close()
