@@ -3,10 +3,10 @@
 --
 --   make bench-data ARGS='--pictures FOLDER [--files 10000 --transform adm]'
 --
--- The pictures of FOLDER are listed again and again, as symbolic links, until there are `files` of them. Both sides first
--- decode the first 64, which must agree within 1 of 255. Then they take turns on the same cores, each in a process of its
--- own; the first batch, with which the threads or worker processes start, does not count on either side. PyTorch is given as
--- many workers as there are cores, and one more, and its better median counts.
+-- The pictures of FOLDER are listed again and again, as symbolic links, until there are `files` of them. Both sides
+-- first decode the first 64, which must agree within 1 of 255. Then they take turns on the same cores, in processes
+-- of their own; the first batch, with which the threads or worker processes start, does not count on either side. PyTorch
+-- is given as many workers as there are cores, and one more, and its better median counts.
 local ld = require 'ld'
 local machine = dofile 'tests/bench/machine.lua'
 local process = dofile 'tests/bench/process.lua'
@@ -62,9 +62,10 @@ local function side(what, folder, extra)
 end
 
 local function torch(what, folder, workers)
-  local out, why = process.run({python, 'tests/bench/torch_data.py', what, folder .. '.txt', '--transform', opt.transform,
-                                '--size', opt.size, '--batch', opt.batch, '--workers', workers or 0, '--first', FIRST,
-                                '--out', scratch .. '/other.raw'}, {cores = cores, limit = opt.limit})
+  local out, why = process.run({python, 'tests/bench/torch_data.py', what, folder .. '.txt', '--out',
+                                scratch .. '/other.raw', '--transform', opt.transform, '--size', opt.size, '--batch',
+                                opt.batch, '--workers', workers or 0, '--first', FIRST},
+                               {cores = cores, limit = opt.limit})
   if not out then ld.fail('bench-data: PyTorch %s: %s', what, why) end
   return out
 end
@@ -147,9 +148,11 @@ local text = ([[
     largest and (', both sides within %d of 255'):format(largest) or '',
     versions and ('PyTorch %s, Pillow %s'):format(versions[1][2], versions[2][2]) or '(no PyTorch)', 100 * busy)
 text = text .. row('ldlua', 'ldlua, decoded and transformed') ..
-  row(('DataLoader, %d workers'):format(opt.threads), ('PyTorch DataLoader with Pillow, %d workers'):format(opt.threads)) ..
+  row(('DataLoader, %d workers'):format(opt.threads),
+      ('PyTorch DataLoader with Pillow, %d workers'):format(opt.threads)) ..
   row(('DataLoader, %d workers'):format(opt.threads + 1), ('the same, %d workers'):format(opt.threads + 1)) ..
-  row('decode alone', 'ldlua, decode alone, the fewer files') .. row('encode alone', 'ldlua, encode alone, ' .. opt.vae) ..
+  row('decode alone', 'ldlua, decode alone, the fewer files') ..
+  row('encode alone', 'ldlua, encode alone, ' .. opt.vae) ..
   row('pictures to latents', 'ldlua, pictures to a store of latents') ..
   '\n| what | goal | measured | |\n| --- | --- | ---: | ---: |\n' ..
   goal('decode and transform over the DataLoader at its best', best > 0 and median('ldlua') / best, 1.3) ..

@@ -171,7 +171,8 @@ end
 
 --- Puts text between the markers of the file (`name` is the target of make); an error when they are not there.
 function report.write(path, text, name)
-  local first, last = ('<!-- make %s: begin -->'):format(name or 'bench'), ('<!-- make %s: end -->'):format(name or 'bench')
+  name = name or 'bench'
+  local first, last = ('<!-- make %s: begin -->'):format(name), ('<!-- make %s: end -->'):format(name)
   local f = assert(io.open(path))
   local whole = f:read('*a')
   f:close()

@@ -1,4 +1,4 @@
--- An archive of many tiny pictures, to try what only large sets show: luajit tests/tools/make_tiny_archive.lua N OUT.tar
+-- An archive of many tiny pictures, for what only large sets show: luajit tests/tools/make_tiny_archive.lua N OUT.tar
 --
 -- Members are class-%03d/%07d.png, a thousand classes at most, 8 x 8 pixels, no two alike. PNG and tar are written here
 -- byte by byte (deflate in stored blocks), since a million files on the way would take longer than all that is tried.
@@ -26,8 +26,8 @@ local function crc32(text)
 end
 
 local function big(v) -- 32 bits, most significant byte first
-  return string.char(bit.band(bit.rshift(v, 24), 255), bit.band(bit.rshift(v, 16), 255), bit.band(bit.rshift(v, 8), 255),
-    bit.band(v, 255))
+  local function byte(shift) return bit.band(bit.rshift(v, shift), 255) end
+  return string.char(byte(24), byte(16), byte(8), byte(0))
 end
 
 local function chunk(kind, data)
