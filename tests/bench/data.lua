@@ -4,9 +4,9 @@
 --   make bench-data ARGS='--pictures FOLDER [--files 10000 --transform adm]'
 --
 -- The pictures of FOLDER are listed again and again, as symbolic links, until there are `files` of them. Both sides
--- first decode the first 64, which must agree within 1 of 255. Then they take turns on the same cores, in processes
--- of their own; the first batch, with which the threads or worker processes start, does not count on either side. PyTorch
--- is given as many workers as there are cores, and one more, and its better median counts.
+-- first decode the first 64, which must agree within 1 of 255. Then they take turns on the same cores, in processes of
+-- their own; the first batch, with which threads or worker processes start, counts on neither side. PyTorch is given as
+-- many workers as there are cores, and one more; its better median counts.
 local ld = require 'ld'
 local machine = dofile 'tests/bench/machine.lua'
 local process = dofile 'tests/bench/process.lua'
