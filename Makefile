@@ -42,7 +42,7 @@ object   = $(patsubst %.c,$(BUILD)/%.o,$(1))
 TESTS   := $(TESTS_C:tests/c/%.c=$(BUILD)/tests/%)
 C_FILES := $(sort $(SOURCES) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] tests/fuzz/*.c))
 
-.PHONY: all demo test check asan fuzz bench install uninstall clean help FORCE
+.PHONY: all demo test check asan fuzz bench bench-data bench-million install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(LDLUA)
@@ -96,6 +96,12 @@ demo: $(LDLUA)
 PYTHON ?= $(firstword $(wildcard .venv/bin/python) python3)
 bench: $(LDLUA)
 	@LDLUA=./$(LDLUA) PYTHON='$(PYTHON)' tests/bench/run $(ARGS)
+# ARGS='--pictures FOLDER': tests/bench/data.lua has the options.
+bench-data: $(LDLUA)
+	@LDLUA=./$(LDLUA) PYTHON='$(PYTHON)' DRIVER=data tests/bench/run $(ARGS)
+# A million tiny pictures, killed ten times: tests/bench/million.sh says what it does. Some ten minutes.
+bench-million: $(LDLUA)
+	@LDLUA=./$(LDLUA) tests/bench/million.sh $(ARGS)
 
 # ---- tests ----
 
@@ -185,6 +191,8 @@ help:
 	@echo "make asan        the tests under the address and undefined-behaviour sanitizers"
 	@echo "make fuzz        hostile pictures and archives, found by libFuzzer (FUZZ_SECONDS=60 a target)"
 	@echo "make bench       measurements, beside PyTorch's where it is there (ARGS='--quick', PYTHON=...)"
+	@echo "make bench-data  pictures to pixels and latents, beside a DataLoader (ARGS='--pictures FOLDER')"
+	@echo "make bench-million  an archive of a million pictures: listed, encoded, killed and resumed"
 	@echo "make install     to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
 	@echo "make clean       remove build/ and ./ldlua; runs/ and data/ stay"
 

@@ -169,18 +169,18 @@ end
 
 -- ---- docs/results.md ----
 
-local BEGIN, END = '<!-- make bench: begin -->', '<!-- make bench: end -->'
-
---- Puts text between the markers of the file; an error when they are not there.
-function report.write(path, text)
+--- Puts text between the markers of the file (`name` is the target of make); an error when they are not there.
+function report.write(path, text, name)
+  name = name or 'bench'
+  local first, last = ('<!-- make %s: begin -->'):format(name), ('<!-- make %s: end -->'):format(name)
   local f = assert(io.open(path))
   local whole = f:read('*a')
   f:close()
-  local a, b = whole:find(BEGIN, 1, true)
-  local c = b and whole:find(END, b, true)
-  if not c then error(('%s has no line %s with %s after it'):format(path, BEGIN, END), 0) end
+  local a, b = whole:find(first, 1, true)
+  local c = b and whole:find(last, b, true)
+  if not c then error(('%s has no line %s with %s after it'):format(path, first, last), 0) end
   f = assert(io.open(path, 'w'))
-  f:write(whole:sub(1, a - 1), BEGIN, '\n\n', text, '\n', whole:sub(c))
+  f:write(whole:sub(1, a - 1), first, '\n\n', text, '\n', whole:sub(c))
   f:close()
 end
 
