@@ -144,7 +144,7 @@ check-floors check-sizes: check-%: | build/.deps-check
 # ---- installing ----
 
 # Weights and notes that the repository ships, not the pictures a user keeps in the same folder.
-SHARED = $(shell find lua recipes -type f -name '*.lua' | sort) $(wildcard data/README.md data/vae-small.h5)
+SHARED = $(shell find lua recipes -type f -name '*.lua' | sort) $(wildcard data/README.md data/vae-small.h5 data/ilsvrc2012_synsets.txt)
 install: $(LDLUA)
 	install -d '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 $(LDLUA) '$(DESTDIR)$(PREFIX)/bin/ldlua'

@@ -7,7 +7,7 @@ local ld = require 'ld'
 local opt = ld.options{
   data   = 'data/lsun-bedrooms', vae = 'data/sd-vae-ft-ema', range = 'unit',  -- fast.ai feeds the VAE [0,1]
   judge  = 'runs/imagenet-classifier/best.h5', out = 'runs/lsun',
-  size   = 256, fit = 'topleft', epochs = 25, batch = 128, lr = 3e-3, ema = 0.9999, seed = 1,
+  size   = 256, transform = 'topleft', epochs = 25, batch = 128, lr = 3e-3, ema = 0.9999, seed = 1,
   channels = {128, 256, 512, 768}, layers = 2, attention_from = 2, attention_width = 16, norm = 'batch', scale = 0.2,
   perceptual = 0.1, gate = 3, samples = 64, steps = 100, eta = 1, limit = 1e9,
 }
@@ -22,7 +22,7 @@ end
 local sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}
 local vae    = ld.vae.load(opt.vae, {range = opt.range ~= 'own' and opt.range or nil})
 ld.demo.expect_judge(opt, vae)
-local rooms  = ld.images.open(opt.data, {size = opt.size, fit = opt.fit, limit = opt.limit})
+local rooms  = ld.images.open(opt.data, {size = opt.size, transform = opt.transform, limit = opt.limit})
 ld.latents.encode(vae, rooms, opt.out .. '/latents.h5', {least_psnr = opt.range == 'unit' and 0 or 15})
 local train  = ld.latents.open(opt.out .. '/latents.h5', {split = 'train'})
 local valid  = ld.latents.open(opt.out .. '/latents.h5', {split = 'valid'})

@@ -58,6 +58,9 @@ void ld_bytes_free(ld_bytes *b);
 
 ld_source_reader *ld_source_reader_new(ld_source *s); /* holds a reference */
 void ld_source_reader_drop(ld_source_reader *r);
+/* A reader that the source keeps with its open files, for batches here and there; to be given back. NULL on LD_EMEM. */
+ld_source_reader *ld_source_borrow(ld_source *s);
+void ld_source_give_back(ld_source *s, ld_source_reader *r); /* r may be NULL */
 /* The stored bytes of picture i. LD_EIO (vanished, shorter or longer than listed), LD_EFORMAT, LD_EVALUE above `most`. */
 int ld_source_read(ld_source_reader *r, int64_t i, ld_bytes *b, size_t most);
 /* Stored bytes of picture i to a picture: ld_image_decode, or the fixed form of CIFAR. Any thread. */

@@ -1,4 +1,4 @@
-/* The file of timed choices (backend/tune.h): $XDG_CACHE_HOME/ldlua/tune.txt, else ~/.cache/ldlua/tune.txt.
+/* The file of timed choices (backend/tune.h): tune.txt in the cache folder (io/cache.h).
  *
  * It is read when the first choice is looked for and written again at the end of the process, and before a checkpoint, so
  * that a run that resumes computes as it did before. A file that cannot be read or written is done without. */
@@ -6,6 +6,7 @@
 
 #include "backend/tune.h"
 #include "base/error.h"
+#include "io/cache.h"
 #include "io/file.h"
 
 #include <stdio.h>
@@ -14,22 +15,11 @@
 
 enum { MOST = 4 << 20 };
 
-/* false: there is no place for it. */
-static bool find_path(char path[LD_PATH_MAX]) {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    int n = -1;
-    if (cache && *cache == '/')
-        n = snprintf(path, LD_PATH_MAX, "%s/ldlua/tune.txt", cache);
-    else if (home && *home == '/')
-        n = snprintf(path, LD_PATH_MAX, "%s/.cache/ldlua/tune.txt", home);
-    return n > 0 && n < LD_PATH_MAX;
-}
-
 static void load(void) {
     char path[LD_PATH_MAX];
     void *bytes;
     size_t n;
-    if (!find_path(path) || ld_file_read(path, &bytes, &n, MOST)) {
+    if (!ld_cache_path(path, "tune.txt") || ld_file_read(path, &bytes, &n, MOST)) {
         ld_error_clear();
         return;
     }
@@ -51,7 +41,7 @@ void host_tuning_start(bool refused) {
 
 void host_tuning_save(void) {
     char path[LD_PATH_MAX], folder[LD_PATH_MAX];
-    if (!ld_tune_unsaved() || !find_path(path))
+    if (!ld_tune_unsaved() || !ld_cache_path(path, "tune.txt"))
         return;
     snprintf(folder, sizeof folder, "%s", path);
     *strrchr(folder, '/') = 0;

@@ -135,6 +135,25 @@ int ld_file_write(const char *path, const void *bytes, size_t n) {
     return install(fd, tmp, path);
 }
 
+int ld_file_append(const char *path, const void *bytes, size_t n) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return fail_io("open", path);
+    int code = 0;
+    for (const char *p = bytes, *end = p + n; p < end && !code;) {
+        ssize_t done = write(fd, p, (size_t)(end - p));
+        if (done >= 0)
+            p += done;
+        else if (errno != EINTR)
+            code = fail_io("write", path);
+    }
+    if (!code && fdatasync(fd))
+        code = fail_io("flush", path);
+    if (close(fd) && !code)
+        code = fail_io("close", path);
+    return code;
+}
+
 /* Is `name` a temporary file as create_temporary names them, whose process is gone? One with this process's number that it
  * has not made itself is a former process's. */
 static bool is_left_over(const char *name) {

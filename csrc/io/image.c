@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "io/exif.h"
 #include "io/file.h"
 #include "io/image_codec.h"
 
@@ -27,10 +28,17 @@ void ld_image_free(ld_image *im) {
     *im = (ld_image){0};
 }
 
-int ld_image_begin(ld_image *im, uint32_t width, uint32_t height, int channels, const char *name) {
+int ld_image_pixels(uint32_t width, uint32_t height, const char *name) {
     if ((uint64_t)width * height > MAX_PIXELS)
         return ld_fail(LD_EVALUE, "image: %s has %u x %u pixels; at most 2^28 are read", name, width, height);
-    return ld_image_new(im, (int)width, (int)height, channels);
+    return LD_OK;
+}
+
+int ld_image_density(uint32_t width, uint32_t height, size_t n, uint64_t most, const char *format, const char *name) {
+    if ((uint64_t)width * height / most > n)
+        return ld_fail(LD_EFORMAT, "image: %s: %s: %zu bytes cannot hold %u x %u pixels", name, format, n, width,
+                       height);
+    return LD_OK;
 }
 
 int ld_image_check(const ld_image *im, const char *operation) {
@@ -92,8 +100,12 @@ static int fail_type(const void *bytes, size_t n, const char *name) {
     return ld_fail(LD_EFORMAT, "image: %s starts with%s; needs PNG, JPEG or WebP", name, start);
 }
 
-int ld_image_decode(ld_image *im, const void *bytes, size_t n, int channels, const char *name) {
+int ld_image_decode(ld_image *im, const void *bytes, size_t n, const ld_decode *how, const char *name) {
+    static const ld_decode plain = {0};
     *im = (ld_image){0};
+    if (!how)
+        how = &plain;
+    int channels = how->channels;
     if (!name)
         name = "picture";
     if (channels != 0 && channels != 1 && channels != 3)
@@ -103,7 +115,7 @@ int ld_image_decode(ld_image *im, const void *bytes, size_t n, int channels, con
         return fail_type(bytes, n, name);
     int code;
     if (!strcmp(type, "jpeg"))
-        code = ld_jpeg_decode(im, bytes, n, name);
+        code = ld_jpeg_decode(im, bytes, n, how->scale_for, name);
     else if (!strcmp(type, "png"))
         code = ld_png_decode(im, bytes, n, name);
     else
@@ -112,19 +124,21 @@ int ld_image_decode(ld_image *im, const void *bytes, size_t n, int channels, con
         code = to_gray(im);
     if (!code && channels == 3 && im->channels == 1)
         code = to_rgb(im);
+    if (!code && how->exif)
+        code = ld_image_orient(im, ld_exif_orientation(bytes, n));
     if (code)
         ld_image_free(im);
     return code;
 }
 
-int ld_image_read(ld_image *im, const char *path, int channels) {
+int ld_image_read(ld_image *im, const char *path, const ld_decode *how) {
     *im = (ld_image){0};
     void *bytes;
     size_t n;
     int code = ld_file_read(path, &bytes, &n, 0);
     if (code)
         return code;
-    code = ld_image_decode(im, bytes, n, channels, path);
+    code = ld_image_decode(im, bytes, n, how, path);
     free(bytes);
     return code;
 }

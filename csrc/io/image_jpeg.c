@@ -27,6 +27,7 @@ struct job {
     ld_image *im;
     const void *bytes;
     size_t n;
+    int scale_for;
     const char *name;
 };
 
@@ -72,6 +73,15 @@ static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, int width, unsigned f
     }
 }
 
+/* The largest of 8, 4, 2 that leaves the short side at `least` pixels or more; else 1. */
+static unsigned scale_denominator(const struct jpeg_decompress_struct *info, int least) {
+    unsigned shorter = info->image_width < info->image_height ? info->image_width : info->image_height;
+    unsigned by = least > 0 ? 8 : 1;
+    while (by > 1 && (shorter + by - 1) / by < (unsigned)least)
+        by /= 2;
+    return by;
+}
+
 static int read_header(struct job *job) {
     struct jpeg_decompress_struct *info = &job->info;
     jpeg_read_header(info, TRUE);
@@ -88,17 +98,19 @@ static int read_header(struct job *job) {
     default:
         return ld_fail(LD_EFORMAT, "image: %s: JPEG: %d components; needs 1, 3 or 4", job->name, info->num_components);
     }
-    int code =
-        ld_image_begin(job->im, info->image_width, info->image_height, info->num_components == 1 ? 1 : 3, job->name);
+    unsigned width = info->image_width, height = info->image_height;
+    int code = ld_image_pixels(width, height, job->name);
+    if (!code && (!info->arith_code || (uint64_t)width * height > LD_PLAIN))
+        code = ld_image_density(width, height, job->n, info->arith_code ? LD_SPARSE : MAX_PIXELS_A_BYTE, "JPEG",
+                                job->name);
     if (code)
         return code;
-    uint64_t pixels = (uint64_t)info->image_width * info->image_height;
-    if (!info->arith_code && pixels / MAX_PIXELS_A_BYTE > job->n)
-        return ld_fail(LD_EFORMAT, "image: %s: JPEG: %zu bytes cannot hold %u x %u pixels", job->name, job->n,
-                       info->image_width, info->image_height);
     info->dct_method = JDCT_ISLOW;
     info->do_fancy_upsampling = TRUE;
-    return LD_OK;
+    info->scale_num = 1;
+    info->scale_denom = scale_denominator(info, job->scale_for);
+    jpeg_calc_output_dimensions(info);
+    return ld_image_new(job->im, (int)info->output_width, (int)info->output_height, info->num_components == 1 ? 1 : 3);
 }
 
 static int decode(struct job *job) {
@@ -128,8 +140,8 @@ static int decode(struct job *job) {
     return LD_OK;
 }
 
-int ld_jpeg_decode(ld_image *im, const void *bytes, size_t n, const char *name) {
-    struct job job = {.im = im, .bytes = bytes, .n = n, .name = name};
+int ld_jpeg_decode(ld_image *im, const void *bytes, size_t n, int scale_for, const char *name) {
+    struct job job = {.im = im, .bytes = bytes, .n = n, .scale_for = scale_for, .name = name};
     job.info.err = jpeg_std_error(&job.errors);
     job.info.client_data = &job;
     job.errors.error_exit = on_error;

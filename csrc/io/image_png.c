@@ -54,14 +54,15 @@ static int set_up(struct reader *r) {
     int depth, colour;
     png_get_IHDR(r->png, r->info, &width, &height, &depth, &colour, NULL, NULL, NULL);
     int gray = !(colour & PNG_COLOR_MASK_COLOR);
-    int code = ld_image_begin(r->im, width, height, gray ? 1 : 3, r->name);
+    int code = ld_image_pixels(width, height, r->name);
+    if (!code && (width > MAX_SIDE || height > MAX_SIDE))
+        code = ld_fail(LD_EVALUE, "image: %s has %u x %u pixels; a side may have %d", r->name, width, height, MAX_SIDE);
+    if (!code)
+        code = ld_image_density(width, height, r->n, MAX_PIXELS_A_BYTE, "PNG", r->name);
+    if (!code)
+        code = ld_image_new(r->im, (int)width, (int)height, gray ? 1 : 3);
     if (code)
         return code;
-    if (width > MAX_SIDE || height > MAX_SIDE)
-        return ld_fail(LD_EVALUE, "image: %s has %u x %u pixels; a side may have %d", r->name, width, height, MAX_SIDE);
-    if ((uint64_t)width * height / MAX_PIXELS_A_BYTE > r->n)
-        return ld_fail(LD_EFORMAT, "image: %s: PNG: %zu bytes cannot hold %u x %u pixels", r->name, r->n, width,
-                       height);
     if (colour == PNG_COLOR_TYPE_PALETTE)
         png_set_palette_to_rgb(r->png);
     if (gray && depth < 8)

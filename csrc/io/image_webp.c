@@ -27,7 +27,13 @@ int ld_webp_decode(ld_image *im, const void *bytes, size_t n, const char *name) 
         return fail_status(status, name);
     if (config.input.has_animation)
         return ld_fail(LD_EFORMAT, "image: %s: WebP: an animation; needs a single picture", name);
-    int code = ld_image_begin(im, (uint32_t)config.input.width, (uint32_t)config.input.height, 3, name);
+    uint32_t width = (uint32_t)config.input.width, height = (uint32_t)config.input.height;
+    int code =
+        (uint64_t)width * height > LD_PLAIN ? ld_image_density(width, height, n, LD_SPARSE, "WebP", name) : LD_OK;
+    if (!code)
+        code = ld_image_pixels(width, height, name);
+    if (!code)
+        code = ld_image_new(im, (int)width, (int)height, 3);
     if (code)
         return code;
     size_t stride = 3 * (size_t)im->width;

@@ -40,6 +40,8 @@ int luaopen_ld_core(lua_State *L) {
     ldl_open_diffusion(L);
     ldl_open_io(L);
     ldl_open_data(L);
+    ldl_open_source(L);
+    ldl_open_pipeline(L);
     ldl_open_store(L);
     ldl_open_latents(L);
     ldl_open_npy(L);

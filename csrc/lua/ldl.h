@@ -12,6 +12,7 @@
 #include <lua.h>
 
 #define LDL_TENSOR "ld.tensor"
+#define LDL_SOURCE "ld.source" /* an ld_source (data/source.h) */
 
 typedef struct ldl_handle {
     ld_tensor *x; /* NULL after release */
@@ -98,6 +99,8 @@ void ldl_open_optim(lua_State *L);
 void ldl_open_diffusion(lua_State *L);
 void ldl_open_io(lua_State *L);
 void ldl_open_data(lua_State *L);
+void ldl_open_source(lua_State *L);
+void ldl_open_pipeline(lua_State *L);
 void ldl_open_store(lua_State *L);
 void ldl_open_latents(lua_State *L);
 void ldl_open_npy(lua_State *L);

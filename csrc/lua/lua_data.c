@@ -2,97 +2,7 @@
 #include "lua/ldl.h"
 
 #include "data/augment.h"
-#include "data/image_set.h"
-
-#include <stdlib.h>
-#include <string.h>
-
-#define CLASS "ld.image_set"
-
-static ld_fit fit_field(lua_State *L, int i, const char *who) {
-    const char *name = ldl_field_string(L, i, "fit", "center", who);
-    for (int k = 0; k < LD_FIT_COUNT; k++)
-        if (!strcmp(ld_fit_names[k], name))
-            return (ld_fit)k;
-    return (ld_fit)ldl_error(L, "%s: unknown fit '%s'; known: center short-center topleft stretch", who, name);
-}
-
-/* image_set(folder) */
-static int l_open(lua_State *L) {
-    ldl_install_where(L);
-    ldl_push_object(L, ld_image_set_open(luaL_checkstring(L, 1)), CLASS);
-    return 1;
-}
-
-static int l_count(lua_State *L) {
-    ld_image_set *s = ldl_object(L, 1, CLASS, "count");
-    lua_pushnumber(L, (lua_Number)s->files.count);
-    return 1;
-}
-
-static int64_t picture(lua_State *L, int i, const ld_image_set *s, const char *who) {
-    int64_t k = ldl_int(L, i, who, "the picture's number");
-    if (k < 1 || k > s->files.count)
-        ldl_error(L, "%s: picture %lld; there are %lld, counted from 1", who, (long long)k, (long long)s->files.count);
-    return k - 1;
-}
-
-/* s:name(i): path relative to the folder */
-static int l_name(lua_State *L) {
-    ld_image_set *s = ldl_object(L, 1, CLASS, "name");
-    lua_pushstring(L, ld_image_set_name(s, picture(L, 2, s, "name")));
-    return 1;
-}
-
-/* s:label(i): class from 0, -1 without classes */
-static int l_label(lua_State *L) {
-    ld_image_set *s = ldl_object(L, 1, CLASS, "label");
-    lua_pushinteger(L, s->label[picture(L, 2, s, "label")]);
-    return 1;
-}
-
-static int l_classes(lua_State *L) {
-    ld_image_set *s = ldl_object(L, 1, CLASS, "classes");
-    lua_createtable(L, s->n_classes, 0);
-    for (int i = 0; i < s->n_classes; i++) {
-        lua_pushstring(L, s->class_names[i]);
-        lua_rawseti(L, -2, i + 1);
-    }
-    return 1;
-}
-
-/* s:read({numbers}, {size, fit}): (n,3,size,size) u8, and a table {[position in the list] = reason} of bad ones */
-static int l_read(lua_State *L) {
-    static const char who[] = "images";
-    ld_image_set *s = ldl_object(L, 1, CLASS, who);
-    luaL_checktype(L, 2, LUA_TTABLE);
-    ldl_options(L, 3, who, "size fit");
-    int n = (int)lua_objlen(L, 2), size = (int)ldl_field_int(L, 3, "size", 256, who);
-    ld_fit fit = fit_field(L, 3, who);
-    int64_t *index = lua_newuserdata(L, (size_t)(n + 1) * sizeof *index);
-    char **why = lua_newuserdata(L, (size_t)(n + 1) * sizeof *why);
-    for (int i = 0; i < n; i++) {
-        lua_rawgeti(L, 2, i + 1);
-        index[i] = picture(L, lua_gettop(L), s, who);
-        lua_pop(L, 1);
-    }
-    ldl_push(L, ld_image_set_read(s, index, n, size, fit, why));
-    lua_newtable(L);
-    for (int i = 0; i < n; i++)
-        if (why[i]) {
-            lua_pushstring(L, why[i]);
-            lua_rawseti(L, -2, i + 1);
-            free(why[i]);
-        }
-    return 2;
-}
-
-static int l_gc(lua_State *L) {
-    ld_image_set **p = lua_touserdata(L, 1);
-    ld_image_set_drop(*p);
-    *p = NULL;
-    return 0;
-}
+#include "data/pictures.h"
 
 /* load_image(path, channels = 3): (channels,height,width) u8 */
 static int l_load_image(lua_State *L) {
@@ -162,16 +72,10 @@ static int l_flip(lua_State *L) {
 }
 
 void ldl_open_data(lua_State *L) {
-    static const luaL_Reg methods[] = {{"count", l_count}, {"name", l_name}, {"label", l_label}, {"classes", l_classes},
-                                       {"read", l_read},   {"__gc", l_gc},   {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"image_set", l_open},
-                                         {"load_image", l_load_image},
-                                         {"save_image", l_save_image},
-                                         {"faces", l_faces},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"load_image", l_load_image}, {"save_image", l_save_image}, {"faces", l_faces}, {NULL, NULL}};
     static const luaL_Reg augment[] = {
         {"pad_crop", l_pad_crop}, {"rand_erase", l_rand_erase}, {"random_flip", l_flip}, {NULL, NULL}};
-    ldl_class(L, CLASS, methods);
     luaL_register(L, NULL, functions);
     lua_newtable(L);
     luaL_register(L, NULL, augment);

@@ -297,6 +297,14 @@ static int l_write_file(lua_State *L) {
     return 0;
 }
 
+/* append_file(path, text): added to the end, and on the disk when it returns */
+static int l_append_file(lua_State *L) {
+    size_t n;
+    const char *path = path_arg(L, 1, "append_file"), *s = luaL_checklstring(L, 2, &n);
+    ldl_ok(L, ld_file_append(path, s, n));
+    return 0;
+}
+
 /* rename_file(from, to): from is written to the disk first, so that `to` is the old file or the whole new one. */
 static int l_rename_file(lua_State *L) {
     const char *from = path_arg(L, 1, "rename_file"), *to = path_arg(L, 2, "rename_file");
@@ -401,23 +409,15 @@ void ldl_open_io(lua_State *L) {
                                   {"read_strings", l_h5_read_strings},
                                   {"__gc", l_h5_close},
                                   {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"safetensors_open", l_safe_open},
-                                         {"safetensors_write", l_safe_write},
-                                         {"h5_create", l_h5_create},
-                                         {"h5_open", l_h5_open},
-                                         {"write_file", l_write_file},
-                                         {"rename_file", l_rename_file},
-                                         {"make_dirs", l_make_dirs},
-                                         {"sweep_folder", l_sweep_folder},
-                                         {"lock_folder", l_lock_folder},
-                                         {"unlock_folder", l_unlock_folder},
-                                         {"file_kind", l_file_kind},
-                                         {"disk_free", l_disk_free},
-                                         {"clock", l_clock},
-                                         {"terminal", l_terminal},
-                                         {"sha256", l_sha256},
-                                         {"sha256_file", l_sha256_file},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"safetensors_open", l_safe_open},  {"safetensors_write", l_safe_write},
+                                         {"h5_create", l_h5_create},         {"h5_open", l_h5_open},
+                                         {"write_file", l_write_file},       {"append_file", l_append_file},
+                                         {"rename_file", l_rename_file},     {"make_dirs", l_make_dirs},
+                                         {"sweep_folder", l_sweep_folder},   {"lock_folder", l_lock_folder},
+                                         {"unlock_folder", l_unlock_folder}, {"file_kind", l_file_kind},
+                                         {"disk_free", l_disk_free},         {"clock", l_clock},
+                                         {"terminal", l_terminal},           {"sha256", l_sha256},
+                                         {"sha256_file", l_sha256_file},     {NULL, NULL}};
     ldl_class(L, CLASS_SAFE, safe);
     ldl_class(L, CLASS_H5, h5);
     luaL_register(L, NULL, functions);

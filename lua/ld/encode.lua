@@ -1,10 +1,29 @@
--- Making latent stores: every picture of a set through the encoder of an autoencoder, into a file
--- (csrc/data/latent_store.h), called <path>.part until it is whole.
+-- From a set of pictures to a store of latents: read -> decode -> encode -> write, on queues that are bounded, in
+-- batches that are always the same ones, so that a run may be stopped anywhere and the store comes out byte for byte
+-- the same.
+--
+-- Batch k holds rows k * batch + 1 on, whatever was done before. Rows reach the disk before their bits of /done;
+-- choices between ways of convolution that were timed, and the reasons of bad pictures, are on the disk before both.
 local core = require 'ld.core'
 local images = require 'ld.images'
 local take = require 'ld.take'
+local batches_of = require 'ld.encode_batches'
+local bad_list = require 'ld.encode_bad'
+local progress = require 'ld.encode_progress'
 
-local KEYS = {'vae_hash', 'vae_kind', 'pixel_range', 'size', 'transform', 'count', 'source_hash', 'dtype', 'moments'}
+local host = package.loaded['ld.host'] or {}
+
+local encode = {}
+
+local FORMAT = 'ldlua latents 2'
+-- What a store is made of. vae and source are names, which may change; how the rows are cut into batches and files
+-- matters while they are made, and no more once they are there.
+local KEYS = {'vae', 'vae_hash', 'vae_kind', 'pixel_range', 'size', 'transform', 'exif', 'source', 'count',
+              'source_hash', 'dtype', 'moments', 'mirrored', 'batch', 'shards'}
+local NAMES = {vae = true, source = true}
+local MAKING = {batch = true, shards = true}
+-- What the store writes by itself.
+local LAYOUT = {count = true, dtype = true, moments = true, mirrored = true, batch = true, shards = true}
 
 local function say(o, text, ...)
   if not o.quiet then
@@ -13,159 +32,250 @@ local function say(o, text, ...)
   end
 end
 
--- What the file will say of itself.
 local function provenance(vae, set, o)
   if not vae.hash then core.fail('latents: the autoencoder has no hash of its weights; load it with ld.vae.load') end
   return {vae = vae.name, vae_hash = vae.hash, vae_kind = vae.kind, pixel_range = vae.pixel_range, size = set.size,
-          transform = set.transform or set.fit, source = set.path, source_hash = set:fingerprint(), count = set.count,
-          dtype = o.dtype, moments = o.moments and 1 or 0}
+          transform = set.transform, exif = set.exif and 1 or 0, source = set.path, source_hash = set:fingerprint(),
+          count = set.count, dtype = o.dtype, moments = o.moments and 1 or 0, mirrored = o.mirrored and 1 or 0,
+          batch = o.batch, shards = o.shards}
 end
 
-local ORDER = {'vae', 'vae_hash', 'vae_kind', 'pixel_range', 'size', 'transform', 'source', 'source_hash'}
-
--- What of the wanted provenance a file does not have: a sentence, or nil.
-local function difference(path, wanted)
-  local f = core.h5_open(path)
+-- difference(path, wanted, passed_by): what of the wanted provenance the store at `path` does not have: a sentence, or
+-- nil.
+local function difference(path, wanted, passed_by)
+  local f, wrong = core.h5_open(path), nil
+  if f:attribute('/', 'format') ~= FORMAT then
+    f:close()
+    return 'it is no latent store of this kind (' .. FORMAT .. ')'
+  end
   for _, key in ipairs(KEYS) do
     local is = f:attribute('/', key)
-    if is ~= wanted[key] then
-      f:close()
-      return ('%s is %s, this run has %s'):format(key, tostring(is), tostring(wanted[key]))
+    if is ~= wanted[key] and not NAMES[key] and not passed_by[key] then
+      wrong = wrong or ('%s is %s, this run has %s'):format(key, tostring(is), tostring(wanted[key]))
     end
   end
   f:close()
+  return wrong
 end
 
+-- ---- beginning ------------------------------------------------------------------------------------------------------
+
 local function create(part, vae, set, wanted, o)
-  local side, attributes = set.size / vae.factor, {}
-  for i, key in ipairs(ORDER) do attributes[i] = {key, wanted[key]} end
+  local attributes = {}
+  for _, key in ipairs(KEYS) do
+    if not LAYOUT[key] then attributes[#attributes + 1] = {key, wanted[key]} end
+  end
+  local side = set.size / vae.factor
   core.store_create(part, {count = set.count, channels = vae.latent_channels, height = side, width = side,
-                           dtype = o.dtype, moments = o.moments, batch = o.batch, classes = set.classes,
-                           name = function(i) return (set:file_name(i)) end, attributes = attributes})
+                           dtype = o.dtype, moments = o.moments, mirrored = o.mirrored, shards = o.shards,
+                           batch = o.batch, classes = set.classes, attributes = attributes,
+                           name = function(i) return set:file_name(i) end})
 end
 
 -- A message without its position.
 local function bare(message) return (tostring(message):gsub('^[^:]*:%d+: ', '')) end
 
--- A writer to the unfinished store beside `path`: an old one that fits, or a new one.
-local function open_part(path, vae, set, wanted, o)
-  local part = path .. '.part'
-  if core.file_kind(part) then
-    local ok, wrong = pcall(difference, part, wanted)
-    if not ok then
-      core.fail(('latents: %s cannot be continued; delete it to start again (%s)'):format(part, bare(wrong)))
-    elseif wrong then
-      core.fail(('latents: %s was begun otherwise: %s; choose another file or delete it'):format(part, wrong))
-    end
-  else
-    create(part, vae, set, wanted, o)
-  end
-  return core.store_writer(part)
-end
-
 -- Round trip of the first pictures: a VAE fed with the wrong range shows here.
 local function check_round_trip(vae, set, o)
-  local n, list = math.min(16, set.count), {}
-  for i = 1, n do list[i] = i end
-  local x = images.batch(set, list, function() end)
-  if not x then return end
-  local db = vae:round_trip(x)
-  say(o, 'round trip of the first %d pictures: %.2f dB', n, db)
-  if db ~= db or db < o.least_psnr then
-    core.fail(('latents: the round trip of the first pictures is %.2f dB, below %g: wrong VAE or pixel range (%s)? '
-      .. 'Pass least_psnr to go on'):format(db, o.least_psnr, vae.pixel_range))
-  end
-end
-
-local function encode_rows(w, vae, set, first, count, o)
   core.scope(function()
-    local list, labels, valid = {}, {}, {}
-    for i = 1, count do list[i], labels[i], valid[i] = first + i - 1, set:label(first + i - 1), 1 end
-    local x, wrong = set:read(list)
-    for i, why in pairs(wrong) do
-      if o.on_bad == 'stop' then core.fail(('latents: %s'):format(why)) end
-      valid[i] = 0
+    local n, list = math.min(16, set.count), {}
+    for i = 1, n do list[i] = i end
+    local x = images.batch(set, list, function() end)
+    if not x then return end
+    local db = vae:round_trip(x)
+    say(o, 'round trip of the first %d pictures: %.2f dB', n, db)
+    if db ~= db or db < o.least_psnr then
+      core.fail(('latents: the round trip of the first pictures is %.2f dB, below %g: wrong VAE or pixel range (%s)? '
+        .. 'Pass least_psnr to go on'):format(db, o.least_psnr, vae.pixel_range))
     end
-    local mean, logvar = vae:encode_images(x, o.moments)
-    w:put(first, {mean = mean, logvar = o.moments and logvar or nil, label = labels, valid = valid})
   end)
 end
 
--- Pictures left out, those of earlier sessions too, with the reasons: each is read once more.
-local function report_bad(set, path, o)
-  local data, lines = core.store_open(path, true), {}
-  for _, i in ipairs(data:bad(math.huge)) do
-    local _, why = set:read({i})
-    lines[#lines + 1] = set:file_name(i) .. '\t' .. (why[1] or 'could be read afterwards') .. '\n'
+-- The writer of the unfinished store beside `path`: an old one that fits, or a new one; and how many rows it has.
+local function open_part(path, vae, set, wanted, o)
+  local part = path .. '.part'
+  if not core.file_kind(part) then
+    check_round_trip(vae, set, o)
+    bad_list.forget(path)
+    create(part, vae, set, wanted, o)
+    return core.store_writer(part), 0
   end
-  data:close()
-  if #lines == 0 then return end
-  local report = path:gsub('%.part$', '') .. '.bad.txt'
-  core.write_file(report, table.concat(lines))
-  say(o, '%d pictures could not be read and are left out; reasons in %s', #lines, report)
+  local ok, wrong = pcall(difference, part, wanted, {})
+  if ok and wrong then
+    core.fail(('latents: %s was begun otherwise: %s; choose another file or delete it'):format(part, wrong))
+  end
+  local opened, writer
+  if ok then opened, writer = pcall(core.store_writer, part) end
+  if not opened then
+    local message = bare(ok and writer or wrong)
+    if message:find('another process', 1, true) then core.fail(message) end -- there is nothing wrong with it
+    core.fail(('latents: %s cannot be continued; delete it to start again (%s)'):format(part, message))
+  end
+  local done = writer:done_count()
+  if done == 0 then check_round_trip(vae, set, o) end
+  return writer, done
 end
 
--- Every batch of which a row is missing.
-local function encode_all(w, vae, set, o)
-  local started, told, begun = core.clock(), core.clock(), w:done_count()
-  local done = begun
-  for first = 1, set.count, o.batch do
-    local n = math.min(o.batch, set.count - first + 1)
-    local missing = 0
-    for i = first, first + n - 1 do missing = missing + (w:is_done(i) and 0 or 1) end
-    if missing > 0 then encode_rows(w, vae, set, first, n, o) end
-    done = done + missing
-    local t = core.clock()
-    if t - told > 10 or done == set.count then
-      local speed = (done - begun) / math.max(t - started, 1e-3)
-      say(o, 'encoded %d of %d pictures, %.1f a second, %d s left', done, set.count, speed, (set.count - done) / speed)
-      told = t
+-- ---- the loop -------------------------------------------------------------------------------------------------------
+
+local Job = {}
+Job.__index = Job
+
+-- Rows of pictures that could not be read are zeros; on_bad says whether they count as valid.
+function Job:note_bad(b, rows)
+  for at, why in pairs(b.bad) do
+    if self.o.on_bad == 'stop' then core.fail('latents: ' .. why) end
+    for _, z in pairs(rows) do z[at]:fill_(0) end
+    if self.o.on_bad == 'zero' then b.valid:slice(1, at, at):fill_(1) end
+  end
+end
+
+-- The next batch: false when none came within a moment, nil at the end, else true.
+function Job:step()
+  return core.scope(function()
+    local b = self.batches:next(0.2)
+    if not b then return b end
+    local rows = {}
+    rows.mean, rows.logvar = self.vae:encode_images(b.x, self.o.moments)
+    if self.o.mirrored then
+      rows.mirrored_mean, rows.mirrored_logvar = self.vae:encode_images(b.x:flip(4), self.o.moments)
+    end
+    if b.bad then self:note_bad(b, rows) end
+    self.bad:batch(b.first, b.count, b.bad, function(i) return self.set:file_name(i) end)
+    if host.save_tuning then host.save_tuning() end -- does nothing unless something was timed since
+    rows.label, rows.valid, rows.crc32 = b.label, b.valid, b.crc32
+    self.writer:put(b.first, rows)
+    self.progress:count(b.count)
+    return true
+  end)
+end
+
+function Job:stop_requested()
+  local why = host.stop_requested and host.stop_requested()
+  if not why then return end
+  self.writer:flush()
+  self.progress:clear()
+  say(self.o, '%s: stopped with %d of %d pictures encoded. Run the same command again to go on.', why,
+    self.writer:done_count(), self.set.count)
+  self:close()
+  if host.interactive then error('stopped', 0) end
+  os.exit(0, true)
+end
+
+-- What is encoded reaches the disk now and then: the writer sees to that by itself, but not more often than every ten
+-- seconds.
+function Job:save()
+  if core.clock() - self.saved < self.o.save_seconds then return end
+  self.writer:flush()
+  self.saved = core.clock()
+end
+
+function Job:run()
+  self.saved = core.clock()
+  local handled = host.on_stop and host.on_stop(true)
+  local ok, message = pcall(function()
+    while true do
+      local got = self:step()
+      if got == nil then break end
+      if got then self:save() end
+      self.progress:tell()
+      self:stop_requested()
+    end
+  end)
+  if host.on_stop then host.on_stop(handled) end
+  if not ok then
+    pcall(self.writer.flush, self.writer)
+    error(message, 0)
+  end
+end
+
+function Job:close()
+  if self.batches then self.batches:close() end
+  pcall(self.writer.close, self.writer)
+end
+
+local function make(vae, set, path, wanted, o)
+  local writer, done = open_part(path, vae, set, wanted, o)
+  local self = setmetatable({vae = vae, set = set, o = o, writer = writer}, Job)
+  local ok, message = pcall(function()
+    if done > 0 and done < set.count then
+      say(o, 'going on: %d of %d pictures are there already', done, set.count)
+    end
+    self.bad = bad_list.open(path)
+    self.batches = batches_of(set, {batch = o.batch, done = writer:done(), readers = o.readers, decoders = o.decoders,
+                                    ahead = o.ahead})
+    self.progress = progress.new{total = set.count, done = done, bad = self.bad, batches = self.batches,
+                                 writer = writer, say = function(...) say(o, ...) end, quiet = o.quiet}
+    if done < set.count then self:run() end
+    writer:flush()
+    self.progress:finish()
+    local n, report = self.bad:report(path)
+    if n > 0 then
+      say(o, '%d pictures could not be read and are %s; reasons in %s', n,
+        o.on_bad == 'zero' and 'zeros' or 'left out', report)
+    end
+    writer:finish()
+    self.bad:remove()
+  end)
+  self:close()
+  if not ok then error(message, 0) end
+end
+
+-- ---- asked for ------------------------------------------------------------------------------------------------------
+
+local known = {dtype = 'f16', moments = false, mirrored = false, batch = 16, on_bad = 'skip', shards = 0,
+               least_psnr = 15, quiet = false, deterministic = false, save_seconds = 10, readers = take.optional,
+               decoders = take.optional, ahead = take.optional}
+
+local function check(vae, set, o)
+  if o.on_bad ~= 'skip' and o.on_bad ~= 'stop' and o.on_bad ~= 'zero' then
+    core.fail(("latents: unknown on_bad '%s'; known: skip zero stop"):format(o.on_bad))
+  end
+  if o.dtype ~= 'f16' and o.dtype ~= 'bf16' and o.dtype ~= 'f32' then
+    core.fail(("latents: latents of dtype '%s'; known: f16 bf16 f32"):format(o.dtype))
+  end
+  for _, name in ipairs{'batch', 'readers', 'decoders', 'ahead'} do
+    local v = o[name]
+    if v and (type(v) ~= 'number' or v < 1 or v % 1 ~= 0) then
+      local text = type(v) == 'number' and ('%g'):format(v) or tostring(v)
+      core.fail(('latents: %s is %s; a whole number, at least 1, is needed'):format(name, text))
     end
   end
-end
-
---- latents.encode(vae, set, path, {dtype = 'f16', moments = false, batch = 16, on_bad = 'skip' or 'stop',
--- least_psnr = 15, quiet}): encode every picture of a set into a store at `path`, unless it is there already; then open
--- it. A run that was stopped goes on where it was. A store made with another VAE, range, size or set is refused.
-local function encode(vae, set, path, options)
-  local o = take('latents.encode', options, {dtype = 'f16', moments = false, batch = 16, on_bad = 'skip',
-                                             least_psnr = 15, quiet = false})
-  if o.on_bad ~= 'skip' and o.on_bad ~= 'stop' then
-    core.fail(("latents: unknown on_bad '%s'; known: skip stop"):format(o.on_bad))
-  end
-  if o.dtype ~= 'f16' and o.dtype ~= 'f32' then
-    core.fail(("latents: latents of dtype '%s'; known: f16 f32"):format(o.dtype))
-  end
-  if o.batch < 1 or o.batch % 1 ~= 0 then
-    core.fail(('latents: a batch of %g; a whole number, at least 1, is needed'):format(o.batch))
+  if o.shards < 0 or o.shards % 1 ~= 0 then
+    core.fail(('latents: %g shards; a whole number, 0 for none, is needed'):format(o.shards))
   end
   if o.moments and not vae.net.moments then core.fail(('latents: %s has no log-variances'):format(vae.kind)) end
   if set.size % vae.factor ~= 0 then
     core.fail(('latents: pictures of size %d do not divide by the VAE\'s factor %d'):format(set.size, vae.factor))
   end
+end
+
+--- encode(vae, set, path, {dtype = 'f16', 'bf16' or 'f32', moments = false, mirrored = false, batch = 16, on_bad =
+-- 'skip', 'zero' or 'stop', shards = 0, least_psnr = 15, deterministic = false, quiet, readers, decoders, ahead}):
+-- encode every picture of a set into a store at `path`, unless it is there already; then open it. A run that was
+-- stopped, in whatever way, goes on where it was. A store made with another VAE, range, size, transform or set is
+-- refused. Bad pictures: skip leaves the row out (/valid is 0), zero keeps it with a latent of zeros, stop ends with
+-- the reason; the rows of both hold zeros and PATH.bad.txt lists them. mirrored: latents of the mirrored pictures too.
+-- deterministic: no ways of computing are timed from here on, ld.tune(false). readers and decoders (threads) and ahead
+-- (batches kept ready) follow the machine where they are not given.
+function encode.encode(vae, set, path, options)
+  local o = take('latents.encode', options, known)
+  check(vae, set, o)
   local wanted = provenance(vae, set, o)
   if core.file_kind(path) then
-    core.store_open(path):close()
-    local wrong = difference(path, wanted)
+    local wrong = difference(path, wanted, MAKING)
     if wrong then core.fail(('latents: %s was made otherwise: %s; choose another file'):format(path, wrong)) end
+    bad_list.open(path):remove() -- left there by a kill behind the last step
     return require('ld.latents').open(path)
   end
+  if o.deterministic then core.tune(false) end
   local folder = path:match('^(.*)/[^/]*$')
   if folder then core.make_dirs(folder) end
   core.sweep_folder(folder or '.')
-  check_round_trip(vae, set, o)
-  local w = open_part(path, vae, set, wanted, o)
-  local done = w:done_count()
-  if done > 0 and done < set.count then say(o, 'going on: %d of %d pictures are done', done, set.count) end
-  local ok, message = pcall(function()
-    encode_all(w, vae, set, o)
-    w:flush()
-    report_bad(set, path .. '.part', o)
-    w:finish()
-  end)
-  local closed, why = pcall(w.close, w)
-  if not ok or not closed then error(ok and why or message, 0) end
+  make(vae, set, path, wanted, o)
   return require('ld.latents').open(path)
 end
 
-return {encode = encode}
+encode.provenance, encode.difference = provenance, difference
+
+return encode

@@ -1,6 +1,7 @@
--- Sets of pictures: a folder, or synthetic faces; read as batches of u8 tensors.
+-- Sets of pictures: folders, archives, data bases, or synthetic faces; read as batches of u8 tensors.
 --
 -- A set has `count`, `name`, `classes`, and read(indices): (n,3,size,size) u8 and {position = reason} of bad pictures.
+-- A set of stored pictures has `source`, the list of them in C (csrc/data/source.h); nothing is kept by picture here.
 local core = require 'ld.core'
 local take = require 'ld.take'
 
@@ -24,30 +25,22 @@ end
 
 --- Pictures `indices` (from 1) at the set's size: u8 tensor, and the reasons of those that could not be read.
 function Set:read(indices)
-  return self.files:read(indices, {size = self.size, fit = self.fit})
+  return self.source:read(indices, {size = self.size, transform = self.transform, exif = self.exif})
 end
 
-function Set:label(i) return self.files:label(i) end
-function Set:file_name(i) return self.files:name(i) end
+function Set:label(i) return self.source:label(i) end
+function Set:file_name(i) return self.source:name(i) end
 
 --- The first eight bytes of the SHA-256 of picture i's file; zeros when it cannot be read.
 function Set:checksum(i)
-  local ok, hex = pcall(core.sha256_file, self.path .. '/' .. self.files:name(i))
+  local ok, hex = pcall(core.sha256_file, self.path .. '/' .. self.source:name(i))
   local bytes = {}
   for k = 1, 8 do bytes[k] = ok and tonumber(hex:sub(2 * k - 1, 2 * k), 16) or 0 end
   return bytes
 end
 
---- What identifies the pictures: a hash over names and sizes in bytes, in order.
-function Set:fingerprint()
-  local parts = {}
-  for i = 1, self.count do
-    local name = self.files:name(i)
-    local _, bytes = core.file_kind(self.path .. '/' .. name)
-    parts[i] = name .. ' ' .. tostring(bytes)
-  end
-  return core.sha256(table.concat(parts, '\n'))
-end
+--- What identifies the pictures: a hash over names, sizes in bytes and labels, in order.
+function Set:fingerprint() return self.source:fingerprint(self.count) end
 
 local Faces = {}
 Faces.__index = Faces
@@ -73,19 +66,33 @@ function Faces:fingerprint() return ('synthetic faces, renderer 1, seed %d, coun
 function images.synthetic_faces(options)
   local o = take('synthetic_faces', options, {n = 10000, size = 256, seed = 0})
   whole('synthetic_faces', o, {'n', 'size'})
-  return setmetatable({count = o.n, size = o.size, seed = o.seed, fit = 'stretch', classes = {},
+  return setmetatable({count = o.n, size = o.size, seed = o.seed, transform = 'stretch', classes = {},
                        name = 'synthetic faces', path = 'synthetic'}, Faces)
 end
 
---- images.open(path, {size = 256, fit = 'center', limit}): the pictures below a folder, sub-folder = class. fit:
--- center (shrink, then cut), short-center (cut, then shrink: fast.ai), topleft (LSUN notebook), stretch.
+-- Where the wnids stand in the order of ILSVRC2012_ID, for ImageNet's own list of validation labels.
+local function synsets()
+  local root = debug.getinfo(1, 'S').source:match('^@(.*)lua/ld/images%.lua$')
+  local path = (root or '') .. 'data/ilsvrc2012_synsets.txt'
+  return core.file_kind(path) and path or nil
+end
+
+--- images.open(path, {size = 256, transform = 'adm', exif = false, limit, labels, partial = false}): the pictures of
+-- a folder (sub-folder = class), of a tar or zip, of a folder of those, of an LMDB, or of CIFAR's binary files; a path
+-- may go on inside an archive. labels: a file that gives classes, such as ImageNet's lists for its validation pictures;
+-- partial: take what a damaged archive has before the damage; exif: turn pictures as their EXIF data say.
+-- transform, how a picture becomes size x size (csrc/io/image.h says it to the pixel): adm (guided-diffusion: shrink,
+-- cut the centre), short-center-bilinear (fast.ai: cut the centre square, shrink), topleft (LSUN notebook), lanczos
+-- (StyleGAN, EDM), center (torchvision), stretch, dct-fast (adm, of JPEGs decoded small).
 function images.open(path, options)
-  local o = take('images', options, {size = 256, fit = 'center', limit = take.optional})
+  local o = take('images', options, {size = 256, transform = 'adm', exif = false, limit = take.optional,
+                                     labels = take.optional, partial = false})
   whole('images', o, {'size', 'limit'})
-  local files = core.image_set(path)
-  local count = math.min(files:count(), o.limit or math.huge)
-  return setmetatable({files = files, count = count, classes = files:classes(), size = o.size, fit = o.fit,
-                       path = path, name = path}, Set)
+  local source = core.source(path, {labels = o.labels, synsets = o.labels and synsets(), partial = o.partial,
+                                    cache = core.cache_folder 'index'})
+  local count = math.min(source:count(), o.limit or math.huge)
+  return setmetatable({source = source, count = count, classes = source:classes(), size = o.size,
+                       transform = o.transform, exif = o.exif, path = path, name = path}, Set)
 end
 
 --- batch(set, indices, on_bad): the pictures that can be read, or nil; each bad one is told to on_bad(index, reason).

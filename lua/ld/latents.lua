@@ -11,6 +11,9 @@ function latents.encode(...) return require('ld.encode').encode(...) end
 --- latents.import(path, out, options): latents that other programs made, from NumPy's files; see ld.import.
 function latents.import(...) return require('ld.import')(...) end
 
+--- latents.verify(path, vae, set, options): rows chosen at random are encoded again and compared; see ld.encode_verify.
+function latents.verify(...) return require('ld.encode_verify')(...) end
+
 local Store = {}
 Store.__index = Store
 Store.__tostring = function(self)

@@ -402,7 +402,8 @@ t.test('picture sets: errors', function()
   t.raises(function() ld.images.open(tmp .. '/no-pictures') end, 'no PNG, JPEG or WebP pictures')
   t.raises(function() ld.images.open(tmp .. '/absent') end, 'No such file')
   t.raises(function() ld.images.open(put('a-file', 'x')) end, 'a-file')
-  t.raises(function() ld.images.open(tmp, {sise = 3}) end, "unknown option 'sise'; known: fit limit size")
+  t.raises(function() ld.images.open(tmp, {sise = 3}) end,
+    "unknown option 'sise'; known: exif labels limit partial size transform")
 end)
 
 -- ---- checkpoints ----------------------------------------------------------------------------------------------------

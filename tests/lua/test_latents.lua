@@ -1,4 +1,4 @@
--- Latent stores: encoding, resuming, refusals, statistics, splits.
+-- Latent stores as data sets: rows, statistics, bad pictures, splits. tests/lua/test_encode.lua makes them.
 local ld = require 'ld'
 local t = dofile 'tests/lua/harness.lua'
 
@@ -24,10 +24,7 @@ ld.checkpoint.write(tmp .. '/small.h5', {model = ld.models.small_autoencoder{wid
                                          record = {name = 'tiny'}})
 ld.checkpoint.write(tmp .. '/other.h5', {model = ld.models.small_autoencoder{width = 8, blocks = 1},
                                          record = {name = 'tiny'}})
-ld.safetensors_write(tmp .. '/kl.safetensors',
-  ld.models.kl_autoencoder{block_out_channels = {8, 16}, layers_per_block = 1, norm_num_groups = 8}:state())
 local small = ld.vae.load(tmp .. '/small.h5')
-local kl = ld.vae.load(tmp .. '/kl.safetensors')
 
 -- Synthetic faces, drawn once: drawing takes longer than all the rest here.
 local drawn = ld.faces(22, {size = 16, seed = 3})
@@ -70,33 +67,11 @@ local function rows_of(store)
   return x
 end
 
-local function done_in(path)
-  local bits, n = content(path).done, 0
-  for _, byte in ipairs(bits) do
-    for k = 0, 7 do n = n + math.floor(byte / 2 ^ k) % 2 end
-  end
-  return n
-end
-
 local function encode(vae, set, path, more)
   local o = {least_psnr = -1000, quiet = true, batch = 4}
   for key, value in pairs(more or {}) do o[key] = value end
   local store = ld.latents.encode(vae, set, path, o) -- no tail call, so that errors have this line
   return store
-end
-
--- A set that fails at its k-th reading.
-local function failing(set, k)
-  local reads = 0
-  return setmetatable({read = function(_, list)
-    reads = reads + 1
-    if reads == k then error('pulled the plug', 0) end
-    return set:read(list)
-  end}, {__index = function(_, key)
-    local value = set[key]
-    if type(value) ~= 'function' then return value end
-    return function(_, ...) return value(set, ...) end
-  end})
 end
 
 t.test('rows are what the autoencoder gives', function()
@@ -125,13 +100,6 @@ t.test('rows are what the autoencoder gives', function()
   t.eq(ld.file_kind(path .. '.bad.txt'), nil)
 end)
 
-t.test('f16 rows are the f32 rows rounded', function()
-  local one, half = encode(small, faces(), fresh(), {dtype = 'f32'}), encode(small, faces(), fresh())
-  t.eq(rows_of(half).dtype, 'f16')
-  t.eq(rows_of(half), rows_of(one):to('f16'))
-  t.eq(half:get{3}.x.dtype, 'f32')
-end)
-
 t.test('statistics against direct computation', function()
   local store = encode(small, faces(), fresh(), {dtype = 'f32'})
   local raw = rows_of(store)
@@ -157,119 +125,15 @@ t.test('statistics against direct computation', function()
   t.ok(told:find('standard deviation of 0.01 where about 1 is needed', 1, true), told)
 end)
 
-t.test('log-variances', function()
-  local path = fresh()
-  local store = encode(kl, faces(6), path, {dtype = 'f32', moments = true})
-  t.eq(store.shape, {4, 8, 8})
-  local mean, logvar = kl:encode_images((faces(6):read{1, 2, 3, 4, 5, 6}), true)
-  local f = ld.h5_open(path)
-  t.near(f:read('/latents/mean'), mean, 1e-5)
-  t.near(f:read('/latents/logvar'), logvar, 1e-5)
-  f:close()
-  t.raises(function() encode(small, faces(6), fresh(), {moments = true}) end, 'has no log-variances')
-end)
-
-t.test('an interrupted encoding ends in the same store', function()
-  for _, case in ipairs{{vae = small, dtype = 'f16'}, {vae = kl, dtype = 'f32', moments = true}} do
-    local whole, cut = fresh(), fresh()
-    local o = {dtype = case.dtype, moments = case.moments}
-    encode(case.vae, faces(), whole, o)
-    t.raises(function() encode(case.vae, failing(faces(), 4), cut, o) end, 'pulled the plug')
-    t.eq(ld.file_kind(cut), nil, 'nothing at the final name')
-    t.eq(done_in(cut .. '.part'), 8)
-    t.raises(function() encode(case.vae, failing(faces(), 3), cut, o) end, 'pulled the plug')
-    t.eq(done_in(cut .. '.part'), 12) -- went on, not again from the start
-    encode(case.vae, faces(), cut, o)
-    t.eq(content(cut), content(whole))
-  end
-end)
-
-t.test('what a kill leaves can be continued', function()
-  local whole, cut = fresh(), fresh()
-  encode(small, faces(), whole)
-  for k = 2, 6 do
-    local set, reads = faces(), 0
-    local read = set.read
-    set.read = function(self, list)
-      reads = reads + 1
-      if reads == k then put(tmp .. '/snapshot', get(cut .. '.part')) end
-      return read(self, list)
-    end
-    encode(small, set, cut)
-    os.remove(cut)
-    put(cut .. '.part', get(tmp .. '/snapshot')) -- as it lay on the disk in the middle of things
-    encode(small, faces(), cut)
-    t.eq(content(cut), content(whole))
-    os.remove(cut)
-  end
-end)
-
-t.test('a store that is there is opened, not made again', function()
+t.test('a store of another autoencoder, and what is none', function()
   local path = fresh()
   encode(small, faces(), path)
-  local before = get(path)
-  local reads = 0
-  local set = faces()
-  set.read = function() reads = reads + 1 end
-  t.eq(encode(small, set, path).count, 22)
-  t.eq(reads, 0)
-  t.ok(get(path) == before)
-end)
-
-t.test('refusals', function()
-  local path = fresh()
-  encode(small, faces(), path)
-  local before = get(path)
-  local other, unit = ld.vae.load(tmp .. '/other.h5'), ld.vae.load(tmp .. '/small.h5', {range = 'signed'})
-  local function refuse(text, ...)
-    local message = t.raises(encode, text, ...)
-    t.ok(message:find('test_latents.lua:%d+: latents: ') and message:find(path, 1, true), message)
-  end
-  refuse('vae_hash is ' .. small.hash, other, faces(), path)
-  refuse('pixel_range is unit, this run has signed', unit, faces(), path)
-  refuse('size is 16, this run has 8', small, ld.images.synthetic_faces{n = 22, size = 8, seed = 3}, path)
-  refuse('count is 22, this run has 21', small, faces(21), path)
-  refuse('source_hash', small, ld.images.synthetic_faces{n = 22, size = 16, seed = 4}, path)
-  refuse('dtype is f16, this run has f32', small, faces(), path, {dtype = 'f32'})
-  t.ok(get(path) == before, 'the store is untouched')
+  local other, signed = ld.vae.load(tmp .. '/other.h5'), ld.vae.load(tmp .. '/small.h5', {range = 'signed'})
   local store = ld.latents.open(path)
   t.raises(function() store:check_vae(other) end, 'was made by tiny (' .. small.hash:sub(1, 12))
-  t.raises(function() store:check_vae(unit) end, 'pixel range signed')
+  t.raises(function() store:check_vae(signed) end, 'pixel range signed')
   store:check_vae(small)
-
-  path = fresh()
-  t.raises(function() encode(small, failing(faces(), 3), path) end, 'pulled the plug')
-  before = get(path .. '.part')
-  refuse('was begun otherwise: vae_hash', other, faces(), path)
-  t.ok(get(path .. '.part') == before, 'the unfinished store is untouched')
-  put(path .. '.part', before:sub(1, 200))
-  refuse('cannot be continued; delete it', small, faces(), path)
-
-  t.raises(function() encode(small, faces(), fresh(), {on_bad = 'ask'}) end, "unknown on_bad 'ask'; known: skip stop")
-  t.raises(function() encode(small, faces(), fresh(), {bach = 3}) end, "unknown option 'bach'")
-  t.raises(function() encode(small, ld.images.synthetic_faces{n = 4, size = 20}, fresh()) end, 'do not divide')
   t.raises(function() ld.latents.open(tmp .. '/small.h5') end, 'is no latent store')
-  t.raises(function() encode(ld.vae.wrap(ld.models.small_autoencoder{width = 4, blocks = 1}, {}), faces(), fresh()) end,
-    'no hash')
-end)
-
-t.test('the round trip guards against a wrong autoencoder', function()
-  local path = fresh()
-  local message = t.raises(function()
-    ld.latents.encode(small, faces(), path, {quiet = true})
-  end, 'below 15: wrong VAE or pixel range %(unit%)')
-  local db = tonumber(message:match('pictures is (%-?[%d.]+) dB'))
-  local list = {}
-  for i = 1, 16 do list[i] = i end
-  local x = (faces():read(list))
-  local back = small:decode_images(small:encode_images(x))
-  local mse = ld.mean(ld.square(back - x:f32() * (1 / 255)), {2, 3, 4})
-  local direct = 0
-  for _, e in ipairs(mse:tolist()) do direct = direct - 10 * math.log(e) / math.log(10) / 16 end
-  t.near(db, direct, 0.01)
-  t.eq(ld.file_kind(path), nil)
-  t.eq(ld.file_kind(path .. '.part'), nil)
-  encode(small, faces(), path, {least_psnr = db - 0.1})
 end)
 
 -- ---- folders --------------------------------------------------------------------------------------------------------
@@ -319,54 +183,12 @@ t.test('a folder with bad pictures: skipped, counted, named', function()
   t.eq(store:get{6}.x, ld.gather(rows_of(store), ld.tensor({6}, {dtype = 'i64'})))
 end)
 
-t.test('bad pictures of an earlier session are in the report', function()
-  local whole, cut = fresh(), fresh()
-  encode(small, pictures(), whole)
-  t.raises(function() encode(small, failing(pictures(), 4), cut) end, 'pulled the plug') -- 8 rows are done
-  encode(small, pictures(), cut)
-  t.eq(get(cut .. '.bad.txt'), get(whole .. '.bad.txt'))
-  t.eq(content(cut), content(whole))
-end)
-
-t.test("on_bad = 'stop' names the picture and keeps what was done", function()
-  local path = fresh()
-  local message = t.raises(function() encode(small, pictures(), path, {on_bad = 'stop'}) end, 'bees/2.png')
-  t.ok(message:find('test_latents.lua:%d+: latents: '), message)
-  t.eq(done_in(path .. '.part'), 4)
-  t.eq(encode(small, pictures(), path).count, 10) -- and skipping, it goes on
-end)
-
-t.test('a folder of bad pictures only', function()
-  os.execute('mkdir -p ' .. tmp .. '/bad')
-  put(tmp .. '/bad/a.png', 'nothing')
-  t.raises(function() encode(small, ld.images.open(tmp .. '/bad', {size = 16}), fresh()) end,
-    'none of the pictures could be read')
-end)
-
-t.test('options that make no sense are refused before anything is written', function()
-  for _, case in ipairs{{{dtype = 'i32'}, "latents of dtype 'i32'; known: f16 f32"}, {{batch = 0}, 'a batch of 0'},
-                        {{batch = 2.5}, 'a batch of 2.5'},
-                        {{moments = true}, 'small_autoencoder has no log%-variances'}} do
-    local path = fresh()
-    t.raises(function() encode(small, faces(), path, case[1]) end, case[2])
-    t.eq(ld.file_kind(path .. '.part'), nil)
-  end
+t.test('options of sets that make no sense', function()
   for _, case in ipairs{{{size = 16.5}, 'images: size is 16.5'}, {{size = 0}, 'images: size is 0'},
                         {{size = 16, limit = 0}, 'images: limit is 0'}, {{limit = 2.5}, 'images: limit is 2.5'}} do
     t.raises(function() ld.images.open(tmp, case[1]) end, case[2])
   end
   t.raises(function() ld.images.synthetic_faces{n = -1} end, 'synthetic_faces: n is %-1')
-end)
-
-t.test('latents too large for f16 are refused, and what is done stays', function()
-  local net, path = ld.models.small_autoencoder{width = 8, blocks = 1}, fresh()
-  ld.no_grad(function()
-    for _, x in ipairs(net:parameters()) do x:mul_(30) end
-  end)
-  local huge = ld.vae.wrap(net, {name = 'huge', hash = ('0'):rep(64)})
-  t.raises(function() encode(huge, faces(4), path, {least_psnr = -1e9}) end, 'too large for f16')
-  t.eq(ld.file_kind(path), nil)
-  t.eq(encode(huge, faces(4), fresh(), {least_psnr = -1e9, dtype = 'f32'}).count, 4)
 end)
 
 t.test('stores that serve together come from one autoencoder', function()

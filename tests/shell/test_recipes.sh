@@ -83,7 +83,7 @@ matches 'option --out needs a value'
 # ---- without data ----
 
 refuse 'imagenet_latents without data' recipe imagenet_latents --data "$tmp/absent"
-matches "recipes/imagenet_latents\.lua:[0-9]+: there is no folder $tmp/absent"
+matches "recipes/imagenet_latents\.lua:[0-9]+: there is no $tmp/absent"
 says ILSVRC2012_img_train.tar
 says sd-vae-ft-ema
 refuse 'imagenet_classifier without a store' recipe imagenet_classifier --train "$tmp/absent.h5"
@@ -206,7 +206,7 @@ says 'not by other'
 refuse 'sample refuses a run of something else' recipe sample --run "$tmp/judge"
 says "holds a 'classifier', a 'unet' was needed"
 
-check 'lsun' recipe lsun --data "$tmp/faces" --vae "$tmp/tiny.h5" --judge "$tmp/judge/best.h5" --size 32 --fit center \
+check 'lsun' recipe lsun --data "$tmp/faces" --vae "$tmp/tiny.h5" --judge "$tmp/judge/best.h5" --size 32 --transform center \
     $unet --epochs 1 --out "$tmp/lsun"
 matches 'epoch 1: held-out eps-MSE [0-9.]+; samples in '
 check 'vae' recipe vae --photos "$tmp/faces" --faces 8 --size 32 --crop 16 --width 4 --blocks 1 --epochs 1 --batch 32 \

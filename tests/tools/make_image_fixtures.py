@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/fixtures/images: small pictures and, as raw bytes (rows top to bottom, interleaved), what they must become.
 
-Needs Pillow and numpy. The results are kept in the repository; run this again only to change them:
+Needs Pillow and numpy; the results kept here are of Pillow 13.0. The results are kept in the repository; run this again only to change them:
 
     tests/tools/make_image_fixtures.py tests/fixtures/images
 """
@@ -13,7 +13,7 @@ import sys
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 OUT = sys.argv[1]
 WIDTH, HEIGHT = 23, 17
@@ -191,27 +191,102 @@ def make_resized(rgb, gray):
         save("resize-gray-%s.raw" % name, resize(gray, 15, 21, how))
 
 
-def fit(im, size, how):
+def center_crop_arr(im, size):
+    """guided-diffusion's."""
+    while min(im.size) >= 2 * size:
+        im = resize(im, im.width // 2, im.height // 2, Image.BOX)
+    scale = size / min(im.size)
+    im = resize(im, round(im.width * scale), round(im.height * scale), Image.BICUBIC)
+    x, y = (im.width - size) // 2, (im.height - size) // 2
+    return im.crop((x, y, x + size, y + size))
+
+
+def square(im, size, how):
     width, height = im.size
     short = min(width, height)
+    if how == "adm":
+        return center_crop_arr(im, size)
     if how == "center" or how == "topleft" and short < size:
         im = resize(im, int(size * width / short), int(size * height / short), Image.BICUBIC)
         x, y = (round((im.width - size) / 2), round((im.height - size) / 2)) if how == "center" else (0, 0)
         return im.crop((x, y, x + size, y + size))
     if how == "topleft":
         return im.crop((0, 0, size, size))
-    if how == "short-center":
+    if how == "lanczos":
+        x, y = (width - short) // 2, (height - short) // 2
+        return resize(im.crop((x, y, x + short, y + short)), size, size, Image.LANCZOS)
+    if how == "short-center-bilinear":
         x, y = round((width - short) / 2), round((height - short) / 2)
         im = im.crop((x, y, x + short, y + short))
     return resize(im, size, size, Image.BILINEAR)
 
 
-def make_fits(rgb):
+def make_squares(rgb):
     tall = rgb.transpose(Image.TRANSPOSE)
-    for how in "center", "short-center", "topleft", "stretch":
-        for size in 11, 20:
-            save("fit-wide-%s-%d.raw" % (how, size), fit(rgb, size, how))
-            save("fit-tall-%s-%d.raw" % (how, size), fit(tall, size, how))
+    for how in "adm", "short-center-bilinear", "topleft", "lanczos", "center", "stretch":
+        for size in 4, 11, 20:
+            save("square-wide-%s-%d.raw" % (how, size), square(rgb, size, how))
+            save("square-tall-%s-%d.raw" % (how, size), square(tall, size, how))
+
+
+# ---- a larger picture, resized as a user of Pillow does: in one call ----
+
+
+def photograph(width=151, height=101):
+    """Hills, a sun, stripes that alias when they are sampled carelessly; smooth elsewhere, so that it packs well."""
+    y, x = np.mgrid[0:height, 0:width].astype(float)
+    a = np.stack([90 + y, 120 + y / 2, 230 - y], axis=2)
+    for k, colour in enumerate([(60, 110, 60), (40, 90, 40), (80, 60, 30)]):
+        top = 45 + 18 * k + 9 * np.sin(x / (13 + 4 * k) + k) + 3 * np.sin(x / 5)
+        a[y > top] = colour
+    a[(x - 110) ** 2 + (y - 22) ** 2 < 150] = (255, 240, 190)
+    stripes = (x < 40) & (y > 70)
+    a[stripes] = np.where(((x + y).astype(int) % 3 == 0)[stripes, None], 235, 20)
+    a[60:64, 70:140] = (255, 0, 0)
+    a[20:50, 60] = (255, 255, 255)
+    a[75:, 90:] += np.random.default_rng(6).integers(-40, 41, a[75:, 90:].shape)
+    return a.clip(0, 255).astype(np.uint8)
+
+
+def at_once(im, width, height, how, part=None):
+    return im.resize((width, height), how, box=part)
+
+
+def make_photographs():
+    global resize
+    stepwise, resize = resize, at_once
+    wide = Image.fromarray(photograph())
+    tall = Image.fromarray(photograph().transpose(1, 0, 2)[:90, 20:81].copy())
+    jpeg = encode(wide, format="JPEG", quality=85)
+    save("photo-wide.png", encode(wide, format="PNG", optimize=True))
+    save("photo-tall.png", encode(tall, format="PNG", optimize=True))
+    save("photo.jpg", jpeg)
+    for how in "adm", "short-center-bilinear", "topleft", "lanczos", "center", "stretch":
+        for name, im, size in ("wide", wide, 24), ("wide", wide, 45), ("tall", tall, 40), ("tall", tall, 64):
+            save("photo-%s-%s-%d.png" % (name, how, size), encode(square(im, size, how), format="PNG", optimize=True))
+    for size in 12, 24, 45, 64:
+        small = Image.open(io.BytesIO(jpeg))
+        small.draft("RGB", (size, size))
+        save("photo-dct-fast-%d.png" % size, encode(square(small, size, "adm"), format="PNG", optimize=True))
+    resize = stepwise
+
+
+# ---- orientation ----
+
+
+def make_oriented(rgb):
+    for value in range(1, 9):
+        exif = Image.Exif()
+        exif.endian = "<" if value % 2 else ">"
+        exif[0x010f] = "camera"
+        exif[0x0112] = value
+        for kind, how in ("jpg", dict(format="JPEG", quality=90, subsampling="4:4:4")), ("png", dict(format="PNG")), (
+                "webp", dict(format="WEBP", lossless=True)):
+            if kind == "jpg" or value == 6:
+                data = encode(rgb, exif=exif, **how)
+                save("exif-%d.%s" % (value, kind), data)
+                turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+                save("exif-%d-%s.raw" % (value, kind), turned)
 
 
 def main():
@@ -225,7 +300,9 @@ def main():
     make_webp(rgb)
     make_broken()
     make_resized(rgb, gray)
-    make_fits(rgb)
+    make_squares(rgb)
+    make_photographs()
+    make_oriented(rgb)
 
 
 main()

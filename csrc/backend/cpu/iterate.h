@@ -8,6 +8,7 @@
 #define LD_ITERATE_H
 
 #include "backend/device.h"
+#include "base/clones.h"
 
 enum {
     LD_OPERANDS = 4 /* at most, the result among them */
@@ -34,17 +35,5 @@ static inline int ld_team(int64_t work) {
 static inline int64_t ld_part(int64_t total, int i, int n) {
     return total / n * i + (total % n < i ? total % n : i);
 }
-
-/* A function compiled for several instruction sets, the best chosen at load time. Threads call it from a parallel region;
- * the region itself is not cloned. Without trapping-math and math-errno its loops become vector code. */
-#if defined(__x86_64__) && !defined(__clang__)
-#if __GNUC__ >= 12
-#define LD_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else /* gcc 11 takes no architecture levels here */
-#define LD_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
-#else
-#define LD_CLONES
-#endif
 
 #endif
