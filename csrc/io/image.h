@@ -28,7 +28,9 @@ typedef struct ld_decode {
 /* Decode PNG, JPEG or WebP, told by content, never by the suffix.
  * PNG: palette expanded, 16 bit reduced to 8, alpha dropped. JPEG: baseline and progressive, gray, RGB, YCbCr, CMYK and
  * YCCK (Adobe files hold inverted values; without the Adobe marker they do not); DCT ISLOW, fancy upsampling; warnings of
- * the decoder are tolerated, a file that ends early is an error.
+ * the decoder are tolerated, a file that ends early is an error. WebP: alpha dropped, animations refused.
+ * EXIF that cannot be understood is passed over (io/exif.h). Beside the picture itself a decoder takes a few rows, or, for
+ * progressive JPEG and for WebP, at most 8 bytes a pixel. Bytes too few for the size they declare are refused first.
  * `name` is only for messages. LD_EFORMAT names the file and what was wrong; LD_EVALUE for more than `most` pixels. */
 int ld_image_decode(ld_image *im, const void *bytes, size_t n, const ld_decode *how, const char *name);
 int ld_image_read(ld_image *im, const char *path, const ld_decode *how); /* the same from a file; LD_EIO */

@@ -1,8 +1,9 @@
 /* The two passes of a resize: sums of 8-bit values by 22-bit weights in int32, exact in any order.
  *
- * Rows are taken LANES / 4 at a time (gray: LANES), column by column side by side, so that one output column of all of
- * them is a sum of vectors by scalars, as in the pass over columns. Per output and tap: a load that widens, a
- * multiplication, an addition for a vector of values; one copy of the input on the way in and of the result on the way out. */
+ * Rows are taken LANES / 4 at a time (gray: LANES) and laid side by side, position by position. One output position of
+ * all of them is then a sum of LANES-wide vectors by scalars, as in the pass over columns: for each tap a load that widens,
+ * a multiplication and an addition, beside one copy of the input on the way in and of the result on the way out. With
+ * fewer lanes the sums, which the compiler keeps in memory, would wait for one another. */
 #include <stdlib.h>
 #include <string.h>
 

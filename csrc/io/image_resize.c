@@ -1,6 +1,6 @@
 /* Antialiased resize with Pillow's arithmetic (src/libImaging/Resample.c there): for each output position a short list
- * of input positions and weights; rows first, into an 8-bit picture, then columns. Weights are normalised in double and
- * rounded to 22 bits after the point: 8 bits of pixel and 2 for overshoot fill the rest of an int32. */
+ * of input positions and weights; rows first, into an 8-bit picture, then columns (image_pass.c). Weights are normalised
+ * in double and rounded to LD_TAP_BITS after the point. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* Between image_pass.c, image_resize.c and image_transform.c: resizing in stages, of which only what the last one needs is computed. */
+/* Between image_pass.c, image_resize.c and image_transform.c: resizing in stages, of which only what the last one needs is
+ * computed. Nobody else includes this. */
 #ifndef LD_IMAGE_RESIZE_H
 #define LD_IMAGE_RESIZE_H
 
@@ -13,8 +14,8 @@ typedef struct ld_part {
 ld_part ld_image_part(const ld_image *im, int x, int y, int width, int height);
 int ld_image_copy(ld_image *out, const ld_part *in);
 
-/* One axis of one stage: `in` input positions become `full` outputs, of which n from `start` on are wanted. The input is
- * cut to from .. to first; Pillow keeps these ends in single precision. */
+/* One axis of one stage: the stretch from .. to of `in` input positions becomes `full` outputs, of which n from `start` on
+ * are wanted. Pillow keeps the ends of the stretch in single precision. */
 typedef struct ld_axis {
     int64_t in;
     float from, to;
@@ -22,9 +23,8 @@ typedef struct ld_axis {
     int n;
 } ld_axis;
 
-enum {
-    LD_TAP_BITS = 22
-}; /* of a weight, after the point: 8 bits of pixel and 2 for overshoot fill the rest of an int32 */
+/* Bits of a weight after the point: 8 of a pixel and 2 for overshoot fill the rest of an int32. */
+enum { LD_TAP_BITS = 22 };
 
 /* Output i is the sum over j < count[i] of weight[i * room + j] * input[first[i] + j]. */
 typedef struct ld_taps {
