@@ -29,20 +29,26 @@ typedef struct level {
     archive_part part;
     struct archive *a;
     size_t prefix; /* bytes of l->name that stand before its members' names */
+    int64_t next;  /* in a plain tar, where the next entry begins in it; else -1 */
     int depth;
 } level;
 
+static const char no_end[] = "the block of zeros that ends a tar is missing";
+
 static int list_tar(listing *l, uint64_t first, uint64_t size, size_t prefix, int depth);
 
-/* A fault of the archive's, as libarchive words it. */
+/* A fault of the archive's, as libarchive words it. A tar ends early when less than a header was left, others where
+ * the words, or their absence, say so. */
 static int fail_at(const listing *l, const level *v, const char *why) {
     if (v->part.failed)
         return v->part.failed;
-    uint64_t at = v->part.first + (uint64_t)la.filter_bytes(v->a, -1); /* of the file, packed or not */
-    bool end = v->part.at >= v->part.size;
+    uint64_t size = v->part.size, at = (uint64_t)la.filter_bytes(v->a, -1); /* of the file, packed or not */
+    bool end =
+        v->part.at >= size && ((v->next >= 0 && at + 512 > size) || !why || strstr(why, "runcated") || why == no_end);
+    at = end ? size : v->next >= 0 ? (uint64_t)v->next : at;
     return ld_fail(LD_EFORMAT, "archive '%.500s': %s at byte %llu, after %lld members: %s", l->path,
-                   end ? "ends early" : "damaged", (unsigned long long)(end ? v->part.first + v->part.size : at),
-                   (long long)l->members, why ? why : "no reason is known");
+                   end ? "ends early" : "damaged", (unsigned long long)(v->part.first + at), (long long)l->members,
+                   why ? why : "an entry is not whole");
 }
 
 /* The member's name, without "./" and "/" before it, behind the prefix in l->name. NULL: LD_EMEM. */
@@ -152,7 +158,7 @@ static int take(listing *l, level *v, struct archive_entry *e) {
             LD_EFORMAT,
             "archive '%.400s': ends early at byte %llu, after %lld members: '%.200s' has %llu bytes from byte "
             "%llu on",
-            l->path, (unsigned long long)end, (long long)l->members, l->name, (unsigned long long)size,
+            l->path, (unsigned long long)end, (long long)l->members, la.entry_pathname(e), (unsigned long long)size,
             (unsigned long long)offset);
     return tar ? 0 : hand_over(l, offset, size, packing);
 }
@@ -185,9 +191,10 @@ static int walk_tar(listing *l, level *v, bool packed) {
         if (code)
             return code;
         end = la.filter_bytes(v->a, 0);
+        v->next = packed ? -1 : end;
     }
     /* libarchive takes the end of a file between two members for the end of the tar: then some may be missing */
-    return la.filter_bytes(v->a, 0) > end ? 0 : fail_at(l, v, "the block of zeros that ends a tar is missing");
+    return la.filter_bytes(v->a, 0) > end ? 0 : fail_at(l, v, no_end);
 }
 
 static int list_tar(listing *l, uint64_t first, uint64_t size, size_t prefix, int depth) {
@@ -201,7 +208,7 @@ static int list_tar(listing *l, uint64_t first, uint64_t size, size_t prefix, in
 }
 
 static int list_packed(listing *l) {
-    level v = {.part = {.path = l->path, .fd = l->fd, .size = l->size}};
+    level v = {.part = {.path = l->path, .fd = l->fd, .size = l->size}, .next = -1};
     v.a = archive_part_open(&v.part, la.read_support_format_tar, true);
     if (!v.a)
         return ld_error_code();
@@ -212,21 +219,21 @@ static int list_packed(listing *l) {
 
 /* ---- zip ---- */
 
-/* Reads an entry to its end. A writer that could not go back puts the size behind the bytes. */
-static int measure(listing *l, level *v, uint64_t *size) {
+/* Reads an entry to its end; false when there is none. A writer that could not go back puts the size behind the bytes. */
+static bool measure(const level *v, uint64_t *size) {
     const void *bytes;
     size_t n;
     la_int64_t at;
     int r;
     for (*size = 0; (r = la.read_data_block(v->a, &bytes, &n, &at)) == ARCHIVE_OK;)
         *size = (uint64_t)at + n;
-    return r == ARCHIVE_EOF ? 0 : fail_at(l, v, la.error_string(v->a));
+    return r == ARCHIVE_EOF;
 }
 
 /* A zip whose list of members, at its end, is missing or damaged: members are found one behind the other. `why` is
  * libarchive's word on the list. */
 static int list_headless(listing *l, const char *why) {
-    level v = {.part = {.path = l->path, .fd = l->fd, .size = l->size}};
+    level v = {.part = {.path = l->path, .fd = l->fd, .size = l->size}, .next = -1};
     v.a = archive_part_open(&v.part, la.read_support_format_zip_streamable, false);
     if (!v.a)
         return ld_error_code();
@@ -237,10 +244,11 @@ static int list_headless(listing *l, const char *why) {
         bool good;
         uint64_t offset = (uint64_t)la.filter_bytes(v.a, 0), size;
         code = look_at(l, &v, e, &packing, &good);
-        if (!code && good)
-            code = measure(l, &v, &size);
-        if (!code && good)
+        if (!code && good) {
+            if (!measure(&v, &size))
+                break;
             code = hand_over(l, offset, size, packing);
+        }
     }
     if (!code)
         code = v.part.failed ? v.part.failed
@@ -254,7 +262,7 @@ static int list_headless(listing *l, const char *why) {
 }
 
 static int list_zip(listing *l) {
-    level v = {.part = {.path = l->path, .fd = l->fd, .size = l->size}};
+    level v = {.part = {.path = l->path, .fd = l->fd, .size = l->size}, .next = -1};
     v.a = archive_part_open(&v.part, la.read_support_format_zip_seekable, false);
     if (!v.a)
         return ld_error_code() == LD_EFORMAT && !v.part.failed ? list_headless(l, "no record of its end")

@@ -312,6 +312,23 @@ static void test_truncated_zip(void **state) {
     }
 }
 
+/* Damage in the middle is told apart from an end that comes early, in files that fit one buffer and others. */
+static void test_damaged(void **state) {
+    (void)state;
+    uint8_t *bytes;
+    size_t n;
+    listed l = {0};
+    assert_int_equal(ld_file_read(archive_fixture("gnu.tar"), (void **)&bytes, &n, 0), 0);
+    bytes[1536 + 150] ^= 1; /* in the sum of the second file's header */
+    put_scratch(bytes, n);
+    assert_failed(ld_archive_list(scratch, keep_member, &l), LD_EFORMAT, "damaged at byte 1536, after 1 members: ");
+    assert_int_equal(l.n, 1);
+    put_scratch(bytes, 2560);
+    assert_failed(ld_archive_list(scratch, keep_member, &l), LD_EFORMAT, "damaged at byte 1536, after 1 members: ");
+    free(bytes);
+    listed_free(&l);
+}
+
 /* A member's bytes are asked for after the file became shorter, or where there never were any. */
 static void test_shrunk(void **state) {
     (void)state;
@@ -436,6 +453,38 @@ static long long bytes_read(void) {
     return n;
 }
 
+/* A packed tar that was cut: what had come out by then is listed, then the error names where the file ends. */
+static void test_truncated_stream(void **state) {
+    (void)state;
+    write_many("wb1");
+    listed all = {0};
+    assert_int_equal(ld_archive_list(scratch, keep_member, &all), 0);
+    struct stat st;
+    assert_int_equal(stat(scratch, &st), 0);
+    int before = MANY;
+    for (int part = 9; part >= 1; part--) {
+        char text[80];
+        listed l = {0};
+        off_t cut = st.st_size / 10 * part;
+        assert_int_equal(truncate(scratch, cut), 0);
+        snprintf(text, sizeof text, "ends early at byte %lld, after ", (long long)cut);
+        assert_failed(ld_archive_list(scratch, keep_member, &l), LD_EFORMAT, text);
+        assert_in_range(l.n, MANY / 10 * part - 30, before - 1);
+        for (int i = 0; i < l.n; i++)
+            assert_string_equal(l.at[i].name, all.at[i].name);
+        ld_archive *a = ld_archive_open(scratch);
+        assert_member(a, &l, l.n - 1);
+        uint8_t to[MEMBER];
+        assert_failed(ld_archive_read(a, &(ld_member){NULL, all.at[MANY - 1].offset, MEMBER, LD_PACK_STORED}, to),
+                      LD_EFORMAT, "ends early, at byte");
+        assert_member(a, &l, 0); /* and it can be read again */
+        ld_archive_close(a);
+        before = l.n;
+        listed_free(&l);
+    }
+    listed_free(&all);
+}
+
 /* In order, a stream is read once, and with leaps as well; one step back begins again. */
 static void test_one_pass(void **state) {
     (void)state;
@@ -526,8 +575,8 @@ int main(void) {
         cmocka_unit_test(test_kinds),     cmocka_unit_test(test_locale), cmocka_unit_test(test_stop),
         cmocka_unit_test(test_left_out),  WITH_SCRATCH(test_no_archive), WITH_SCRATCH(test_truncated),
         WITH_SCRATCH(test_truncated_zip), WITH_SCRATCH(test_shrunk),     cmocka_unit_test(test_other_size),
-        WITH_SCRATCH(test_cut_member),    WITH_SCRATCH(test_one_pass),   WITH_SCRATCH(test_threads),
-        WITH_SCRATCH(test_depth),
+        WITH_SCRATCH(test_cut_member),    WITH_SCRATCH(test_damaged),    WITH_SCRATCH(test_truncated_stream),
+        WITH_SCRATCH(test_one_pass),      WITH_SCRATCH(test_threads),    WITH_SCRATCH(test_depth),
     };
     return cmocka_run_group_tests_name("archive", tests, NULL, NULL);
 }
