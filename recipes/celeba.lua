@@ -23,9 +23,9 @@ local opt = ld.demo.options{
 local sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}
 local vae    = ld.vae.load(opt.vae)
 ld.demo.expect_judge(opt, vae)
-local faces  = ld.file_kind(opt.data) and ld.images.open(opt.data, {size = opt.size})
+local faces  = ld.images.exists(opt.data) and ld.images.open(opt.data, {size = opt.size})
                or ld.images.synthetic_faces{n = opt.demo and 3000 or 30000, size = opt.size, seed = opt.seed}
-if not ld.file_kind(opt.data) then
+if not ld.images.exists(opt.data) then
   if not opt.demo then
     print(('there is no folder %s; for real faces get CelebA-HQ (30 000 pictures, data/README.md says where) and name '
       .. 'its folder with --data'):format(opt.data))

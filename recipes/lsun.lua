@@ -12,7 +12,7 @@ local opt = ld.options{
   perceptual = 0.1, gate = 3, samples = 64, steps = 100, eta = 1, limit = 1e9,
 }
 
-if not ld.file_kind(opt.data) then
+if not ld.images.exists(opt.data) then
   ld.fail([[there is no folder %s.
 The recipe uses the 303 125 bedroom pictures of fast.ai's bedroom.tgz (a tenth of LSUN bedrooms, short side 256):
 unpack it and name the folder with --data. The autoencoder sd-vae-ft-ema is at stabilityai's page on Hugging Face

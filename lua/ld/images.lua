@@ -95,6 +95,21 @@ function images.open(path, options)
                        transform = o.transform, exif = o.exif, path = path, name = path}, Set)
 end
 
+--- exists(path): whether there is something that open might read: a file or folder, or an archive of which the path
+-- names a part.
+function images.exists(path)
+  if core.file_kind(path) then return true end
+  local outer = path:match('^(.*[^/])/+[^/]+/*$')
+  while outer and not core.file_kind(outer) do outer = outer:match('^(.*[^/])/+[^/]+$') end
+  if not outer then return false end
+  if core.file_kind(outer) == 'file' then return true end
+  local archive = path:sub(1, #outer) .. '/' .. path:sub(#outer + 1):match('[^/]+')
+  for _, suffix in ipairs{'.tar', '.zip', '.tgz', '.tar.gz', '.tar.xz', '.tar.zst', '.tar.bz2'} do
+    if core.file_kind(archive .. suffix) == 'file' then return true end
+  end
+  return false
+end
+
 --- batch(set, indices, on_bad): the pictures that can be read, or nil; each bad one is told to on_bad(index, reason).
 function images.batch(set, indices, on_bad)
   local x, bad = set:read(indices)

@@ -50,7 +50,7 @@ local function new(options)
   end
   local self = setmetatable({size = o.size, crop_size = o.crop or o.size, seed = o.seed, photo_count = 0,
                              held_count = 0, name = 'picture mix', repeats = o.repeats}, Mix)
-  if o.photos and core.file_kind(o.photos) then
+  if o.photos and images.exists(o.photos) then
     local whole = images.open(o.photos, {size = o.size})
     local large = images.open(o.photos, {size = math.floor(o.size * ZOOM)})
     local train, held = split(whole.count, o.held_out)

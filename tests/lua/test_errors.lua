@@ -67,7 +67,7 @@ local cases = {
   {'activation', function() nn.activation{kind = 'swish'} end, "unknown kind 'swish'", 'silu'},
   {'models.unet', function() ld.models.unet{norm = 'layer'} end, "unknown norm 'layer'", 'batch group'},
   {'transform', function() ld.images(pictures, {size = 32, transform = 'squash'}):read{1} end, "'squash'", 'stretch'},
-  {'list files', function() ld.images('no/such/folder', {size = 32}) end, 'no/such/folder'},
+  {'images', function() ld.images('no/such/folder', {size = 32}) end, 'no/such/folder'},
   {'memory', function() ld.memory 'free' end, "unknown word 'free'", 'trim'},
   {'nn.relu', function() nn.relu{inplace = true} end, "unknown option 'inplace'", 'none'},
   {'gradcheck', function() ld.gradcheck(ld.sum, {x:f64()}, {epsilon = 1}) end, "unknown option 'epsilon'", 'eps tol'},

@@ -113,6 +113,18 @@ t.test('labels from a file', function()
     {'n01751748', 'n09193705', 'n02105855'})
 end)
 
+t.test('whether there are pictures to open', function()
+  for _, yes in ipairs{'', '/', '/set', '/set.tar', '/set.tar/ants', '/set.tar/ants/', '/set/bees/1.png', '/cut/x/y'} do
+    put('cut.zip', 'x')
+    t.eq({yes, ld.images.exists(tmp .. yes)}, {yes, true})
+  end
+  for _, no in ipairs{'/absent', '/absent/set.tar', '/set/absent', '/set/ants/3.png', '/cu/x'} do
+    t.eq({no, ld.images.exists(tmp .. no)}, {no, false})
+  end
+  t.eq(ld.images.exists('absent'), false)
+  t.eq(ld.images.exists(''), false)
+end)
+
 t.test('a damaged archive: refused, or taken in part', function()
   local cut = put('cut.tar', tar(members):sub(1, 1600))
   t.raises(function() ld.images.open(cut) end, 'ends early')
