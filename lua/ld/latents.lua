@@ -8,11 +8,11 @@ local latents = {}
 --- latents.encode(vae, set, path, options): every picture of a set into a store; see ld.encode.
 function latents.encode(...) return require('ld.encode').encode(...) end
 
---- latents.verify(path, vae, set, options): rows chosen at random are encoded again and compared; see ld.encode_verify.
-function latents.verify(...) return require('ld.encode_verify')(...) end
-
 --- latents.import(path, out, options): latents that other programs made, from NumPy's files; see ld.import.
 function latents.import(...) return require('ld.import')(...) end
+
+--- latents.verify(path, vae, set, options): rows chosen at random are encoded again and compared; see ld.encode_verify.
+function latents.verify(...) return require('ld.encode_verify')(...) end
 
 local Store = {}
 Store.__index = Store
