@@ -136,6 +136,12 @@ t.test('f16 and bf16 rows are the f32 rows rounded', function()
   end
 end)
 
+t.test('deterministic: no ways are timed from there on', function()
+  ld.tune(true)
+  encode(small, faces(4), fresh(), {deterministic = true})
+  t.eq(ld.tune().on, false)
+end)
+
 t.test('log-variances', function()
   local path = fresh()
   local store = encode(kl, faces(6), path, {dtype = 'f32', moments = true})
