@@ -31,14 +31,6 @@ end
 function Set:label(i) return self.source:label(i) end
 function Set:file_name(i) return self.source:name(i) end
 
---- The first eight bytes of the SHA-256 of picture i's file; zeros when it cannot be read.
-function Set:checksum(i)
-  local ok, hex = pcall(core.sha256_file, self.path .. '/' .. self.source:name(i))
-  local bytes = {}
-  for k = 1, 8 do bytes[k] = ok and tonumber(hex:sub(2 * k - 1, 2 * k), 16) or 0 end
-  return bytes
-end
-
 --- What identifies the pictures: a hash over names, sizes in bytes and labels, in order.
 function Set:fingerprint() return self.source:fingerprint(self.count) end
 
@@ -58,7 +50,6 @@ function Faces:read(indices)
 end
 
 function Faces:label() return -1 end
-function Faces:checksum() return {0, 0, 0, 0, 0, 0, 0, 0} end
 function Faces:file_name(i) return ('face-%06d'):format(i) end
 function Faces:fingerprint() return ('synthetic faces, renderer 1, seed %d, count %d'):format(self.seed, self.count) end
 
