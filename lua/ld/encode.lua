@@ -183,10 +183,7 @@ function Job:run()
     end
   end)
   if host.on_stop then host.on_stop(handled) end
-  if not ok then
-    pcall(self.writer.flush, self.writer)
-    error(message, 0)
-  end
+  if not ok then error(message, 0) end -- what was put is kept: closing the writer flushes
 end
 
 function Job:close()

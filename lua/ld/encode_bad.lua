@@ -1,7 +1,7 @@
 -- Pictures that could not be read: kept beside the store while it is made, listed beside it in the end.
 --
 -- PATH.part.bad grows by a few lines whenever a batch has bad pictures, and they are on the disk before the batch's
--- rows count as done, so that the report has the bad ones of every session, however it ended:
+-- rows count as done, so that the report has the bad ones of every run, however it ended:
 --   batch FIRST COUNT            what was said of these rows before counts no more
 --   ROW <tab> NAME <tab> REASON  rows count from 1
 -- PATH.bad.txt has NAME <tab> REASON, in the order of the rows. Only bad pictures are held in memory.

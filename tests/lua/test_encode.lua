@@ -136,6 +136,12 @@ t.test('f16 and bf16 rows are the f32 rows rounded', function()
   end
 end)
 
+t.test('deterministic: no ways are timed from there on', function()
+  ld.tune(true)
+  encode(small, faces(4), fresh(), {deterministic = true})
+  t.eq(ld.tune().on, false)
+end)
+
 t.test('log-variances', function()
   local path = fresh()
   local store = encode(kl, faces(6), path, {dtype = 'f32', moments = true})
@@ -440,7 +446,7 @@ t.test("on_bad = 'stop' names the picture and keeps what was done", function()
   t.eq(ld.file_kind(path .. '.part.bad'), nil)
 end)
 
-t.test('bad pictures of an earlier session are in the report', function()
+t.test('bad pictures of an earlier run are in the report', function()
   local whole, path, calls = fresh(), fresh(), 0
   encode(small, pictures(), whole)
   local tired = setmetatable({encode_images = function(_, x, moments)
@@ -457,7 +463,7 @@ t.test('bad pictures of an earlier session are in the report', function()
   t.eq(ld.file_kind(path .. '.part.bad'), nil)
 end)
 
-t.test('the list of bad pictures outlives sessions', function()
+t.test('the list of bad pictures outlives runs', function()
   local bad_list = require 'ld.encode_bad'
   local path = tmp .. '/listed.h5'
   local function name(i) return 'p' .. i end
