@@ -1,7 +1,7 @@
 -- Encode pictures (ImageNet, or any other set) into a store of latents.
 --   data    --data PATH: a folder (sub-folder = class, as ILSVRC/Data/CLS-LOC/train), a tar or zip (also the tar of
 --           tars ILSVRC2012_img_train.tar), a folder of those (WebDataset shards), an LSUN LMDB, CIFAR's binary
---           files; a path may go on inside an archive. See data/README.md;
+--           files; a path may go on inside an archive. See docs/data.md;
 --           `ldlua recipes/data_info.lua PATH` shows what there is
 --   labels  --labels FILE: classes from a file, such as ImageNet's list for its validation pictures
 --   vae     --vae: sd-vae-ft-ema (a diffusers folder or .safetensors file), or data/vae-small.h5, which ships
@@ -23,19 +23,13 @@ local opt = ld.options{
   exif = false,                       -- turn pictures as their EXIF data say
   range = 'own',                      -- pixel range fed to the VAE: own (the VAE's), signed, or unit (fast.ai's)
   dtype = 'f16', moments = false, mirrored = false, shards = 0,
+  bad_in_a_row = 256,                 -- so many and the data are taken to be gone, and the run stops; 0: never
   batch = 16, on_bad = 'skip', limit = 1e9, least_psnr = 15,
   save_seconds = 10,                  -- how much work a kill may cost
   verify = 0, deterministic = false, readers = 0, decoders = 0, ahead = 0,
 }
 
--- A path that is there, or goes on inside an archive that is.
-local function there(path)
-  local kind = ld.file_kind(path)
-  local outer = path:match('^(.+)/[^/]*$')
-  return kind or outer and (ld.file_kind(outer) == 'file' or not ld.file_kind(outer) and there(outer))
-end
-
-if not there(opt.data) then
+if not ld.images.exists(opt.data) then
   ld.fail([[there is no %s.
 ImageNet (ILSVRC-2012): register at image-net.org, download ILSVRC2012_img_train.tar and name it with --data; it need
 not be unpacked. Or name any folder of class folders, or another archive of pictures.
@@ -52,7 +46,8 @@ print(set)
 for _, note in ipairs(set.source:notes()) do print('note: ' .. note) end
 local store = ld.latents.encode(vae, set, opt.out, {
   dtype = opt.dtype, moments = opt.moments, mirrored = opt.mirrored, shards = opt.shards, batch = opt.batch,
-  on_bad = opt.on_bad, least_psnr = opt.least_psnr, deterministic = opt.deterministic, save_seconds = opt.save_seconds,
+  on_bad = opt.on_bad, bad_in_a_row = opt.bad_in_a_row, least_psnr = opt.least_psnr,
+  deterministic = opt.deterministic, save_seconds = opt.save_seconds,
   readers = given(opt.readers), decoders = given(opt.decoders), ahead = given(opt.ahead)})
 print(store)
 for c = 1, #store.mean do print(('channel %d: mean %8.4f, std %7.4f'):format(c, store.mean[c], store.std[c])) end

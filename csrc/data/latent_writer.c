@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* locks of open files */
 
 #include "base/error.h"
+#include "base/thread.h"
 #include "data/latent_file.h"
 
 #include <errno.h>
@@ -202,7 +203,7 @@ static int prepare(ld_latent_writer *w, const char *part) {
     w->done_count = count_bits(w->done, n);
     w->lowest = INT64_MAX;
     w->highest = -1;
-    if (pthread_create(&w->thread, NULL, run, w))
+    if (ld_thread_start(&w->thread, run, w))
         return ld_fail(LD_EINTERNAL, "latents: no thread for writing can be started");
     return 0;
 }

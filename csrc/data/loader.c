@@ -4,8 +4,8 @@
 #include "backend/device.h"
 #include "base/error.h"
 #include "base/rng.h"
+#include "base/thread.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -323,7 +323,7 @@ static int start(ld_loader *l) {
     l->slot = calloc((size_t)l->o.ahead, sizeof *l->slot);
     if (!l->slot)
         return ld_fail(LD_EMEM, "loader: out of host memory");
-    while (l->threads < l->o.threads && !pthread_create(&l->thread[l->threads], NULL, run, l))
+    while (l->threads < l->o.threads && !ld_thread_start(&l->thread[l->threads], run, l))
         l->threads++;
     return l->threads ? 0 : ld_fail(LD_EINTERNAL, "loader: no thread for reading can be started");
 }

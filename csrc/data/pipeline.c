@@ -5,11 +5,10 @@
 #include "data/pipeline.h"
 
 #include "base/error.h"
+#include "base/thread.h"
 #include "io/hash.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -380,16 +379,12 @@ static ld_pipeline_options with_defaults(ld_source *s, ld_pipeline_options o) {
     return o;
 }
 
-/* Signals are the business of the thread that runs the program. LD_EINTERNAL. */
 static int start(ld_pipeline *p) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     int wrong = 0;
     pthread_mutex_lock(&p->lock);
     while (p->threads < p->o.readers + p->o.decoders && !wrong) {
         bool reads = p->threads < p->o.readers;
-        wrong = pthread_create(p->thread + p->threads, NULL, reads ? read_files : decode_files, p);
+        wrong = ld_thread_start(p->thread + p->threads, reads ? read_files : decode_files, p);
         if (!wrong) {
             p->threads++;
             p->alive++;
@@ -398,7 +393,6 @@ static int start(ld_pipeline *p) {
     }
     p->stop = wrong != 0;
     pthread_mutex_unlock(&p->lock);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return wrong ? ld_fail(LD_EINTERNAL, "pipeline: no thread number %d of %d: %s", p->threads + 1,
                            p->o.readers + p->o.decoders, strerror(wrong))
                  : 0;

@@ -10,19 +10,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* source(path, {labels = file, synsets = file, cache = folder, partial = false}) */
+/* Calls the function at the top of the stack, whose own errors come to nothing: listing goes on. */
+static void tell(void *arg, int64_t members, const char *archive) {
+    lua_State *L = arg;
+    lua_pushvalue(L, -1);
+    lua_pushnumber(L, (lua_Number)members);
+    lua_pushstring(L, archive);
+    if (lua_pcall(L, 2, 0, 0))
+        lua_pop(L, 1);
+}
+
+/* source(path, {labels = file, synsets = file, cache = folder, partial = false, progress = function(members, archive)});
+ * progress is called now and then while archives are listed */
 static int l_open(lua_State *L) {
     static const char who[] = "images";
     ldl_install_where(L);
     const char *path = ldl_string(L, 1, who, "the path");
     lua_settop(L, 2);
-    ldl_options(L, 2, who, "labels synsets cache partial");
+    ldl_options(L, 2, who, "labels synsets cache partial progress");
     ld_source_options o = {
         .labels = ldl_field_string(L, 2, "labels", NULL, who),
         .synsets = ldl_field_string(L, 2, "synsets", NULL, who),
         .cache = ldl_field_string(L, 2, "cache", NULL, who),
         .partial = ldl_field_bool(L, 2, "partial", false, who),
     };
+    lua_getfield(L, 2, "progress");
+    if (!lua_isnil(L, -1)) {
+        ldl_callable(L, lua_gettop(L), who);
+        o.progress = tell;
+        o.arg = L;
+    }
     ldl_push_object(L, ld_source_open(path, &o), LDL_SOURCE);
     return 1;
 }

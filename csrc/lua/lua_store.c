@@ -2,6 +2,8 @@
 #include "lua/ldl.h"
 
 #include "data/latent_store.h"
+#include "data/source.h"
+#include "io/file.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,10 +12,12 @@
 
 /* ---- creating ------------------------------------------------------------------------------------------------------- */
 
-/* Where names come from: a function or a list at this stack index. */
+/* Where names come from: a source, or else a function or a list at this stack index. */
 typedef struct names {
     lua_State *L;
     int at;
+    ld_source *source;
+    char text[LD_PATH_MAX];
 } names;
 
 static const char *name_of(void *arg, int64_t i) {
@@ -35,6 +39,11 @@ static const char *name_of(void *arg, int64_t i) {
         return lua_tostring(L, -1); /* which stays on the stack until the next call */
     ld_fail(LD_EVALUE, "latents: the name of picture %lld is %s, not a string", (long long)i + 1, luaL_typename(L, -1));
     return NULL;
+}
+
+static const char *name_of_picture(void *arg, int64_t i) {
+    names *n = arg;
+    return ld_source_name(n->source, i, n->text, sizeof n->text);
 }
 
 /* The list of strings in field `key` of the table at i, whose elements the table keeps alive. */
@@ -76,7 +85,7 @@ static void attributes(lua_State *L, int i, ld_latent_spec *spec, const char *wh
 }
 
 /* store_create(part, {count, channels, height, width, dtype = 'f16', moments, mirrored, shards = 0, batch = 1,
- * classes = {strings}, name = function(i) or {strings}, attributes = {{key, value}, ...}}) */
+ * classes = {strings}, name = source, function(i) or {strings}, attributes = {{key, value}, ...}}) */
 static int l_create(lua_State *L) {
     static const char who[] = "store_create";
     lua_settop(L, 2);
@@ -94,10 +103,12 @@ static int l_create(lua_State *L) {
     s.classes = string_list(L, 2, "classes", &s.n_classes, who);
     attributes(L, 2, &s, who);
     lua_getfield(L, 2, "name");
-    names n = {L, lua_gettop(L)};
-    if (!lua_isfunction(L, -1) && !lua_istable(L, -1))
-        ldl_error(L, "%s: name must be a function or a list, not %s", who, luaL_typename(L, -1));
-    s.name = name_of;
+    names n = {.L = L, .at = lua_gettop(L)};
+    if (lua_isuserdata(L, -1))
+        n.source = ldl_object(L, -1, LDL_SOURCE, who);
+    else if (!lua_isfunction(L, -1) && !lua_istable(L, -1))
+        ldl_error(L, "%s: name must be a source, a function or a list, not %s", who, luaL_typename(L, -1));
+    s.name = n.source ? name_of_picture : name_of;
     s.name_arg = &n;
     if (!lua_checkstack(L, 8))
         ldl_error(L, "%s: the stack is full", who);

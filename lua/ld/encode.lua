@@ -69,7 +69,7 @@ local function create(part, vae, set, wanted, o)
   core.store_create(part, {count = set.count, channels = vae.latent_channels, height = side, width = side,
                            dtype = o.dtype, moments = o.moments, mirrored = o.mirrored, shards = o.shards,
                            batch = o.batch, classes = set.classes, attributes = attributes,
-                           name = function(i) return set:file_name(i) end})
+                           name = set.source or function(i) return set:file_name(i) end})
 end
 
 -- A message without its position.
@@ -130,22 +130,66 @@ function Job:note_bad(b, rows)
   end
 end
 
+-- The latents of a batch; where no picture could be read there is nothing to compute.
+function Job:rows_of(b, all_bad)
+  local function encoded(x)
+    if not all_bad then return self.vae:encode_images(x, self.o.moments) end
+    local side = self.set.size / self.vae.factor
+    local zeros = core.zeros(b.count, self.vae.latent_channels, side, side)
+    return zeros, self.o.moments and zeros:clone() or nil
+  end
+  local rows = {}
+  rows.mean, rows.logvar = encoded(b.x)
+  if self.o.mirrored then
+    rows.mirrored_mean, rows.mirrored_logvar = encoded(all_bad and b.x or b.x:flip(4))
+  end
+  if b.bad then self:note_bad(b, rows) end
+  rows.label, rows.valid, rows.crc32 = b.label, b.valid, b.crc32
+  return rows
+end
+
+-- Hands rows to the writer; why pictures of theirs are bad is on the disk before that.
+function Job:put(b, rows)
+  self.bad:batch(b.first, b.count, b.bad, function(i) return self.set:file_name(i) end)
+  if host.save_tuning then host.save_tuning() end -- does nothing unless something was timed since
+  self.writer:put(b.first, rows)
+  self.progress:count(b.count)
+end
+
+-- A batch in which no picture could be read waits for one that can be: a disk that is gone makes no rows of the store.
+function Job:hold(b, rows)
+  for _, x in pairs(rows) do core.keep(x) end
+  self.held[#self.held + 1] = {{first = b.first, count = b.count, bad = b.bad}, rows}
+  self.in_a_row = self.in_a_row + b.count
+  if self.o.bad_in_a_row > 0 and self.in_a_row >= self.o.bad_in_a_row then
+    core.fail(('latents: %d pictures in a row could not be read, the last one: %s; what was done before is kept. '
+      .. 'Pass bad_in_a_row = 0 to go on all the same'):format(self.in_a_row, b.bad[b.count]))
+  end
+end
+
+function Job:put_held()
+  for _, entry in ipairs(self.held) do
+    self:put(entry[1], entry[2])
+    for _, x in pairs(entry[2]) do x:release() end
+  end
+  self.held, self.in_a_row = {}, 0
+end
+
 -- The next batch: false when none came within a moment, nil at the end, else true.
 function Job:step()
   return core.scope(function()
     local b = self.batches:next(0.2)
+    if b == nil then self:put_held() end
     if not b then return b end
-    local rows = {}
-    rows.mean, rows.logvar = self.vae:encode_images(b.x, self.o.moments)
-    if self.o.mirrored then
-      rows.mirrored_mean, rows.mirrored_logvar = self.vae:encode_images(b.x:flip(4), self.o.moments)
+    local bad = 0
+    for _ in pairs(b.bad or {}) do bad = bad + 1 end
+    local rows = self:rows_of(b, bad == b.count)
+    if bad == b.count then
+      self:hold(b, rows)
+    else
+      self:put_held()
+      self:put(b, rows)
     end
-    if b.bad then self:note_bad(b, rows) end
-    self.bad:batch(b.first, b.count, b.bad, function(i) return self.set:file_name(i) end)
-    if host.save_tuning then host.save_tuning() end -- does nothing unless something was timed since
-    rows.label, rows.valid, rows.crc32 = b.label, b.valid, b.crc32
-    self.writer:put(b.first, rows)
-    self.progress:count(b.count)
     return true
   end)
 end
@@ -193,7 +237,7 @@ end
 
 local function make(vae, set, path, wanted, o)
   local writer, done = open_part(path, vae, set, wanted, o)
-  local self = setmetatable({vae = vae, set = set, o = o, writer = writer}, Job)
+  local self = setmetatable({vae = vae, set = set, o = o, writer = writer, held = {}, in_a_row = 0}, Job)
   local ok, message = pcall(function()
     if done > 0 and done < set.count then
       say(o, 'going on: %d of %d pictures are there already', done, set.count)
@@ -221,7 +265,8 @@ end
 -- ---- asked for ------------------------------------------------------------------------------------------------------
 
 local known = {dtype = 'f16', moments = false, mirrored = false, batch = 16, on_bad = 'skip', shards = 0,
-               least_psnr = 15, quiet = false, deterministic = false, save_seconds = 10, readers = take.optional,
+               bad_in_a_row = 256, least_psnr = 15, quiet = false, deterministic = false, save_seconds = 10,
+               readers = take.optional,
                decoders = take.optional, ahead = take.optional}
 
 local function check(vae, set, o)
@@ -252,7 +297,8 @@ end
 -- encode every picture of a set into a store at `path`, unless it is there already; then open it. A run that was
 -- stopped, in whatever way, goes on where it was. A store made with another VAE, range, size, transform or set is
 -- refused. Bad pictures: skip leaves the row out (/valid is 0), zero keeps it with a latent of zeros, stop ends with
--- the reason; the rows of both hold zeros and PATH.bad.txt lists them. mirrored: latents of the mirrored pictures too.
+-- the reason; the rows of both hold zeros and PATH.bad.txt lists them. Where bad_in_a_row (256; 0: any number)
+-- pictures one after the other are bad, the source is taken to be gone, and the run ends with what it had before them. mirrored: latents of the mirrored pictures too.
 -- deterministic: no ways of computing are timed from here on, ld.tune(false). readers and decoders (threads) and ahead
 -- (batches kept ready) follow the machine where they are not given.
 function encode.encode(vae, set, path, options)

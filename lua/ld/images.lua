@@ -68,6 +68,17 @@ local function synsets()
   return core.file_kind(path) and path or nil
 end
 
+-- Listing a large archive takes minutes where each member is a movement of a disk's head: it says how far it is.
+local function listing()
+  local started, told = core.clock(), core.clock()
+  return function(members, archive)
+    local t = core.clock()
+    if t - told < 5 then return end
+    told = t
+    io.stderr:write(('listing %s: %d members in %d s\n'):format(archive, members, t - started))
+  end
+end
+
 --- images.open(path, {size = 256, transform = 'adm', exif = false, limit, labels, partial = false}): the pictures of
 -- a folder (sub-folder = class), of a tar or zip, of a folder of those, of an LMDB, or of CIFAR's binary files; a path
 -- may go on inside an archive. labels: a file that gives classes, such as ImageNet's lists for its validation pictures;
@@ -80,7 +91,7 @@ function images.open(path, options)
                                      labels = take.optional, partial = false})
   whole('images', o, {'size', 'limit'})
   local source = core.source(path, {labels = o.labels, synsets = o.labels and synsets(), partial = o.partial,
-                                    cache = core.cache_folder 'index'})
+                                    cache = core.cache_folder 'index', progress = listing()})
   local count = math.min(source:count(), o.limit or math.huge)
   return setmetatable({source = source, count = count, classes = source:classes(), size = o.size,
                        transform = o.transform, exif = o.exif, path = path, name = path}, Set)
