@@ -297,10 +297,10 @@ end
 -- encode every picture of a set into a store at `path`, unless it is there already; then open it. A run that was
 -- stopped, in whatever way, goes on where it was. A store made with another VAE, range, size, transform or set is
 -- refused. Bad pictures: skip leaves the row out (/valid is 0), zero keeps it with a latent of zeros, stop ends with
--- the reason; the rows of both hold zeros and PATH.bad.txt lists them. Where bad_in_a_row (256; 0: any number)
--- pictures one after the other are bad, the source is taken to be gone, and the run ends with what it had before them. mirrored: latents of the mirrored pictures too.
--- deterministic: no ways of computing are timed from here on, ld.tune(false). readers and decoders (threads) and ahead
--- (batches kept ready) follow the machine where they are not given.
+-- the reason; the rows of both hold zeros and PATH.bad.txt lists them. Where bad_in_a_row (256; 0: any number) pictures
+-- one after the other are bad, the source is taken to be gone, and the run ends with what it had before them. mirrored:
+-- latents of the mirrored pictures too. deterministic: no ways of computing are timed from here on, ld.tune(false).
+-- readers and decoders (threads) and ahead (batches kept ready) follow the machine where they are not given.
 function encode.encode(vae, set, path, options)
   local o = take('latents.encode', options, known)
   check(vae, set, o)
