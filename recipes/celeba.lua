@@ -1,5 +1,5 @@
 -- CelebA-HQ faces in latent space: U-Net, eps target, MSE + perceptual latent loss, DDIM samples.
---   data    --data FOLDER of pictures (see data/README.md); without it the built-in synthetic faces are used, said so
+--   data    --data PATH: a folder, archive or LMDB of pictures (docs/data.md); without it synthetic faces, and said so
 --   train   ldlua recipes/celeba.lua [--epochs 250 ...]     run it again to resume
 --   look    runs/celeba/samples/*.png, runs/celeba/log.jsonl
 --   demo    ldlua recipes/celeba.lua --demo: a small network on synthetic faces, minutes on two cores
@@ -27,7 +27,7 @@ local faces  = ld.images.exists(opt.data) and ld.images.open(opt.data, {size = o
                or ld.images.synthetic_faces{n = opt.demo and 3000 or 30000, size = opt.size, seed = opt.seed}
 if not ld.images.exists(opt.data) then
   if not opt.demo then
-    print(('there is no folder %s; for real faces get CelebA-HQ (30 000 pictures, data/README.md says where) and name '
+    print(('there is no folder %s; for real faces get CelebA-HQ (30 000 pictures, docs/data.md says where) and name '
       .. 'its folder with --data'):format(opt.data))
   end
   print('training on ' .. tostring(faces))

@@ -1,5 +1,5 @@
 -- LSUN bedrooms in latent space, as fast.ai's notebook 30: U-Net, eps target, MSE + perceptual latent loss, DDIM.
---   data    --data FOLDER of bedroom pictures, short side 256 (see data/README.md)
+--   data    --data PATH of bedroom pictures, short side 256: a folder, archive or LMDB (docs/data.md)
 --   train   ldlua recipes/lsun.lua [--epochs 25 ...]     run it again to resume
 --   look    runs/lsun/samples/*.png, runs/lsun/log.jsonl (train and held-out loss)
 local ld = require 'ld'

@@ -14,7 +14,7 @@ local opt = ld.options{
 local data = ld.picture_mix{photos = opt.photos, faces = opt.faces, size = opt.size, crop = opt.crop, seed = opt.seed,
                             held_out = opt.held_out}
 if not ld.images.exists(opt.photos) then
-  print(('there is no folder %s: faces only; name any folder of photographs with --photos (data/README.md)'):format(
+  print(('there is no folder %s: faces only; name any folder of photographs with --photos (docs/data.md)'):format(
     opt.photos))
 end
 print(data)

@@ -118,7 +118,7 @@ function demo.farewell(opt, path)
   if not opt.demo then return end
   print[[
 That was the whole road: pictures -> latents -> classifier -> U-Net with perceptual latent loss -> DDIM -> PNG, small.
-To train for real (data/README.md says where to get the pictures and the sd-vae-ft-ema weights):
+To train for real (docs/data.md says where to get the pictures and the sd-vae-ft-ema weights):
   ./ldlua recipes/imagenet_latents.lua    --data data/imagenet/train --vae data/sd-vae-ft-ema
   ./ldlua recipes/imagenet_classifier.lua --train runs/imagenet/train.h5
   ./ldlua recipes/celeba.lua              --data data/celeba-hq --vae data/sd-vae-ft-ema

@@ -59,7 +59,7 @@ t.test('the documents are there', function()
     found[path] = true
     blocks = blocks + select(2, program(read(path)))
   end
-  for _, path in ipairs{'README.md', 'data/README.md', 'docs/recipes.md', 'docs/adding_a_layer.md'} do
+  for _, path in ipairs{'README.md', 'data/README.md', 'docs/data.md', 'docs/recipes.md', 'docs/adding_a_layer.md'} do
     t.ok(found[path], path)
   end
   t.ok(blocks >= 15, 'Lua blocks in all: ' .. blocks)
