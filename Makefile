@@ -125,7 +125,7 @@ asan:
 FUZZ_SECONDS ?= 60
 FUZZ_CC      ?= clang
 FUZZ_FLAGS   := -std=gnu11 -O2 -g -fno-omit-frame-pointer -fno-sanitize-recover=undefined
-FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,build/fuzz/%,$(sort $(foreach word,$(or $(ONLY),_),
+FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,build/fuzz/%,$(sort $(foreach word,$(or $(ONLY),_), \
 	$(wildcard tests/fuzz/fuzz*$(word)*.c))))
 # In an archive: a target draws in what it uses.
 FUZZ_C       := $(sort $(wildcard csrc/base/*.c csrc/io/*.c))
