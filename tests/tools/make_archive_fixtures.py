@@ -152,3 +152,13 @@ with tempfile.TemporaryDirectory() as scratch:
                         '--pax-option=delete=atime,delete=ctime,exthdr.name=%d/PaxHeaders/%f' if form == 'pax' else
                         '--sort=name', '-cf', os.getcwd() + '/sparse_%s.tar' % form, '-C', scratch, 'holes', 'dense'],
                        check=True)
+
+# LMDB, a seed for the fuzzer: three entries, one of them on pages of its own.
+os.makedirs('../kvs', exist_ok=True)
+if os.path.exists('../kvs/small.mdb'):
+    os.remove('../kvs/small.mdb')
+with lmdb.open('../kvs/small.mdb', subdir=False, map_size=1 << 20, lock=False) as env:
+    with env.begin(write=True) as entries:
+        entries.put(b'a', b'\x89PNG small')
+        entries.put(b'key-2', b'v' * 3000)
+        entries.put(b'key-3', b'w' * 40)
