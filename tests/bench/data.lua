@@ -128,6 +128,12 @@ for round = 1, opt.rounds do
   note('pictures to latents', side('both', few, {'--vae', opt.vae, '--out', scratch .. '/store.h5'}))
 end
 
+local shares = {}
+for _, entry in ipairs(side('load', few, {'--out', scratch .. '/random.h5'}).share) do
+  shares[entry[1]] = entry[2]
+  say('  %-22s %8.3f %% of a training step', entry[1], entry[2] * 100)
+end
+
 local best = math.max(median(('DataLoader, %d workers'):format(opt.threads)) or 0,
   median(('DataLoader, %d workers'):format(opt.threads + 1)) or 0)
 local slower = math.min(median('decode alone'), median('encode alone'))
@@ -157,6 +163,10 @@ text = text .. row('ldlua', 'ldlua, decoded and transformed') ..
   '\n| what | goal | measured | |\n| --- | --- | ---: | ---: |\n' ..
   goal('decode and transform over the DataLoader at its best', best > 0 and median('ldlua') / best, 1.3) ..
   goal('pictures to latents over the slower of decode and encode alone', median('pictures to latents') / slower, 0.9)
+for _, name in ipairs{'resident', 'read ahead'} do
+  text = text .. ('| latents for a U-Net step (40 M, batch 16), %s | at most 2 %% of it | %.3f %% | %s |\n'):format(
+    name, shares[name] * 100, shares[name] <= 0.02 and 'met' or 'missed')
+end
 print('\n' .. text)
 if opt.write then
   report.write('docs/results.md', text, 'bench-data')
