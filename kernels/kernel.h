@@ -19,6 +19,7 @@ extern "C" {
 }
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #ifdef LD_SIM
