@@ -40,9 +40,15 @@ TESTS_C := $(sort $(wildcard tests/c/test_*.c))
 HELPERS_C := $(filter-out $(TESTS_C),$(wildcard tests/c/*.c))
 object   = $(patsubst %.c,$(BUILD)/%.o,$(1))
 TESTS   := $(TESTS_C:tests/c/%.c=$(BUILD)/tests/%)
-C_FILES := $(sort $(SOURCES) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] tests/fuzz/*.c))
+C_FILES := $(sort $(SOURCES) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] kernels/*.h kernels/*.cu \
+	tests/sim/*.[ch] tests/sim/*.cpp tests/sim/*.cu tests/fuzz/*.c))
+KERNELS   := $(sort $(wildcard kernels/*.cu))
+SIM_TESTS := $(sort $(wildcard tests/sim/test_*.c))
+SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tests/sim/*.cpp)
+sim_object = $(patsubst %,$(BUILD)/sim/%.o,$(basename $(1)))
+TESTS     += $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%)
 
-.PHONY: all demo test check asan fuzz bench bench-data bench-million install uninstall clean help FORCE
+.PHONY: all cuda demo test test-cuda check asan fuzz bench bench-data bench-million install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(LDLUA)
@@ -89,6 +95,33 @@ $(BUILD)/libld.a: $(call object,$(CORE_C)) $(BUILD)/.files
 $(LDLUA): $(call object,$(TOP_C)) $(BUILD)/libld.a
 	$(call say,link  $@)$(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS) $(HOST_LIBS) $(CORE_LIBS) -lm -ldl
 
+# ---- CUDA kernels ----
+
+# nvcc is found on the path or where the toolkit lies; without it `make cuda` says so and builds nothing. Code for the cards
+# of the method (A100, RTX 30, RTX 40, H100 and H200), and PTX from which later ones compile theirs.
+ifeq ($(origin NVCC),undefined)
+NVCC := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+endif
+CUDA_ARCHS ?= 80 86 89 90
+# Asked once, when it is needed: a fifth of the default's size, from CUDA 12.8 on.
+NVCC_SMALL = $(eval NVCC_SMALL := $$(shell $(NVCC) --help | grep -q -- --compress-mode && echo --compress-mode=size))$(NVCC_SMALL)
+NVCC_FLAGS = -std=c++17 -O3 -t 2 -Icsrc -I. $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+	-gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) \
+	$(NVCC_SMALL) \
+	-Werror all-warnings -Xcompiler -Wall,-Wextra,-fPIC
+CUDA_OBJECTS := $(KERNELS:%.cu=$(BUILD)/%.o)
+$(BUILD)/.cuda-flags: FORCE
+	$(call stamp,$(NVCC) $(NVCC_FLAGS))
+$(BUILD)/kernels/%.o: kernels/%.cu $(BUILD)/.cuda-flags
+	@mkdir -p $(@D)
+	$(call say,nvcc  $<)$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+ifneq ($(NVCC),)
+cuda: $(CUDA_OBJECTS)
+else
+cuda:
+	@echo "cuda: SKIPPED, there is no nvcc (NVCC=... names one)"
+endif
+
 demo: $(LDLUA)
 	./ldlua $(DEMO_ARGS)
 
@@ -108,6 +141,46 @@ bench-million: $(LDLUA)
 $(BUILD)/tests/%: $(BUILD)/tests/c/%.o $(call object,$(HELPERS_C)) $(BUILD)/libld.a
 	$(call say,link  $@)$(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS) -lcmocka $(CORE_LIBS) -lm -ldl
 $(call object,$(TESTS_C) $(HELPERS_C)): | build/.deps-test
+
+# The kernels once more, as C++ for the simulator of tests/sim, and the tests that run them there.
+ifeq ($(origin CXX),default)
+CXX := g++
+endif
+SIM_WARN  := -Wall -Wextra -Wshadow -Wno-unknown-pragmas -Wno-attributes $(if $(WERROR),-Werror)
+SIM_FLAGS := -std=c++17 -DLD_SIM $(if $(SANITIZE),$(MODE),-O2 -g) $(addprefix -march=,$(ARCH)) $(SIM_WARN) \
+	-Itests/sim -I. -Icsrc -MMD -MP
+$(BUILD)/.sim-flags: FORCE
+	$(call stamp,$(CXX) $(SIM_FLAGS))
+$(BUILD)/sim/%.o: %.cu $(BUILD)/.sim-flags | build/.deps-test
+	@mkdir -p $(@D)
+	$(call say,sim   $<)$(CXX) $(SIM_FLAGS) -x c++ -c -o $@ $<
+$(BUILD)/sim/%.o: %.cpp $(BUILD)/.sim-flags | build/.deps-test
+	@mkdir -p $(@D)
+	$(call say,c++   $<)$(CXX) $(SIM_FLAGS) -c -o $@ $<
+$(BUILD)/sim/%.o: %.c $(BUILD)/.flags | build/.deps-test
+	@mkdir -p $(@D)
+	$(call say,cc    $<)$(CC) $(CFLAGS) $(CPPFLAGS) -I. -c -o $@ $<
+$(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/sim/tests/sim/%.o $(call sim_object,$(SIM_PARTS) \
+	$(KERNELS)) $(BUILD)/libld.a
+	$(call say,link  $@)$(CXX) $(MODE) -o $@ $^ $(LDFLAGS) -lcmocka $(CORE_LIBS) -lm -ldl
+
+# The same tests on a card, by the kernels that nvcc compiles; they skip where there is none.
+DEVICE_TESTS := $(patsubst tests/sim/test_sim_%.c,$(BUILD)/tests/device_%,$(filter-out %/test_sim_space.c,$(wildcard \
+	tests/sim/test_sim_*.c)))
+$(BUILD)/device/%.o: %.c $(BUILD)/.flags | build/.deps-test
+	@mkdir -p $(@D)
+	$(call say,cc    $<)$(CC) $(CFLAGS) $(CPPFLAGS) -I. -DLD_ON_DEVICE -c -o $@ $<
+$(BUILD)/device/on_device.o: tests/sim/on_device.cu $(BUILD)/.cuda-flags
+	@mkdir -p $(@D)
+	$(call say,nvcc  $<)$(NVCC) $(NVCC_FLAGS) -Itests/sim -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+$(BUILD)/tests/device_%: $(BUILD)/device/tests/sim/test_sim_%.o $(BUILD)/device/on_device.o $(CUDA_OBJECTS) $(BUILD)/libld.a
+	$(call say,link  $@)$(NVCC) -o $@ $^ $(addprefix -Xcompiler ,-fopenmp) -lcmocka $(filter -l%,$(CORE_LIBS)) -lm -ldl
+ifneq ($(NVCC),)
+test-cuda: $(DEVICE_TESTS) | build/.deps-test
+	@LDLUA=$(abspath $(LDLUA)) TESTS_C="$(DEVICE_TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(or $(ONLY),tests/device_)
+else
+test-cuda: cuda
+endif
 
 # ONLY=word runs the programs whose path contains the word.
 test: $(LDLUA) $(TESTS) | build/.deps-test
@@ -186,8 +259,10 @@ clean:
 
 help:
 	@echo "make             build ./ldlua               (ARCH=native: for this processor only; V=1 WERROR=1)"
+	@echo "make cuda        the CUDA kernels, where nvcc is found (NVCC=..., CUDA_ARCHS='80 86 89 90')"
 	@echo "make demo        the whole road on built-in pictures, no data and no GPU needed"
 	@echo "make test        all tests                   (ONLY=word: those whose path has the word)"
+	@echo "make test-cuda   the tests of the CUDA kernels on a card"
 	@echo "make check       formatting, cppcheck, luacheck, floors, sizes"
 	@echo "make asan        the tests under the address and undefined-behaviour sanitizers"
 	@echo "make fuzz        hostile pictures and archives, found by libFuzzer (FUZZ_SECONDS=60 a target)"
@@ -199,3 +274,4 @@ help:
 
 -include $(patsubst %.o,%.d,$(call object,$(SOURCES) $(TESTS_C) $(HELPERS_C)))
 -include $(patsubst %.c,build/fuzz/%.d,$(FUZZ_C) $(wildcard tests/fuzz/*.c))
+-include $(patsubst %.o,%.d,$(CUDA_OBJECTS) $(call sim_object,$(SIM_PARTS) $(SIM_TESTS) $(KERNELS)))

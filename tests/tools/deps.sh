@@ -48,6 +48,7 @@ build pc      lmdb                liblmdb-dev
 build pc      zlib                zlib1g-dev
 test  header  setjmp.h            libc6-dev
 test  cmocka  cmocka.h            libcmocka-dev
+test  command g++                 g++
 check command luajit              luajit
 check command luacheck            lua-check
 check command cppcheck            cppcheck
