@@ -33,19 +33,20 @@ KERNEL   := -fno-math-errno -fno-trapping-math
 LDFLAGS  := -fopenmp -pthread -Wl,--as-needed -Wl,-z,lazy $(EXTRA_LDFLAGS)
 CPPFLAGS  = -Icsrc $(CORE_CFLAGS) -MMD -MP
 
-SOURCES := $(sort $(wildcard csrc/*/*.c csrc/*/*/*.c))
+CUDA_C  := $(sort $(wildcard csrc/backend/cuda/*.c))
+SOURCES := $(filter-out $(CUDA_C),$(sort $(wildcard csrc/*/*.c csrc/*/*/*.c)))
 TOP_C   := $(filter csrc/lua/% csrc/host/%,$(SOURCES))
 CORE_C  := $(filter-out $(TOP_C),$(SOURCES))
 TESTS_C := $(sort $(wildcard tests/c/test_*.c))
 HELPERS_C := $(filter-out $(TESTS_C),$(wildcard tests/c/*.c))
 object   = $(patsubst %.c,$(BUILD)/%.o,$(1))
 TESTS   := $(TESTS_C:tests/c/%.c=$(BUILD)/tests/%)
-C_FILES := $(sort $(SOURCES) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch]))
+C_FILES := $(sort $(SOURCES) $(CUDA_C) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] tests/fake/*.c tests/cuda/*.c))
 
-.PHONY: all demo test check asan bench install uninstall clean help FORCE
+.PHONY: all plugin demo test check asan bench install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
-all: $(LDLUA)
+all: $(LDLUA) plugin
 
 # Flags of the libraries, which are installed first where they are missing. make starts over once this is written.
 ifneq ($(filter-out clean help uninstall,$(or $(MAKECMDGOALS),all)),)
@@ -88,6 +89,41 @@ $(BUILD)/libld.a: $(call object,$(CORE_C)) $(BUILD)/.files
 $(LDLUA): $(call object,$(TOP_C)) $(BUILD)/libld.a
 	$(call say,link  $@)$(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS) $(HOST_LIBS) $(CORE_LIBS) -lm -ldl
 
+# ---- the CUDA plug-in ----
+
+# Built where nvcc and cuDNN's headers are: below CUDA_HOME, in /usr/local/cuda, or on the path. It links the CUDA runtime
+# statically and nothing else of CUDA: driver, cuDNN and cuBLASLt are loaded when they are used. None of them is installed
+# by us.
+CUDA      := $(firstword $(foreach d,$(CUDA_HOME) /usr/local/cuda $(patsubst %/bin/nvcc,%,$(shell command -v nvcc 2>/dev/null)),\
+	$(if $(wildcard $(d)/bin/nvcc),$(d))))
+CUDNN_INC := $(patsubst %/cudnn.h,%,$(firstword $(wildcard $(addsuffix /cudnn.h,$(addsuffix /include,$(CUDNN_HOME) $(CUDA)) \
+	/usr/include /usr/include/x86_64-linux-gnu /usr/local/include))))
+PLUGIN    := $(if $(SANITIZE),,$(if $(CUDA),$(if $(CUDNN_INC),$(BUILD)/ld_cuda.so)))
+CUDART     = $(firstword $(wildcard $(CUDA)/lib64/libcudart_static.a $(CUDA)/lib/libcudart_static.a))
+# Files of the core that have no state are built into it a second time; the rest it gets from the program.
+PLUGIN_C  := $(CUDA_C) csrc/backend/view.c csrc/base/rng.c
+PLUGIN_O  := $(PLUGIN_C:%.c=$(BUILD)/plugin/%.o)
+PLUGIN_CFLAGS = $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -isystem $(CUDA)/include -isystem $(CUDNN_INC)
+
+$(BUILD)/.plugin-flags: FORCE
+	$(call stamp,$(CC) $(PLUGIN_CFLAGS) $(CUDART) $(PLUGIN_C))
+$(BUILD)/plugin/%.o: %.c $(BUILD)/.plugin-flags
+	@mkdir -p $(@D)
+	$(call say,cc    $< (plug-in))$(CC) $(PLUGIN_CFLAGS) -Icsrc -MMD -MP -c -o $@ $<
+$(BUILD)/ld_cuda.so: $(PLUGIN_O) $(CUDA_OBJECTS)
+	$(call say,link  $@)$(CC) -shared -o $@ $^ $(CUDART) $(if $(CUDA_OBJECTS),-lstdc++) -Wl,--no-undefined -Wl,--exclude-libs,ALL \
+	    -Wl,-Bsymbolic -pthread -ldl -lrt -lm
+	@echo "$@: $$(($$(stat -c %s $@) / 1024)) KiB, $(words $(CUDA_OBJECTS)) kernel files"
+plugin: $(PLUGIN)
+	$(if $(SANITIZE),,$(if $(PLUGIN),,@echo "ld_cuda.so: not built: $(if $(CUDA),no cudnn.h,no nvcc) \
+	below CUDA_HOME, in /usr/local/cuda or on the path"))
+
+# A plug-in whose device's memory the host cannot read, for tests.
+FAKE := $(BUILD)/tests/ld_fake.so
+$(FAKE): tests/fake/fake.c $(BUILD)/.flags
+	@mkdir -p $(@D)
+	$(call say,cc    $<)$(CC) $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -Icsrc -MMD -MP -shared -o $@ $<
+
 demo: $(LDLUA)
 	./ldlua $(DEMO_ARGS)
 
@@ -103,8 +139,8 @@ $(BUILD)/tests/%: $(BUILD)/tests/c/%.o $(call object,$(HELPERS_C)) $(BUILD)/libl
 $(call object,$(TESTS_C) $(HELPERS_C)): | build/.deps-test
 
 # ONLY=word runs the programs whose path contains the word.
-test: $(LDLUA) $(TESTS) | build/.deps-test
-	@LDLUA=$(abspath $(LDLUA)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
+test: $(LDLUA) $(TESTS) $(FAKE) plugin | build/.deps-test
+	@LDLUA=$(abspath $(LDLUA)) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
 
 asan: export ASAN_OPTIONS := detect_leaks=1:detect_stack_use_after_return=0:allocator_may_return_null=1:$(ASAN_OPTIONS)
 asan: export LSAN_OPTIONS := suppressions=$(CURDIR)/tests/tools/lsan.supp:print_suppressions=0:$(LSAN_OPTIONS)
@@ -144,15 +180,16 @@ check-floors check-sizes: check-%: | build/.deps-check
 
 # Weights and notes that the repository ships, not the pictures a user keeps in the same folder.
 SHARED = $(shell find lua recipes -type f -name '*.lua' | sort) $(wildcard data/README.md data/vae-small.h5)
-install: $(LDLUA)
+install: $(LDLUA) plugin
 	install -d '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 $(LDLUA) '$(DESTDIR)$(PREFIX)/bin/ldlua'
+	@$(if $(PLUGIN),install -D -m 755 $(PLUGIN) '$(DESTDIR)$(PREFIX)/lib/ldlua/ld_cuda.so')
 	@for f in $(SHARED); do install -D -m 644 $$f "$(DESTDIR)$(PREFIX)/share/ldlua/$$f" || exit 1; done
 	@echo "installed $(words $(SHARED)) files under $(DESTDIR)$(PREFIX)/share/ldlua"
 
 uninstall:
 	rm -f '$(DESTDIR)$(PREFIX)/bin/ldlua'
-	rm -rf '$(DESTDIR)$(PREFIX)/share/ldlua'
+	rm -rf '$(DESTDIR)$(PREFIX)/share/ldlua' '$(DESTDIR)$(PREFIX)/lib/ldlua'
 
 clean:
 	rm -rf build ldlua
@@ -167,4 +204,4 @@ help:
 	@echo "make install     to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
 	@echo "make clean       remove build/ and ./ldlua; runs/ and data/ stay"
 
--include $(patsubst %.o,%.d,$(call object,$(SOURCES) $(TESTS_C) $(HELPERS_C)))
+-include $(patsubst %.o,%.d,$(call object,$(SOURCES) $(TESTS_C) $(HELPERS_C)) $(PLUGIN_O)) $(FAKE:.so=.d)

@@ -19,14 +19,14 @@ int ld_h5_flush(ld_h5 *f);  /* to the disk */
 int ld_h5_commit(ld_h5 *f); /* and close; f is freed also on failure */
 void ld_h5_close(ld_h5 *f);
 
-int ld_h5_write(ld_h5 *f, const char *path, const ld_tensor *x);
+int ld_h5_write(ld_h5 *f, const char *path, ld_tensor *x);
 /* A copy, canonical layout, owned by the caller. LD_EFORMAT when absent or of another kind. */
 ld_tensor *ld_h5_read(ld_h5 *f, const char *path);
 
 /* Data sets written by rows: make one of the given full shape (contiguous, zeros), write and read rows first ..
  * first + count - 1 of dimension 0 (from 0). */
 int ld_h5_make(ld_h5 *f, const char *path, ld_dtype t, int ndim, const int64_t *shape);
-int ld_h5_write_rows(ld_h5 *f, const char *path, int64_t first, const ld_tensor *x);
+int ld_h5_write_rows(ld_h5 *f, const char *path, int64_t first, ld_tensor *x);
 ld_tensor *ld_h5_read_rows(ld_h5 *f, const char *path, int64_t first, int64_t count);
 /* Rank, sizes and dtype; -1 when absent (no error set) or unreadable. */
 int ld_h5_shape(ld_h5 *f, const char *path, int64_t shape[LD_MAX_DIMS], ld_dtype *t);

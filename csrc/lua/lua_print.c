@@ -112,7 +112,9 @@ static int l_tostring(lua_State *L) {
         lua_pushstring(L, "released tensor");
         return 1;
     }
-    ld_tensor *x = h->x;
+    ld_tensor *x = h->x, *own = x;
+    if (!ld_on_host(x->storage->device) && ld_tensor_numel(x) > 0)
+        x = ldl_host(L, 1, "print");
     luaL_Buffer b;
     luaL_buffinit(L, &b);
     int64_t at[LD_MAX_DIMS] = {0};
@@ -126,10 +128,10 @@ static int l_tostring(lua_State *L) {
         }
     }
     luaL_addstring(&b, "[tensor ");
-    luaL_addstring(&b, ld_tensor_text(x));
-    if (x->node)
+    luaL_addstring(&b, ld_tensor_text(own));
+    if (own->node)
         luaL_addstring(&b, ", has history");
-    else if (x->requires_grad)
+    else if (own->requires_grad)
         luaL_addstring(&b, ", requires_grad");
     luaL_addstring(&b, "]");
     luaL_pushresult(&b);
