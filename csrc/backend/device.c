@@ -73,7 +73,7 @@ static ld_device host_device = {.name = "cpu", .backend = &ld_cpu_backend};
 static ld_device *in_use[DEVICES];
 static int count_in_use;
 
-static ld_device *find_cpu(void) {
+static ld_device *find_host(void) {
     if (host_device.pool)
         return &host_device;
     if (!(host_device.pool = ld_pool_new(host_device.name, host_alloc, host_free, 0)))
@@ -122,23 +122,33 @@ static ld_device *open_device(const ld_plugin *p, int i, const char *name) {
     return d;
 }
 
+/* "cuda", "cuda:0": its family and number. */
+static bool parse(const char *name, char family[9], int *number) {
+    int end = 0;
+    *number = 0;
+    if (sscanf(name, "%8[a-z]%n", family, &end) != 1)
+        return false;
+    if (!name[end])
+        return true;
+    char *after = NULL;
+    long i = name[end] == ':' && name[end + 1] ? strtol(name + end + 1, &after, 10) : -1;
+    *number = (int)i;
+    return after && !*after && i >= 0 && i < 1000;
+}
+
 ld_device *ld_device_find(const char *name) {
     char family[9], full[sizeof host_device.name];
-    unsigned i = 0;
-    int end = 0;
+    int i;
     if (!strcmp(name, host_device.name))
-        return find_cpu();
-    for (int k = 0; k < count_in_use; k++)
-        if (!strcmp(name, in_use[k]->name))
-            return in_use[k];
-    int got = sscanf(name, "%8[a-z]%n:%4u%n", family, &end, &i, &end);
-    if (got < 1 || name[end] || i > 999)
+        return find_host();
+    if (!parse(name, family, &i))
         return ld_fail_null(LD_EDEVICE, "device: there is no '%s'; known: cpu, cuda, cuda:0, ...", name);
-    snprintf(full, sizeof full, "%s:%u", family, i % 1000);
-    if (strcmp(full, name))
-        return ld_device_find(full); /* "cuda" */
-    const ld_plugin *p = ld_plugin_load(family);
-    return p ? open_device(p, (int)i, full) : NULL;
+    snprintf(full, sizeof full, "%s:%u", family, (unsigned)i % 1000);
+    for (int k = 0; k < count_in_use; k++)
+        if (!strcmp(full, in_use[k]->name))
+            return in_use[k];
+    const ld_plugin *p = ld_plugin_load(family, name);
+    return p ? open_device(p, i, full) : NULL;
 }
 
 ld_device *ld_device_at(int i) {

@@ -41,7 +41,7 @@ static void find_file(void) {
     path[0] = looked[0] = 0;
     if (given && *given) {
         snprintf(path, sizeof path, "%s", given);
-        snprintf(looked, sizeof looked, "%s (LD_CUDA_PLUGIN)", path);
+        snprintf(looked, sizeof looked, "%s", path);
         if (access(path, R_OK))
             path[0] = 0;
         return;
@@ -68,10 +68,13 @@ const char *ld_plugin_path(void) {
 
 static const ld_plugin *load(const char *family) {
     const char *file = ld_plugin_path();
+    if (!*file && getenv("LD_CUDA_PLUGIN"))
+        return ld_fail_null(LD_EDEVICE, "device: no plug-in for %s: LD_CUDA_PLUGIN names %s, which cannot be read",
+                            family, looked);
     if (!*file)
-        return ld_fail_null(
-            LD_EDEVICE, "device: no plug-in for %s: there is no %s; ldlua was built without CUDA (nvcc was not found)",
-            family, looked);
+        return ld_fail_null(LD_EDEVICE,
+                            "device: no plug-in for %s: there is no %s; ldlua was built without CUDA (make says why)",
+                            family, looked);
     void *library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
         const char *why = dlerror();
@@ -87,14 +90,14 @@ static const ld_plugin *load(const char *family) {
     return ld_fail_null(LD_EDEVICE, "device: %s is no plug-in of this ldlua: it was built for another version", file);
 }
 
-const ld_plugin *ld_plugin_load(const char *family) {
-    const char *name = loaded ? loaded->name : getenv("LD_CUDA_PLUGIN") ? family : "cuda";
-    if (!strcmp(name, family)) {
-        if (!loaded && !(loaded = load(family)))
+const ld_plugin *ld_plugin_load(const char *family, const char *asked) {
+    const char *name = loaded ? loaded->name : getenv("LD_CUDA_PLUGIN") && family ? family : "cuda";
+    if (!family || !strcmp(name, family)) {
+        if (!loaded && !(loaded = load(name)))
             return NULL;
         name = loaded->name;
     }
-    if (strcmp(name, family))
-        return ld_fail_null(LD_EDEVICE, "device: there is no '%s'; known: cpu, %s, %s:0, ...", family, name, name);
+    if (family && strcmp(name, family))
+        return ld_fail_null(LD_EDEVICE, "device: there is no '%s'; known: cpu, %s, %s:0, ...", asked, name, name);
     return loaded;
 }

@@ -45,8 +45,9 @@ typedef const ld_plugin *ld_plugin_entry_fn(const ld_plugin_host *host);
 /* The one symbol of a plug-in. */
 __attribute__((visibility("default"))) ld_plugin_entry_fn ld_plugin_entry;
 
-/* The plug-in for devices called `family`, loaded when need be. LD_EDEVICE says where it was looked for and what failed. */
-const ld_plugin *ld_plugin_load(const char *family);
+/* The plug-in for devices called `family`, loaded when need be; `asked` is the device's full name, for messages; family NULL: the plug-in there is. LD_EDEVICE
+ * says that there is no such device, or where the plug-in was looked for and what failed. */
+const ld_plugin *ld_plugin_load(const char *family, const char *asked);
 /* Where the plug-in was found, or would be loaded from; "" when there is none. */
 const char *ld_plugin_path(void);
 

@@ -21,7 +21,7 @@
     F(Pclose) F(Pcreate) F(Pset_create_intermediate_group) F(Pset_fclose_degree) F(Pset_libver_bounds) F(Sclose) \
     F(Screate) F(Screate_simple) F(Sget_simple_extent_dims) F(Sget_simple_extent_ndims) F(Sget_simple_extent_npoints) \
     F(Sselect_hyperslab) F(Tclose) F(Tcopy) F(Tget_class) F(Tget_sign) F(Tget_size) F(Tis_variable_str) F(Tset_cset) \
-    F(Tset_ebias) F(Tset_fields) F(Tset_size) F(Tset_strpad) F(dont_atexit) F(free_memory) F(open)
+    F(Tset_ebias) F(Tset_fields) F(Tset_size) F(Tset_strpad) F(dont_atexit) F(free_memory) F(get_libversion) F(open)
 
 #define H5_VALUES(V) \
     V(P_FILE_ACCESS, H5P_CLS_FILE_ACCESS_ID_g) \

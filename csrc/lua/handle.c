@@ -83,6 +83,12 @@ static void let_go(ldl_handle *h) {
     ld_tensor_drop(x);
 }
 
+void ldl_host_done(lua_State *L, int i, const ld_tensor *was) {
+    ldl_handle *h = lua_touserdata(L, i);
+    if (h->x != was)
+        let_go(h);
+}
+
 static int l_gc(lua_State *L) {
     let_go(lua_touserdata(L, 1));
     return 0;

@@ -113,7 +113,9 @@ static int l_tostring(lua_State *L) {
         return 1;
     }
     ld_tensor *x = h->x, *own = x;
-    if (!ld_on_host(x->storage->device) && ld_tensor_numel(x) > 0)
+    lua_settop(L, 1);
+    lua_pushvalue(L, 1); /* own lives as long as this call */
+    if (ld_tensor_numel(x) > 0)
         x = ldl_host(L, 1, "print");
     luaL_Buffer b;
     luaL_buffinit(L, &b);
@@ -135,6 +137,7 @@ static int l_tostring(lua_State *L) {
         luaL_addstring(&b, ", requires_grad");
     luaL_addstring(&b, "]");
     luaL_pushresult(&b);
+    ldl_host_done(L, 1, own);
     return 1;
 }
 

@@ -265,8 +265,10 @@ static void push_list(lua_State *L, const ld_tensor *x, int dim, const char *at)
 }
 
 static int l_tolist(lua_State *L) {
+    const ld_tensor *was = ldl_tensor(L, 1, "tolist");
     ld_tensor *x = ldl_host(L, 1, "tolist");
     push_list(L, x, 0, ld_tensor_data(x));
+    ldl_host_done(L, 1, was);
     return 1;
 }
 
@@ -281,6 +283,7 @@ static int l_ptr(lua_State *L) {
 
 /* bytes(): the elements in logical row-major order as a string of their own dtype. */
 static int l_bytes(lua_State *L) {
+    const ld_tensor *was = ldl_tensor(L, 1, "bytes");
     ld_tensor *x = ldl_host(L, 1, "bytes");
     size_t n = (size_t)ld_tensor_numel(x) * ld_dtype_size(x->dtype);
     void *to = lua_newuserdata(L, n ? n : 1);
@@ -292,6 +295,7 @@ static int l_bytes(lua_State *L) {
         step *= x->shape[i];
     }
     ldl_ok(L, x->storage->device->backend->copy(&v, LD_VIEW(x)));
+    ldl_host_done(L, 1, was);
     lua_pushlstring(L, to, n);
     return 1;
 }

@@ -44,7 +44,7 @@ ld_tensor *ld_clone(ld_tensor *x);
 /* In place: x is written and counts a version; y broadcasts to x and may share its memory. They return 0 or an error code.
  * LD_ESTATE: recording is on and x or y requires a gradient; x repeats elements (a view by expand). */
 int ld_fill_(ld_tensor *x, double value);
-int ld_copy_(ld_tensor *x, ld_tensor *y);                                      /* converts dtype; y may lie on another device */
+int ld_copy_(ld_tensor *x, ld_tensor *y); /* converts dtype; y may lie on another device */
 int ld_binary_(const char *name, ld_binary_op op, ld_tensor *x, ld_tensor *y); /* no comparisons (LD_EVALUE) */
 int ld_unary_(const char *name, ld_unary_op op, ld_tensor *x, double a, double b);
 int ld_axpby_(ld_tensor *x, ld_tensor *y, double alpha, double beta); /* x = alpha y + beta x; floats */

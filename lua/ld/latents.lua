@@ -279,13 +279,13 @@ function latents.open(path, options)
   return self
 end
 
---- get(indices): {x = (n,C,h,w) f32 raw latents, label = (n) i64}.
+--- get(indices): {x = (n,C,h,w) f32 raw latents, label = (n) i64}, on the default device.
 function Store:get(indices)
   return core.scope(function()
     local list = {}
     for i, index in ipairs(indices) do list[i] = self.rows[index] - 1 end
-    local at = core.tensor(list, {dtype = 'i64'})
-    return {x = core.gather(self.x, at):f32(), label = core.gather(self.labels, at)}
+    local at, here = core.tensor(list, {dtype = 'i64', device = self.x.device}), core.default_device()
+    return {x = core.gather(self.x, at):to(here):f32(), label = core.gather(self.labels, at):to(here)}
   end)
 end
 
@@ -308,7 +308,7 @@ function Store:standardise(z)
     self.mean_tensor = core.keep(core.tensor(self.mean):reshape(1, c, 1, 1))
     self.inverse_std = core.keep(core.reciprocal(core.tensor(self.std)):reshape(1, c, 1, 1))
   end
-  return (z - self.mean_tensor) * self.inverse_std
+  return (z - self.mean_tensor:to(z.device)) * self.inverse_std:to(z.device)
 end
 
 --- scaling(scale): options of diffusion.cosine: with scale 0, one shift a channel and one common scale that give the

@@ -197,7 +197,13 @@ end
 function Run:make_batch(data, count)
   local epoch, at, indices = math.floor(self.images / self.n), self.images % self.n, {}
   for i = 1, count do indices[i] = core.shuffled(at + i, self.n, self.seed, epoch) end
-  local batch = data.get and core.keep(data:get(indices, self.images)) or {}
+  local batch, here = data.get and core.keep(data:get(indices, self.images)) or {}, core.default_device()
+  for key, value in pairs(batch) do
+    if core.is_tensor(value) and value.device ~= here then
+      batch[key] = core.keep(value:to(here))
+      value:release()
+    end
+  end
   batch.indices, batch.first, batch.epoch, batch.count = indices, self.images, epoch + 1, count
   batch.seed = self.seed
   return batch
@@ -224,7 +230,7 @@ function Run:start(data, size, epochs)
 end
 
 --- batches(data, size, epochs): iterates over {indices, first, epoch, count, seed, x, ...}: the fields of data:get
--- where the data set has it. Order is a pure function of (seed, epoch); the last batch of an epoch may be smaller.
+-- where the data set has it, tensors on the default device. Order is a pure function of (seed, epoch); the last batch of an epoch may be smaller.
 function Run:batches(data, size, epochs)
   self:start(data, size, epochs)
   return function()

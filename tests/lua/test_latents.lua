@@ -36,7 +36,7 @@ local function faces(n)
   function set.read(_, list)
     local at = {}
     for i, k in ipairs(list) do at[i] = k - 1 end
-    return ld.gather(drawn, ld.tensor(at, {dtype = 'i64'})), {}
+    return ld.gather(drawn, ld.tensor(at, {dtype = 'i64', device = 'cpu'})), {}
   end
   return set
 end
@@ -123,7 +123,7 @@ t.test('statistics against direct computation', function()
   t.near(ld.mean(z, {1, 3, 4}), {0, 0, 0, 0}, 1e-4)
   t.near(ld.mean(ld.square(z), {1, 3, 4}), {1, 1, 1, 1}, 1e-3)
   local scaling = store:scaling(0)
-  local y = (store.x - ld.tensor(scaling.shift):reshape(1, 4, 1, 1)) * scaling.scale
+  local y = (store.x - ld.tensor(scaling.shift, {device = 'cpu'}):reshape(1, 4, 1, 1)) * scaling.scale
   t.near(ld.mean(ld.square(y)):item(), 1, 1e-3)
   local told, stderr = '', io.stderr
   rawset(io, 'stderr', {write = function(_, text) told = told .. text end})
@@ -245,7 +245,7 @@ t.test('the round trip guards against a wrong autoencoder', function()
   for i = 1, 16 do list[i] = i end
   local x = (faces():read(list))
   local back = small:decode_images(small:encode_images(x))
-  local mse = ld.mean(ld.square(back - x:f32() * (1 / 255)), {2, 3, 4})
+  local mse = ld.mean(ld.square(back:cpu() - x:f32() * (1 / 255)), {2, 3, 4})
   local direct = 0
   for _, e in ipairs(mse:tolist()) do direct = direct - 10 * math.log(e) / math.log(10) / 16 end
   t.near(db, direct, 0.01)
@@ -300,7 +300,7 @@ t.test('a folder with bad pictures: skipped, counted, named', function()
   end
   -- the bad rows count nowhere
   local rows = {0, 1, 2, 3, 4, 6, 7, 9, 10, 11}
-  local good = ld.gather(store.x, ld.tensor(rows, {dtype = 'i64'})):f64()
+  local good = ld.gather(store.x, ld.tensor(rows, {dtype = 'i64', device = 'cpu'})):f64()
   local mean = ld.mean(good, {1, 3, 4}, true)
   t.near(store.mean, mean:reshape(4), 1e-12)
   t.near(store.std, ld.sqrt(ld.mean(ld.square(good - mean), {1, 3, 4})), 1e-9)
@@ -309,7 +309,7 @@ t.test('a folder with bad pictures: skipped, counted, named', function()
     for _, label in ipairs(batch.label:tolist()) do seen[#seen + 1] = label end
   end
   t.eq(seen, {0, 0, 0, 0, 1, 1, 1, 2, 2, 2})
-  t.eq(store:get{6}.x, ld.gather(store.x, ld.tensor({6}, {dtype = 'i64'})))
+  t.eq(store:get{6}.x, ld.gather(store.x, ld.tensor({6}, {dtype = 'i64', device = 'cpu'})))
 end)
 
 t.test('bad pictures of an earlier session are in the report', function()
