@@ -41,12 +41,18 @@ TESTS_C := $(sort $(wildcard tests/c/test_*.c))
 HELPERS_C := $(filter-out $(TESTS_C),$(wildcard tests/c/*.c))
 object   = $(patsubst %.c,$(BUILD)/%.o,$(1))
 TESTS   := $(TESTS_C:tests/c/%.c=$(BUILD)/tests/%)
-C_FILES := $(sort $(SOURCES) $(CUDA_C) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] tests/fake/*.c tests/cuda/*.c))
+C_FILES := $(sort $(SOURCES) $(CUDA_C) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] kernels/*.h kernels/*.cu \
+	tests/sim/*.[ch] tests/sim/*.cpp tests/fake/*.c tests/cuda/*.c))
+KERNELS   := $(sort $(wildcard kernels/*.cu))
+SIM_TESTS := $(sort $(wildcard tests/sim/test_*.c))
+SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tests/sim/*.cpp)
+sim_object = $(patsubst %,$(BUILD)/sim/%.o,$(basename $(1)))
+TESTS     += $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%)
 
-.PHONY: all plugin demo test check asan bench install uninstall clean help FORCE
+.PHONY: all cuda demo test check asan bench install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
-all: $(LDLUA) plugin
+all: $(LDLUA) cuda
 
 # Flags of the libraries, which are installed first where they are missing. make starts over once this is written.
 ifneq ($(filter-out clean help uninstall,$(or $(MAKECMDGOALS),all)),)
@@ -96,10 +102,25 @@ $(LDLUA): $(call object,$(TOP_C)) $(BUILD)/libld.a
 # by us.
 CUDA      := $(firstword $(foreach d,$(CUDA_HOME) /usr/local/cuda $(patsubst %/bin/nvcc,%,$(shell command -v nvcc 2>/dev/null)),\
 	$(if $(wildcard $(d)/bin/nvcc),$(d))))
+NVCC      ?= $(if $(CUDA),$(CUDA)/bin/nvcc)
 CUDNN_INC := $(patsubst %/cudnn.h,%,$(firstword $(wildcard $(addsuffix /cudnn.h,$(addsuffix /include,$(CUDNN_HOME) $(CUDA)) \
 	/usr/include /usr/include/x86_64-linux-gnu /usr/local/include))))
 PLUGIN    := $(if $(SANITIZE),,$(if $(CUDA),$(if $(CUDNN_INC),$(BUILD)/ld_cuda.so)))
 CUDART     = $(firstword $(wildcard $(CUDA)/lib64/libcudart_static.a $(CUDA)/lib/libcudart_static.a))
+
+# Code for the cards of the method (A100, RTX 30, RTX 40, H100 and H200), and PTX from which later ones compile theirs.
+CUDA_ARCHS ?= 80 86 89 90
+NVCC_FLAGS := -std=c++17 -O3 -t 2 -Icsrc -I. $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+	-gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) \
+	$(if $(NVCC),$(shell $(NVCC) --help | grep -q -- '--compress-mode' && echo --compress-mode=size)) \
+	-Werror all-warnings -Xcompiler -Wall,-Wextra,-fPIC
+CUDA_OBJECTS := $(KERNELS:%.cu=$(BUILD)/%.o)
+$(BUILD)/.cuda-flags: FORCE
+	$(call stamp,$(NVCC) $(NVCC_FLAGS))
+$(BUILD)/kernels/%.o: kernels/%.cu $(BUILD)/.cuda-flags
+	@mkdir -p $(@D)
+	$(call say,nvcc  $<)$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+
 # Files of the core that have no state are built into it a second time; the rest it gets from the program.
 PLUGIN_C  := $(CUDA_C) csrc/backend/view.c csrc/base/rng.c
 PLUGIN_O  := $(PLUGIN_C:%.c=$(BUILD)/plugin/%.o)
@@ -109,13 +130,13 @@ $(BUILD)/.plugin-flags: FORCE
 	$(call stamp,$(CC) $(PLUGIN_CFLAGS) $(CUDART) $(PLUGIN_C))
 $(BUILD)/plugin/%.o: %.c $(BUILD)/.plugin-flags
 	@mkdir -p $(@D)
-	$(call say,cc    $< (plug-in))$(CC) $(PLUGIN_CFLAGS) -Icsrc -MMD -MP -c -o $@ $<
+	$(call say,cc    $< (plug-in))$(CC) $(PLUGIN_CFLAGS) -Icsrc -I. -MMD -MP -c -o $@ $<
 $(BUILD)/ld_cuda.so: $(PLUGIN_O) $(CUDA_OBJECTS)
 	$(call say,link  $@)$(CC) -shared -o $@ $^ $(CUDART) $(if $(CUDA_OBJECTS),-lstdc++) -Wl,--no-undefined -Wl,--exclude-libs,ALL \
 	    -Wl,-Bsymbolic -pthread -ldl -lrt -lm
 	@echo "$@: $$(($$(stat -c %s $@) / 1024)) KiB, $(words $(CUDA_OBJECTS)) kernel files"
-plugin: $(PLUGIN)
-	$(if $(SANITIZE),,$(if $(PLUGIN),,@echo "ld_cuda.so: not built: $(if $(CUDA),no cudnn.h,no nvcc) \
+cuda: $(PLUGIN)
+	$(if $(SANITIZE),,$(if $(PLUGIN),,@echo "cuda: ld_cuda.so is SKIPPED, $(if $(CUDA),no cudnn.h,no nvcc) \
 	below CUDA_HOME, in /usr/local/cuda or on the path"))
 
 # A plug-in whose device's memory the host cannot read, for tests.
@@ -138,8 +159,30 @@ $(BUILD)/tests/%: $(BUILD)/tests/c/%.o $(call object,$(HELPERS_C)) $(BUILD)/libl
 	$(call say,link  $@)$(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS) -lcmocka $(CORE_LIBS) -lm -ldl
 $(call object,$(TESTS_C) $(HELPERS_C)): | build/.deps-test
 
+# The kernels once more, as C++ for the simulator of tests/sim, and the tests that run them there.
+ifeq ($(origin CXX),default)
+CXX := g++
+endif
+SIM_WARN  := -Wall -Wextra -Wshadow -Wno-unknown-pragmas -Wno-attributes $(if $(WERROR),-Werror)
+SIM_FLAGS := -std=c++17 -DLD_SIM $(if $(SANITIZE),$(MODE),-O1 -g) $(addprefix -march=,$(ARCH)) $(SIM_WARN) \
+	-Itests/sim -I. -Icsrc -MMD -MP
+$(BUILD)/.sim-flags: FORCE
+	$(call stamp,$(CXX) $(SIM_FLAGS))
+$(BUILD)/sim/%.o: %.cu $(BUILD)/.sim-flags | build/.deps-test
+	@mkdir -p $(@D)
+	$(call say,sim   $<)$(CXX) $(SIM_FLAGS) -x c++ -c -o $@ $<
+$(BUILD)/sim/%.o: %.cpp $(BUILD)/.sim-flags | build/.deps-test
+	@mkdir -p $(@D)
+	$(call say,c++   $<)$(CXX) $(SIM_FLAGS) -c -o $@ $<
+$(BUILD)/sim/%.o: %.c $(BUILD)/.flags | build/.deps-test
+	@mkdir -p $(@D)
+	$(call say,cc    $<)$(CC) $(CFLAGS) $(CPPFLAGS) -I. -c -o $@ $<
+$(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/sim/tests/sim/%.o $(call sim_object,$(SIM_PARTS) \
+	$(KERNELS)) $(BUILD)/libld.a
+	$(call say,link  $@)$(CXX) $(MODE) -o $@ $^ $(LDFLAGS) -lcmocka $(CORE_LIBS) -lm -ldl
+
 # ONLY=word runs the programs whose path contains the word.
-test: $(LDLUA) $(TESTS) $(FAKE) plugin | build/.deps-test
+test: $(LDLUA) $(TESTS) $(FAKE) cuda | build/.deps-test
 	@LDLUA=$(abspath $(LDLUA)) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
 
 asan: export ASAN_OPTIONS := detect_leaks=1:detect_stack_use_after_return=0:allocator_may_return_null=1:$(ASAN_OPTIONS)
@@ -180,7 +223,7 @@ check-floors check-sizes: check-%: | build/.deps-check
 
 # Weights and notes that the repository ships, not the pictures a user keeps in the same folder.
 SHARED = $(shell find lua recipes -type f -name '*.lua' | sort) $(wildcard data/README.md data/vae-small.h5)
-install: $(LDLUA) plugin
+install: $(LDLUA) cuda
 	install -d '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 $(LDLUA) '$(DESTDIR)$(PREFIX)/bin/ldlua'
 	@$(if $(PLUGIN),install -D -m 755 $(PLUGIN) '$(DESTDIR)$(PREFIX)/lib/ldlua/ld_cuda.so')
@@ -196,6 +239,7 @@ clean:
 
 help:
 	@echo "make             build ./ldlua               (ARCH=native: for this processor only; V=1 WERROR=1)"
+	@echo "make cuda        the CUDA plug-in, where nvcc is found (NVCC=..., CUDA_ARCHS='80 86 89 90')"
 	@echo "make demo        the whole road on built-in pictures, no data and no GPU needed"
 	@echo "make test        all tests                   (ONLY=word: those whose path has the word)"
 	@echo "make check       formatting, cppcheck, luacheck, floors, sizes"
@@ -205,3 +249,4 @@ help:
 	@echo "make clean       remove build/ and ./ldlua; runs/ and data/ stay"
 
 -include $(patsubst %.o,%.d,$(call object,$(SOURCES) $(TESTS_C) $(HELPERS_C)) $(PLUGIN_O)) $(FAKE:.so=.d)
+-include $(patsubst %.o,%.d,$(CUDA_OBJECTS) $(call sim_object,$(SIM_PARTS) $(SIM_TESTS) $(KERNELS)))

@@ -44,6 +44,7 @@ build pc      libedit             libedit-dev
 build pc      libcjson            libcjson-dev
 test  header  setjmp.h            libc6-dev
 test  cmocka  cmocka.h            libcmocka-dev
+test  command g++                 g++
 check command luajit              luajit
 check command luacheck            lua-check
 check command cppcheck            cppcheck

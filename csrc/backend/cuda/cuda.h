@@ -7,6 +7,7 @@
 #define LD_CUDA_H
 
 #include "backend/plugin.h"
+#include "kernels/slots.h"
 
 #include <cuda_runtime_api.h>
 
@@ -35,23 +36,6 @@ int ld_cuda_check(cudaError_t status, const char *who);
 int ld_cuda_failed(const char *who, const char *what);
 int ld_cuda_lost(const char *who); /* 0, or LD_EDEVICE after ld_fail */
 
-/* ---- what slots ask for ----------------------------------------------------------------------------------------------- */
-
-void *ld_cuda_stream(void);
-/* While memory is planned: whether launches and copies are to be left out. */
-bool ld_cuda_idle(void);
-/* Device memory, aligned to 256 bytes, for work on the stream until it is given back; then later work may have it. NULL
- * after ld_fail, or while memory is planned: a slot asks once, for all it needs, before it launches anything, and returns
- * ld_cuda_workspace_missing() on NULL. */
-void *ld_cuda_workspace(size_t bytes, const char *who);
-void ld_cuda_workspace_done(void *block);
-int ld_cuda_workspace_missing(void);
-/* Copies in the order of the stream: the host's memory may change once upload returns; download waits. */
-int ld_cuda_upload(void *device, const void *host, size_t bytes);
-int ld_cuda_download(void *host, const void *device, size_t bytes);
-int ld_cuda_launched(const char *kernel); /* after a launch: 0 or an error code */
-int ld_cuda_processors(void);
-
 /* ---- the plug-in's parts ---------------------------------------------------------------------------------------------- */
 
 int ld_cuda_count(void);
@@ -59,11 +43,5 @@ int ld_cuda_open(int i, ld_device *d);
 void ld_cuda_doctor(ld_plugin_say *say, void *arg);
 /* memory.c: what of the device's memory functions this driver and card can do. */
 const ld_device_ops *ld_cuda_memory(int ordinal);
-
-/* ---- the slots -------------------------------------------------------------------------------------------------------- */
-
-#define LD_CUDA_DECLARE(slot, args) int ld_cuda_##slot args;
-LD_SLOTS(LD_CUDA_DECLARE)
-#undef LD_CUDA_DECLARE
 
 #endif
