@@ -253,6 +253,37 @@ static int plan_sumsq(double *sum, const ld_view *xs, int n) {
     return nothing(0, xs, n);
 }
 
+/* LD_FAKE_LOG=file: the convolutions that are planned, a line each: kind, sizes of x, of w, of y, stride, padding (top, bottom,
+ * left, right), whether with bias, whether upsampled. */
+static int log_conv(const char *kind, const ld_view *y, const ld_view *x, const ld_view *w, bool bias,
+                    const ld_conv_shape *s) {
+    static FILE *log;
+    const char *path = getenv("LD_FAKE_LOG");
+    if (!log && (!path || !(log = fopen(path, "a"))))
+        return 0;
+    fputs(kind, log);
+    for (int k = 0; k < 3; k++)
+        for (int i = 0; i < 4; i++)
+            fprintf(log, " %lld", (long long)(k == 0 ? x : k == 1 ? w : y)->shape[i]);
+    fprintf(log, " %d %d %d %d %d %d %d %d\n", s->stride_h, s->stride_w, s->top, s->bottom, s->left, s->right, bias,
+            s->up);
+    return fflush(log);
+}
+
+static int log_conv2d(const ld_view *y, const ld_view *x, const ld_view *w, const ld_view *bias,
+                      const ld_conv_shape *s) {
+    return log_conv("forward", y, x, w, bias != NULL, s);
+}
+
+static int log_conv2d_dx(const ld_view *dx, const ld_view *g, const ld_view *w, const ld_conv_shape *s) {
+    return log_conv("data", g, dx, w, false, s);
+}
+
+static int log_conv2d_dw(const ld_view *dw, const ld_view *db, const ld_view *x, const ld_view *g,
+                         const ld_conv_shape *s) {
+    return log_conv("weight", g, x, dw, db != NULL, s);
+}
+
 /* ---- the plug-in ----------------------------------------------------------------------------------------------------- */
 
 #define ENTRY(slot, params, ...) .slot = fake_##slot,
@@ -322,5 +353,8 @@ const ld_plugin *ld_plugin_entry(const ld_plugin_host *h) {
     table.sumsq = list_sumsq;
     table.forget = h->cpu->forget;
     plan_table.sumsq = plan_sumsq;
+    plan_table.conv2d = log_conv2d;
+    plan_table.conv2d_dx = log_conv2d_dx;
+    plan_table.conv2d_dw = log_conv2d_dw;
     return &plugin;
 }
