@@ -19,6 +19,7 @@ extern "C" {
 }
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #ifdef LD_SIM
@@ -29,7 +30,7 @@ extern "C" {
 #define LD_DYNAMIC_SHARED(type, name)                                                                                  \
     extern __shared__ __align__(16) unsigned char ld_dynamic_shared[];                                                 \
     type *const name = reinterpret_cast<type *>(ld_dynamic_shared)
-/* clang-format off: it takes the brackets apart */
+/* clang-format off */
 #define LD_LAUNCH(kernel, grid, block, shared_bytes, ...)                                                              \
     (ld_cuda_idle() ? 0                                                                                                \
                     : ((kernel)<<<(grid), (block), (shared_bytes), (cudaStream_t)ld_cuda_stream()>>>(__VA_ARGS__),     \

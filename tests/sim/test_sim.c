@@ -145,5 +145,5 @@ int main(void) {
         cmocka_unit_test(shared_memory),
         cmocka_unit_test(shapes),
     };
-    return cmocka_run_group_tests_name("simulator", tests, NULL, tidy);
+    return cmocka_run_group_tests_name("simulator", tests, tidy, NULL);
 }

@@ -47,7 +47,7 @@ static void copy(void **state) {
                 for (int s = 0; s < SHAPES; s++)
                     copy_case(all_dtypes[to], all_dtypes[from], layout_pairs[p][0], layout_pairs[p][1], &shape_cases[s],
                               (p + s) % ORDERS);
-            free_views(NULL);
+            next_case();
         }
 }
 
@@ -62,7 +62,7 @@ static void transposes(void **state) {
                 copy_case(all_dtypes[t], all_dtypes[t], CANONICAL, ROW_MAJOR, &shapes[s], o);
                 copy_case(all_dtypes[t], all_dtypes[t], ROW_MAJOR, CANONICAL, &shapes[s], o);
                 copy_case(all_dtypes[t], all_dtypes[t], REVERSED, ROW_MAJOR, &shapes[s], o);
-                free_views(NULL);
+                next_case();
             }
 }
 
@@ -72,5 +72,5 @@ int main(void) {
         cmocka_unit_test_teardown(copy, tidy),
         cmocka_unit_test_teardown(transposes, tidy),
     };
-    return cmocka_run_group_tests_name("fill and copy kernels", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("fill and copy kernels", tests, tidy, NULL);
 }

@@ -1,8 +1,8 @@
 /* softmax and cross entropy: the device's slots against the CPU's (bf16 and f16 against its f32). */
 #include "orders.h"
 
-static const int64_t rows_of[] = {0, 1, 3, 33, 65}, columns_of[] = {1, 10, 31, 33, 1000, 1025};
-enum { ROWS = 5, COLUMNS = 6 };
+static const int64_t rows_of[] = {0, 1, 3, 33}, columns_of[] = {1, 10, 31, 33, 1000, 1025};
+enum { ROWS = 4, COLUMNS = 6 };
 
 static double tolerance(ld_dtype t) {
     return t == LD_F32 ? 2e-6 : unit_of(t);
@@ -20,7 +20,7 @@ static void softmax_case(ld_dtype t, int64_t m, int64_t k) {
     ok(ld_cpu_softmax_bwd(want_dx, for_cpu(g), for_cpu(y)));
     EACH_ORDER(o) ok(ld_cuda_softmax_bwd(dx, g, y));
     agree("softmax backward", dx, want_dx, tolerance(t), 0.1);
-    free_views(NULL);
+    next_case();
 }
 
 static void softmax(void **state) {
@@ -46,7 +46,7 @@ static void entropy_case(ld_dtype t, ld_dtype losses, int64_t m, int64_t k, doub
     ok(ld_cpu_cross_entropy_bwd(want_dx, for_cpu(g), for_cpu(x), classes, smoothing));
     EACH_ORDER(o) ok(ld_cuda_cross_entropy_bwd(dx, g, x, classes, smoothing));
     agree("cross_entropy backward", dx, want_dx, tolerance(t), 1e-3);
-    free_views(NULL);
+    next_case();
 }
 
 static void cross_entropy(void **state) {
@@ -86,5 +86,5 @@ int main(void) {
         cmocka_unit_test_teardown(cross_entropy, tidy),
         cmocka_unit_test_teardown(certain, tidy),
     };
-    return cmocka_run_group_tests_name("softmax kernels", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("softmax kernels", tests, tidy, NULL);
 }
