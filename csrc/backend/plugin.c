@@ -30,6 +30,7 @@ static const ld_plugin_host host = {.interface = LD_PLUGIN_INTERFACE,
                                     .pool_give = ld_pool_give,
                                     .pool_trim = ld_pool_trim,
                                     .tune_run = ld_tune_run,
+                                    .tune_will_time = ld_tune_will_time,
                                     .cpu = &ld_cpu_backend};
 
 /* Beside the executable: in build/ of the source tree, or lib/ldlua beside bin/. */

@@ -24,6 +24,7 @@ typedef struct ld_plugin_host {
     void (*pool_give)(ld_pool *p, void *block);
     void (*pool_trim)(ld_pool *p);
     int (*tune_run)(const ld_tune_case *c);
+    bool (*tune_will_time)(const char *key);
     const ld_backend *cpu;
 } ld_plugin_host;
 

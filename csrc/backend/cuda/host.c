@@ -28,6 +28,10 @@ int ld_tune_run(const ld_tune_case *c) {
     return ld_cuda_host->tune_run(c);
 }
 
+bool ld_tune_will_time(const char *key) {
+    return ld_cuda_host->tune_will_time(key);
+}
+
 const ld_plugin *ld_plugin_entry(const ld_plugin_host *host) {
     static const ld_plugin plugin = {.interface = LD_PLUGIN_INTERFACE,
                                      .name = "cuda",
