@@ -166,6 +166,11 @@ static bool by_rows(const ld_view *v) {
     return v->stride[2] == 1 || v->shape[2] == 1 ? v->stride[1] >= v->shape[2] || v->shape[1] == 1 : false;
 }
 
+/* v by rows or by columns: repeated rows (stride 0) are neither. */
+static bool plain(const ld_view *v) {
+    return by_rows(v) || ((v->stride[1] == 1 || v->shape[1] == 1) && (v->stride[2] >= v->shape[1] || v->shape[2] == 1));
+}
+
 /* v as cuBLASLt sees it: (R,C) by rows is (C,R) by columns. */
 static matrix seen(const ld_view *v) {
     bool rows = by_rows(v);
@@ -225,6 +230,23 @@ static int nothing(const ld_view *y, const ld_view *bias, double beta) {
     return !bad && bias ? add_bias(y, bias) : bad;
 }
 
+/* The same with v in place of what is not plain: a dense copy. */
+static int with_copy(const ld_view *y, const ld_view *a, const ld_view *b, const ld_view *bias, double beta) {
+    const ld_view *v = plain(a) ? b : a;
+    ld_view dense = *v;
+    dense.stride[0] = v->shape[0] == 1 ? 0 : v->shape[1] * v->shape[2];
+    dense.stride[1] = v->shape[2];
+    dense.stride[2] = 1;
+    dense.data = ld_cuda_workspace((size_t)ld_view_numel(v) * ld_dtype_size(v->dtype), who);
+    if (!dense.data)
+        return ld_cuda_workspace_missing();
+    int bad = ld_cuda_copy(&dense, v);
+    if (!bad)
+        bad = ld_cuda_matmul(y, v == a ? &dense : a, v == b ? &dense : b, bias, beta);
+    ld_cuda_workspace_done(dense.data);
+    return bad;
+}
+
 int ld_cuda_matmul(const ld_view *y, const ld_view *a, const ld_view *b, const ld_view *bias, double beta) {
     key k;
     memset(&k, 0, sizeof k);
@@ -232,6 +254,8 @@ int ld_cuda_matmul(const ld_view *y, const ld_view *a, const ld_view *b, const l
         return 0;
     if (!ld_view_numel(a))
         return nothing(y, bias, beta);
+    if (!plain(a) || !plain(b))
+        return with_copy(y, a, b, bias, beta);
     bool rows = by_rows(y); /* then y' = b' a' */
     const ld_view *first = rows ? b : a, *second = rows ? a : b;
     k.a = seen(first), k.b = seen(second), k.y = seen(y);
