@@ -181,6 +181,19 @@ $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/sim/test
 	$(KERNELS)) $(BUILD)/libld.a
 	$(call say,link  $@)$(CXX) $(MODE) -o $@ $^ $(LDFLAGS) -lcmocka $(CORE_LIBS) -lm -ldl
 
+# Tests of the plug-in's host side that need no card: part of its files over the simulator, and cuDNN's plans.
+CUDA_TESTS := $(if $(PLUGIN),test_plans test_products test_conv_slots)
+TESTS      += $(CUDA_TESTS:%=$(BUILD)/tests/%)
+plugin_o    = $(patsubst %,$(BUILD)/plugin/csrc/backend/cuda/%.o,$(1))
+$(BUILD)/tests/test_plans: $(call plugin_o,conv_plan conv_spec library)
+$(BUILD)/tests/test_products: $(call plugin_o,matmul) $(call sim_object,$(SIM_PARTS) $(KERNELS))
+$(BUILD)/tests/test_conv_slots: $(call plugin_o,conv conv_spec) $(call sim_object,$(SIM_PARTS) $(KERNELS))
+$(CUDA_TESTS:%=$(BUILD)/cuda/%.o): $(BUILD)/cuda/%.o: tests/cuda/%.c $(BUILD)/.plugin-flags | build/.deps-test
+	@mkdir -p $(@D)
+	$(call say,cc    $<)$(CC) $(PLUGIN_CFLAGS) -Icsrc -I. -Itests/sim -MMD -MP -c -o $@ $<
+$(CUDA_TESTS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/cuda/%.o $(BUILD)/libld.a
+	$(call say,link  $@)$(CXX) $(MODE) -o $@ $(filter-out %.a,$^) $(BUILD)/libld.a $(LDFLAGS) -lcmocka $(CORE_LIBS) -lm -ldl
+
 # ONLY=word runs the programs whose path contains the word.
 test: $(LDLUA) $(TESTS) $(FAKE) cuda | build/.deps-test
 	@LDLUA=$(abspath $(LDLUA)) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
@@ -211,7 +224,7 @@ check-cppcheck: | build/.deps-check
 	@cppcheck --quiet --std=c11 --language=c --platform=unix64 -D__GNUC__ -D__x86_64__ -Icsrc --max-configs=1 \
 	    --library=posix --library=gnu --library=tests/tools/cppcheck.cfg --suppressions-list=tests/tools/cppcheck.supp \
 	    --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
-	    $(SOURCES) && echo "cppcheck: $(words $(SOURCES)) files, good"
+	    $(SOURCES) $(CUDA_C) && echo "cppcheck: $(words $(SOURCES) $(CUDA_C)) files, good"
 
 check-luacheck: | build/.deps-check
 	@luacheck --quiet --codes --no-color $(wildcard lua recipes tests) && echo "luacheck: good"
@@ -249,4 +262,5 @@ help:
 	@echo "make clean       remove build/ and ./ldlua; runs/ and data/ stay"
 
 -include $(patsubst %.o,%.d,$(call object,$(SOURCES) $(TESTS_C) $(HELPERS_C)) $(PLUGIN_O)) $(FAKE:.so=.d)
+-include $(CUDA_TESTS:%=$(BUILD)/cuda/%.d)
 -include $(patsubst %.o,%.d,$(CUDA_OBJECTS) $(call sim_object,$(SIM_PARTS) $(SIM_TESTS) $(KERNELS)))

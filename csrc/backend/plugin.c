@@ -76,7 +76,8 @@ static const ld_plugin *load(const char *family) {
         return ld_fail_null(LD_EDEVICE,
                             "device: no plug-in for %s: there is no %s; ldlua was built without CUDA (make says why)",
                             family, looked);
-    void *library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+    static void *library; /* stays loaded */
+    library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
         const char *why = dlerror();
         return ld_fail_null(LD_EDEVICE, "device: the plug-in for %s does not load: %s", family, why ? why : file);

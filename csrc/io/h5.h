@@ -16,8 +16,8 @@ ld_h5 *ld_h5_create(const char *path);
  * ld_h5_flush leaves a readable file). LD_EIO, LD_EFORMAT (no HDF5 file, or truncated). */
 ld_h5 *ld_h5_open(const char *path, bool writable);
 const char *ld_h5_library(void); /* name and version of the HDF5 library, which is loaded for it; NULL: LD_EIO */
-int ld_h5_flush(ld_h5 *f);  /* to the disk */
-int ld_h5_commit(ld_h5 *f); /* and close; f is freed also on failure */
+int ld_h5_flush(ld_h5 *f);       /* to the disk */
+int ld_h5_commit(ld_h5 *f);      /* and close; f is freed also on failure */
 void ld_h5_close(ld_h5 *f);
 
 int ld_h5_write(ld_h5 *f, const char *path, ld_tensor *x);

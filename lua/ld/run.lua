@@ -230,7 +230,8 @@ function Run:start(data, size, epochs)
 end
 
 --- batches(data, size, epochs): iterates over {indices, first, epoch, count, seed, x, ...}: the fields of data:get
--- where the data set has it, tensors on the default device. Order is a pure function of (seed, epoch); the last batch of an epoch may be smaller.
+-- where the data set has it, tensors on the default device. Order is a pure function of (seed, epoch); the last batch
+-- of an epoch may be smaller.
 function Run:batches(data, size, epochs)
   self:start(data, size, epochs)
   return function()

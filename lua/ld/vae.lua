@@ -18,7 +18,8 @@ Autoencoder.__tostring = function(self)
   return ('%s (%s, pixel range %s)\n%s'):format(self.name, self.kind, self.pixel_range, tostring(self.net))
 end
 
---- Posterior means (N,C,h,w) f32 of u8 images (N,3,H,W) on any device, on the network's device; with `moments` also the log-variances, where there are any.
+--- Posterior means (N,C,h,w) f32, on the network's device, of u8 images (N,3,H,W) on any device; with
+-- `moments` also the log-variances, where there are any.
 function Autoencoder:encode_images(images, moments)
   local r = ranges[self.pixel_range]
   return core.no_grad(function()

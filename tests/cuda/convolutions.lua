@@ -1,5 +1,5 @@
--- Every convolution of the networks that the recipes train and use, forward and backward, at their sizes: run on the fake
--- device, whose plans write them down (LD_FAKE_LOG). Nothing is computed, and no memory taken.
+-- Every convolution of the networks that the recipes train and use, forward and backward, at their sizes: run on the
+-- fake device, whose plans write them down (LD_FAKE_LOG). Nothing is computed, and no memory taken.
 local ld = require 'ld'
 
 local function plan(make, x_shape, use, train)

@@ -35,6 +35,7 @@ says 'a script'
 
 if [ -z "${LD_TEST_PLUGIN:-}" ]; then
     skip 'the CUDA plug-in' 'not built: no nvcc or no cudnn.h'
+    skip "cuDNN's plans, and the plug-in's host side" 'not built either'
 elif ldconfig -p | grep -q 'libcuda\.so\.1'; then
     skip 'no driver' 'there is one here'
 else
