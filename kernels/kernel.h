@@ -151,16 +151,17 @@ template <typename T> LD_DEVICE T narrow(typename ld_wide<T>::type v) {
 #define LD_MAY_ALIAS [[gnu::may_alias]]
 #else
 #define LD_MAY_ALIAS
+#define ld_sim_aligned(p, bytes) (p)
 #endif
 
 /* One load or store of sizeof(T) V bytes, at most 16. */
 template <typename T, int V> struct alignas(sizeof(T) * V) LD_MAY_ALIAS pack { T v[V]; };
 
 template <typename T, int V> LD_DEVICE pack<T, V> load_pack(const T *p) {
-    return *reinterpret_cast<const pack<T, V> *>(p);
+    return *reinterpret_cast<const pack<T, V> *>(ld_sim_aligned(p, sizeof(T) * V));
 }
 template <typename T, int V> LD_DEVICE void store_pack(T *p, const pack<T, V> &x) {
-    *reinterpret_cast<pack<T, V> *>(p) = x;
+    *reinterpret_cast<pack<T, V> *>(ld_sim_aligned(p, sizeof(T) * V)) = x;
 }
 
 /* ---- host side ------------------------------------------------------------------------------------------------------- */

@@ -78,7 +78,6 @@ __global__ void __launch_bounds__(THREADS)
             int hits = note(mine, counts, idx, m, base, first, rows);
             for (int h = 0; h < hits && column < k; h++)
                 sums[mine[h] % ROWS][threadIdx.x] += widen(g[(base + mine[h] / ROWS) * k + column]);
-            __syncthreads(); /* before the next positions are noted */
         }
         for (int r = 0; r < ROWS && first + r < rows && column < k; r++)
             dx[(first + r) * k + column] = narrow<T>(sums[r][threadIdx.x]);

@@ -370,6 +370,11 @@ int ld_sim_allow_shared(const char *kernel, size_t bytes) {
     return 0;
 }
 
+void ld_sim_misaligned(const void *p, size_t bytes) {
+    fail("%zu bytes at once at address %p, which is not a multiple", bytes, p);
+    wait_as(ENDED, 0);
+}
+
 void ld_sim_barrier(int line) {
     wait_as(AT_BARRIER, line);
 }

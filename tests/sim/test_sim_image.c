@@ -45,6 +45,7 @@ static void avg_pool2d(void **state) {
         COMPARE(n, ch, 7, 5, 4, 3, avg_pool2d, avg_pool2d_bwd, 2, 2, 2, 2); /* the last windows are clipped */
         COMPARE(n, ch, 9, 8, 5, 3, avg_pool2d, avg_pool2d_bwd, 3, 4, 2, 3); /* they overlap */
         COMPARE(n, ch, 9, 8, 3, 2, avg_pool2d, avg_pool2d_bwd, 2, 2, 4, 5); /* gaps between them */
+        COMPARE(n, ch, 5, 7, 2, 3, avg_pool2d, avg_pool2d_bwd, 2, 2, 2, 2); /* what is left over is in none */
         COMPARE(0, ch, 6, 4, 3, 2, avg_pool2d, avg_pool2d_bwd, 2, 2, 2, 2);
     }
 }

@@ -154,6 +154,13 @@ static void sumsq(void **state) {
     double got = 1;
     ok(ld_cuda_sumsq(&got, xs, 1)); /* an empty one */
     assert_true(got == 0);
+    ld_view *shifted = vector(LD_F32, 1001, 1, 0);
+    ld_view rest = *shifted;
+    rest.data = (float *)rest.data + 1;
+    rest.shape[0]--;
+    ok(ld_cpu_sumsq(&want, &rest, 1));
+    ok(ld_cuda_sumsq(&got, &rest, 1));
+    assert_true(fabs(got - want) <= 1e-7 * want);
     static const double odd[] = {1e30, 1e-30, NAN, INFINITY, -1e38, 0};
     for (int k = 0; k < 6; k++) {
         ld_view *x = vector(LD_F32, 100, 0, 0);

@@ -64,8 +64,10 @@ static void dropout(void **state) {
                 ld_view *x = make_view(all_dtypes[t], lx, shapes[s].ndim, shapes[s].shape);
                 ld_view *want = make_view(all_dtypes[t], ly, shapes[s].ndim, shapes[s].shape), *got = twin(want);
                 randomise(x, 2, 0);
-                for (int k = 0; k < 3; k++) {
-                    double share = (double[]){0, 0.3, 1 - 0x1p-24}[k];
+                float first; /* equal to the share: kept */
+                ld_rng_uniform(&first, 1, seed, LD_RNG_DROPOUT, 3, 0);
+                for (int k = 0; k < 4; k++) {
+                    double share = (double[]){0, 0.3, (double)first, 1 - 0x1p-24}[k];
                     ok(ld_cpu_dropout(want, x, share, seed, 3));
                     set_order(k + 1);
                     ok(ld_cuda_dropout(got, x, share, seed, 3));
