@@ -182,10 +182,11 @@ $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/sim/test
 	$(call say,link  $@)$(CXX) $(MODE) -o $@ $^ $(LDFLAGS) -lcmocka $(CORE_LIBS) -lm -ldl
 
 # Tests of the plug-in's host side that need no card: part of its files over the simulator, and cuDNN's plans.
-CUDA_TESTS := $(if $(PLUGIN),test_plans test_products test_conv_slots)
+CUDA_TESTS := $(if $(PLUGIN),test_plans test_products test_conv_slots test_host_side)
 TESTS      += $(CUDA_TESTS:%=$(BUILD)/tests/%)
 plugin_o    = $(patsubst %,$(BUILD)/plugin/csrc/backend/cuda/%.o,$(1))
 $(BUILD)/tests/test_plans: $(call plugin_o,conv_plan conv_spec library)
+$(BUILD)/tests/test_host_side: $(call plugin_o,error memory)
 $(BUILD)/tests/test_products: $(call plugin_o,matmul) $(call sim_object,$(SIM_PARTS) $(KERNELS))
 $(BUILD)/tests/test_conv_slots: $(call plugin_o,conv conv_spec) $(call sim_object,$(SIM_PARTS) $(KERNELS))
 $(CUDA_TESTS:%=$(BUILD)/cuda/%.o): $(BUILD)/cuda/%.o: tests/cuda/%.c $(BUILD)/.plugin-flags | build/.deps-test
@@ -208,7 +209,7 @@ asan:
 
 # ---- checks ----
 
-CHECKS := format cppcheck luacheck floors sizes
+CHECKS := format cppcheck luacheck floors sizes cuda
 .PHONY: $(CHECKS:%=check-%)
 check: $(CHECKS:%=check-%)
 	@echo "check: all good"
@@ -228,6 +229,16 @@ check-cppcheck: | build/.deps-check
 
 check-luacheck: | build/.deps-check
 	@luacheck --quiet --codes --no-color $(wildcard lua recipes tests) && echo "luacheck: good"
+
+# The plug-in's host side without a warning (the kernels are compiled that way), and with one symbol to the outside.
+check-cuda: $(PLUGIN)
+ifneq ($(PLUGIN),)
+	@for f in $(CUDA_C); do $(CC) $(PLUGIN_CFLAGS) -Werror -Icsrc -I. -c -o /dev/null $$f || exit 1; done
+	@test "$$(nm -D --defined-only $(PLUGIN) | sed 's/.* //')" = ld_plugin_entry
+	@echo "cuda: $(words $(CUDA_C)) files without a warning, $(words $(KERNELS)) kernel files, $$(($$(stat -c %s $(PLUGIN)) / 1024)) KiB"
+else
+	@echo "cuda: SKIPPED, there is $(if $(CUDA),no cudnn.h,no nvcc) below CUDA_HOME, in /usr/local/cuda or on the path"
+endif
 
 check-floors check-sizes: check-%: | build/.deps-check
 	@luajit tests/tools/$*.lua

@@ -214,12 +214,12 @@ static int list_update(const ld_update *u, int n, double scale, double decay) {
     ld_update *list = malloc((size_t)(n + 1) * sizeof *list);
     int bad = begin("update");
     for (int i = 0; i < n && !bad; i++) {
-        const void *at[5] = {u[i].p, u[i].m, u[i].v, u[i].s, u[i].g};
-        for (int k = 0; k < 5; k++)
+        const void *at[6] = {u[i].p, u[i].m, u[i].v, u[i].s, u[i].g, u[i].shadow};
+        for (int k = 0; k < 6; k++)
             bad_argument += at[k] && !inside(at[k]) && u[i].n;
         list[i] = u[i];
         list[i].p = behind(u[i].p), list[i].m = behind(u[i].m), list[i].v = behind(u[i].v);
-        list[i].s = behind(u[i].s), list[i].g = behind(u[i].g);
+        list[i].s = behind(u[i].s), list[i].g = behind(u[i].g), list[i].shadow = behind(u[i].shadow);
     }
     if (!bad)
         bad = bad_argument ? host_memory("update") : host->cpu->update(list, n, scale, decay);

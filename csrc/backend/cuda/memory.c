@@ -196,11 +196,11 @@ const ld_device_ops *ld_cuda_memory(int ordinal) {
     arena.access = (CUmemAccessDesc){.location = arena.prop.location, .flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
     ops.plan = ld_cuda_plan();
     ops.planned = (ld_pool_planned){plan_take, plan_give, plan_keep};
-    if (!arena.cu->cuDeviceGet(&card, ordinal) &&
-        !arena.cu->cuDeviceGetAttribute(&has, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, card) && has) {
-        ops.reserve = reserve;
-        ops.commit = commit;
-        ops.purge = purge;
-    }
+    bool space = !arena.cu->cuDeviceGet(&card, ordinal) &&
+                 !arena.cu->cuDeviceGetAttribute(&has, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, card) &&
+                 has;
+    ops.reserve = space ? reserve : NULL;
+    ops.commit = commit;
+    ops.purge = purge;
     return &ops;
 }

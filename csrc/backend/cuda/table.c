@@ -46,8 +46,9 @@ static int end(int bad) {
 LD_SLOT_CALLS(PLAN)
 
 static int planned_sumsq(double *sum, const ld_view *xs, int n) {
+    int bad = plan_sumsq(sum, xs, n);
     *sum = 0;
-    return plan_sumsq(sum, xs, n);
+    return bad;
 }
 
 #define PLAN_ENTRY(slot, params, ...) .slot = plan_##slot,
