@@ -131,8 +131,8 @@ $(BUILD)/.plugin-flags: FORCE
 $(BUILD)/plugin/%.o: %.c $(BUILD)/.plugin-flags
 	@mkdir -p $(@D)
 	$(call say,cc    $< (plug-in))$(CC) $(PLUGIN_CFLAGS) -Icsrc -I. -MMD -MP -c -o $@ $<
-$(BUILD)/ld_cuda.so: $(PLUGIN_O) $(CUDA_OBJECTS)
-	$(call say,link  $@)$(CC) -shared -o $@ $^ $(CUDART) $(if $(CUDA_OBJECTS),-lstdc++) -Wl,--no-undefined -Wl,--exclude-libs,ALL \
+$(BUILD)/ld_cuda.so: $(PLUGIN_O) $(CUDA_OBJECTS) csrc/backend/cuda/plugin.map
+	$(call say,link  $@)$(CC) -shared -o $@ $(filter %.o,$^) $(CUDART) $(if $(CUDA_OBJECTS),-lstdc++) -Wl,--no-undefined -Wl,--version-script=csrc/backend/cuda/plugin.map \
 	    -Wl,-Bsymbolic -pthread -ldl -lrt -lm
 	@echo "$@: $$(($$(stat -c %s $@) / 1024)) KiB, $(words $(CUDA_OBJECTS)) kernel files"
 cuda: $(PLUGIN)
