@@ -266,6 +266,10 @@ function latents.open(path, options)
                              pixel_range = f:attribute('/', 'pixel_range'), name = f:attribute('/', 'source'),
                              classes = f:read_strings('/class_name')}, Store)
   self.mean, self.std = f:read('/statistics/mean'):tolist(), f:read('/statistics/std'):tolist()
+  -- made here and not when they are first wanted, which may be while memory is planned and nothing is computed
+  local c = #self.mean
+  self.mean_tensor = core.keep(core.tensor(self.mean):reshape(1, c, 1, 1))
+  self.inverse_std = core.keep(core.reciprocal(core.tensor(self.std)):reshape(1, c, 1, 1))
   self.x, self.labels = core.keep(f:read('/latents/mean')), core.keep(f:read('/label'):i64())
   local valid, rows = f:read('/valid'):tolist(), {}
   f:close()
@@ -303,11 +307,6 @@ end
 
 --- standardise(z): per channel (z - mean) / std of the whole store, for classifiers.
 function Store:standardise(z)
-  if not self.mean_tensor then
-    local c = #self.mean
-    self.mean_tensor = core.keep(core.tensor(self.mean):reshape(1, c, 1, 1))
-    self.inverse_std = core.keep(core.reciprocal(core.tensor(self.std)):reshape(1, c, 1, 1))
-  end
   return (z - self.mean_tensor:to(z.device)) * self.inverse_std:to(z.device)
 end
 

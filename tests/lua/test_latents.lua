@@ -235,6 +235,13 @@ t.test('refusals', function()
     'no hash')
 end)
 
+-- A run's first step is planned, which computes nothing: what is made then and kept is zeros.
+t.test('standardising for the first time while memory is planned', function()
+  local store = encode(small, faces(), fresh(), {dtype = 'f32'})
+  ld.memory.plan(function() return store:standardise(store.x) end)
+  t.near(ld.mean(ld.square(store:standardise(store.x)), {1, 3, 4}), {1, 1, 1, 1}, 1e-3)
+end)
+
 t.test('the round trip guards against a wrong autoencoder', function()
   local path = fresh()
   local message = t.raises(function()
