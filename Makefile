@@ -33,15 +33,16 @@ KERNEL   := -fno-math-errno -fno-trapping-math
 LDFLAGS  := -fopenmp -pthread -Wl,--as-needed -Wl,-z,lazy $(EXTRA_LDFLAGS)
 CPPFLAGS  = -Icsrc $(CORE_CFLAGS) -MMD -MP
 
-SOURCES := $(sort $(wildcard csrc/*/*.c csrc/*/*/*.c))
+CUDA_C  := $(sort $(wildcard csrc/backend/cuda/*.c))
+SOURCES := $(filter-out $(CUDA_C),$(sort $(wildcard csrc/*/*.c csrc/*/*/*.c)))
 TOP_C   := $(filter csrc/lua/% csrc/host/%,$(SOURCES))
 CORE_C  := $(filter-out $(TOP_C),$(SOURCES))
 TESTS_C := $(sort $(wildcard tests/c/test_*.c))
 HELPERS_C := $(filter-out $(TESTS_C),$(wildcard tests/c/*.c))
 object   = $(patsubst %.c,$(BUILD)/%.o,$(1))
 TESTS   := $(TESTS_C:tests/c/%.c=$(BUILD)/tests/%)
-C_FILES := $(sort $(SOURCES) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] kernels/*.h kernels/*.cu \
-	tests/sim/*.[ch] tests/sim/*.cpp tests/sim/*.cu tests/fuzz/*.c))
+C_FILES := $(sort $(SOURCES) $(CUDA_C) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] kernels/*.h kernels/*.cu \
+	tests/sim/*.[ch] tests/sim/*.cpp tests/sim/*.cu tests/fake/*.c tests/cuda/*.c tests/fuzz/*.c))
 KERNELS   := $(sort $(wildcard kernels/*.cu))
 SIM_TESTS := $(sort $(wildcard tests/sim/test_*.c))
 SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tests/sim/*.cpp)
@@ -51,7 +52,7 @@ TESTS     += $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%)
 .PHONY: all cuda demo test test-cuda check asan fuzz bench bench-data bench-million install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
-all: $(LDLUA)
+all: $(LDLUA) cuda
 
 # Flags of the libraries, which are installed first where they are missing. make starts over once this is written.
 ifneq ($(filter-out clean help uninstall,$(or $(MAKECMDGOALS),all)),)
@@ -95,13 +96,20 @@ $(BUILD)/libld.a: $(call object,$(CORE_C)) $(BUILD)/.files
 $(LDLUA): $(call object,$(TOP_C)) $(BUILD)/libld.a
 	$(call say,link  $@)$(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS) $(HOST_LIBS) $(CORE_LIBS) -lm -ldl
 
-# ---- CUDA kernels ----
+# ---- the CUDA plug-in ----
 
-# nvcc is found on the path or where the toolkit lies; without it `make cuda` says so and builds nothing. Code for the cards
-# of the method (A100, RTX 30, RTX 40, H100 and H200), and PTX from which later ones compile theirs.
-ifeq ($(origin NVCC),undefined)
-NVCC := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
-endif
+# Built where nvcc and cuDNN's headers are: below CUDA_HOME, in /usr/local/cuda, or on the path. It links the CUDA runtime
+# statically and nothing else of CUDA: driver, cuDNN and cuBLASLt are loaded when they are used. None of them is installed
+# by us.
+CUDA      := $(firstword $(foreach d,$(CUDA_HOME) /usr/local/cuda $(patsubst %/bin/nvcc,%,$(shell command -v nvcc 2>/dev/null)),\
+	$(if $(wildcard $(d)/bin/nvcc),$(d))))
+NVCC      ?= $(if $(CUDA),$(CUDA)/bin/nvcc)
+CUDNN_INC := $(patsubst %/cudnn.h,%,$(firstword $(wildcard $(addsuffix /cudnn.h,$(addsuffix /include,$(CUDNN_HOME) $(CUDA)) \
+	/usr/include /usr/include/x86_64-linux-gnu /usr/local/include))))
+PLUGIN    := $(if $(SANITIZE),,$(if $(CUDA),$(if $(CUDNN_INC),$(BUILD)/ld_cuda.so)))
+CUDART     = $(firstword $(wildcard $(CUDA)/lib64/libcudart_static.a $(CUDA)/lib/libcudart_static.a))
+
+# Code for the cards of the method (A100, RTX 30, RTX 40, H100 and H200), and PTX from which later ones compile theirs.
 CUDA_ARCHS ?= 80 86 89 90
 # Asked once, when it is needed: a fifth of the default's size, from CUDA 12.8 on.
 NVCC_SMALL = $(eval NVCC_SMALL := $$(shell $(NVCC) --help | grep -q -- --compress-mode && echo --compress-mode=size))$(NVCC_SMALL)
@@ -115,12 +123,30 @@ $(BUILD)/.cuda-flags: FORCE
 $(BUILD)/kernels/%.o: kernels/%.cu $(BUILD)/.cuda-flags
 	@mkdir -p $(@D)
 	$(call say,nvcc  $<)$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
-ifneq ($(NVCC),)
-cuda: $(CUDA_OBJECTS)
-else
-cuda:
-	@echo "cuda: SKIPPED, there is no nvcc (NVCC=... names one)"
-endif
+
+# Files of the core that have no state are built into it a second time; the rest it gets from the program.
+PLUGIN_C  := $(CUDA_C) csrc/backend/view.c csrc/base/rng.c
+PLUGIN_O  := $(PLUGIN_C:%.c=$(BUILD)/plugin/%.o)
+PLUGIN_CFLAGS = $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -isystem $(CUDA)/include -isystem $(CUDNN_INC)
+
+$(BUILD)/.plugin-flags: FORCE
+	$(call stamp,$(CC) $(PLUGIN_CFLAGS) $(CUDART) $(PLUGIN_C))
+$(BUILD)/plugin/%.o: %.c $(BUILD)/.plugin-flags
+	@mkdir -p $(@D)
+	$(call say,cc    $< (plug-in))$(CC) $(PLUGIN_CFLAGS) -Icsrc -I. -MMD -MP -c -o $@ $<
+$(BUILD)/ld_cuda.so: $(PLUGIN_O) $(CUDA_OBJECTS) csrc/backend/cuda/plugin.map
+	$(call say,link  $@)$(CC) -shared -o $@ $(filter %.o,$^) $(CUDART) $(if $(CUDA_OBJECTS),-lstdc++) -Wl,--no-undefined -Wl,--version-script=csrc/backend/cuda/plugin.map \
+	    -Wl,-Bsymbolic -pthread -ldl -lrt -lm
+	@echo "$@: $$(($$(stat -c %s $@) / 1024)) KiB, $(words $(CUDA_OBJECTS)) kernel files"
+cuda: $(PLUGIN)
+	$(if $(SANITIZE),,$(if $(PLUGIN),,@echo "cuda: ld_cuda.so is SKIPPED, $(if $(CUDA),no cudnn.h,no nvcc) \
+	below CUDA_HOME, in /usr/local/cuda or on the path"))
+
+# A plug-in whose device's memory the host cannot read, for tests.
+FAKE := $(BUILD)/tests/ld_fake.so
+$(FAKE): tests/fake/fake.c $(BUILD)/.flags
+	@mkdir -p $(@D)
+	$(call say,cc    $<)$(CC) $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -Icsrc -MMD -MP -shared -o $@ $<
 
 demo: $(LDLUA)
 	./ldlua $(DEMO_ARGS)
@@ -164,6 +190,20 @@ $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/sim/test
 	$(KERNELS)) $(BUILD)/libld.a
 	$(call say,link  $@)$(CXX) $(MODE) -o $@ $^ $(LDFLAGS) -lcmocka $(CORE_LIBS) -lm -ldl
 
+# Tests of the plug-in's host side that need no card: part of its files over the simulator, and cuDNN's plans.
+CUDA_TESTS := $(if $(PLUGIN),test_plans test_products test_conv_slots test_host_side)
+TESTS      += $(CUDA_TESTS:%=$(BUILD)/tests/%)
+plugin_o    = $(patsubst %,$(BUILD)/plugin/csrc/backend/cuda/%.o,$(1))
+$(BUILD)/tests/test_plans: $(call plugin_o,conv_plan conv_spec library)
+$(BUILD)/tests/test_host_side: $(call plugin_o,error memory)
+$(BUILD)/tests/test_products: $(call plugin_o,matmul) $(call sim_object,$(SIM_PARTS) $(KERNELS))
+$(BUILD)/tests/test_conv_slots: $(call plugin_o,conv conv_spec) $(call sim_object,$(SIM_PARTS) $(KERNELS))
+$(CUDA_TESTS:%=$(BUILD)/cuda/%.o): $(BUILD)/cuda/%.o: tests/cuda/%.c $(BUILD)/.plugin-flags | build/.deps-test
+	@mkdir -p $(@D)
+	$(call say,cc    $<)$(CC) $(PLUGIN_CFLAGS) -Icsrc -I. -Itests/sim -MMD -MP -c -o $@ $<
+$(CUDA_TESTS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/cuda/%.o $(BUILD)/libld.a
+	$(call say,link  $@)$(CXX) $(MODE) -o $@ $(filter-out %.a,$^) $(BUILD)/libld.a $(LDFLAGS) -lcmocka $(CORE_LIBS) -lm -ldl
+
 # The same tests on a card, by the kernels that nvcc compiles; they skip where there is none.
 DEVICE_TESTS := $(patsubst tests/sim/test_sim_%.c,$(BUILD)/tests/device_%,$(filter-out %/test_sim_space.c,$(wildcard \
 	tests/sim/test_sim_*.c)))
@@ -183,8 +223,8 @@ test-cuda: cuda
 endif
 
 # ONLY=word runs the programs whose path contains the word.
-test: $(LDLUA) $(TESTS) | build/.deps-test
-	@LDLUA=$(abspath $(LDLUA)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
+test: $(LDLUA) $(TESTS) $(FAKE) cuda | build/.deps-test
+	@LDLUA=$(abspath $(LDLUA)) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
 
 asan: export ASAN_OPTIONS := detect_leaks=1:detect_stack_use_after_return=0:allocator_may_return_null=1:$(ASAN_OPTIONS)
 asan: export LSAN_OPTIONS := suppressions=$(CURDIR)/tests/tools/lsan.supp:print_suppressions=0:$(LSAN_OPTIONS)
@@ -216,7 +256,7 @@ $(FUZZ_TARGETS): build/fuzz/%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libld.a
 
 # ---- checks ----
 
-CHECKS := format cppcheck luacheck floors sizes
+CHECKS := format cppcheck luacheck floors sizes cuda
 .PHONY: $(CHECKS:%=check-%)
 check: $(CHECKS:%=check-%)
 	@echo "check: all good"
@@ -232,10 +272,20 @@ check-cppcheck: | build/.deps-check
 	@cppcheck --quiet --std=c11 --language=c --platform=unix64 -D__GNUC__ -D__x86_64__ -Icsrc --max-configs=1 \
 	    --library=posix --library=gnu --library=tests/tools/cppcheck.cfg --suppressions-list=tests/tools/cppcheck.supp \
 	    --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
-	    $(SOURCES) && echo "cppcheck: $(words $(SOURCES)) files, good"
+	    $(SOURCES) $(CUDA_C) && echo "cppcheck: $(words $(SOURCES) $(CUDA_C)) files, good"
 
 check-luacheck: | build/.deps-check
 	@luacheck --quiet --codes --no-color $(wildcard lua recipes tests) && echo "luacheck: good"
+
+# The plug-in's host side without a warning (the kernels are compiled that way), and with one symbol to the outside.
+check-cuda: $(PLUGIN)
+ifneq ($(PLUGIN),)
+	@for f in $(CUDA_C); do $(CC) $(PLUGIN_CFLAGS) -Werror -Icsrc -I. -c -o /dev/null $$f || exit 1; done
+	@test "$$(nm -D --defined-only $(PLUGIN) | sed 's/.* //')" = ld_plugin_entry
+	@echo "cuda: $(words $(CUDA_C)) files without a warning, $(words $(KERNELS)) kernel files, $$(($$(stat -c %s $(PLUGIN)) / 1024)) KiB"
+else
+	@echo "cuda: SKIPPED, there is $(if $(CUDA),no cudnn.h,no nvcc) below CUDA_HOME, in /usr/local/cuda or on the path"
+endif
 
 check-floors check-sizes: check-%: | build/.deps-check
 	@luajit tests/tools/$*.lua
@@ -244,22 +294,23 @@ check-floors check-sizes: check-%: | build/.deps-check
 
 # Weights and notes that the repository ships, not the pictures a user keeps in the same folder.
 SHARED = $(shell find lua recipes -type f -name '*.lua' | sort) $(wildcard data/README.md data/vae-small.h5 data/ilsvrc2012_synsets.txt)
-install: $(LDLUA)
+install: $(LDLUA) cuda
 	install -d '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 $(LDLUA) '$(DESTDIR)$(PREFIX)/bin/ldlua'
+	@$(if $(PLUGIN),install -D -m 755 $(PLUGIN) '$(DESTDIR)$(PREFIX)/lib/ldlua/ld_cuda.so')
 	@for f in $(SHARED); do install -D -m 644 $$f "$(DESTDIR)$(PREFIX)/share/ldlua/$$f" || exit 1; done
 	@echo "installed $(words $(SHARED)) files under $(DESTDIR)$(PREFIX)/share/ldlua"
 
 uninstall:
 	rm -f '$(DESTDIR)$(PREFIX)/bin/ldlua'
-	rm -rf '$(DESTDIR)$(PREFIX)/share/ldlua'
+	rm -rf '$(DESTDIR)$(PREFIX)/share/ldlua' '$(DESTDIR)$(PREFIX)/lib/ldlua'
 
 clean:
 	rm -rf build ldlua
 
 help:
 	@echo "make             build ./ldlua               (ARCH=native: for this processor only; V=1 WERROR=1)"
-	@echo "make cuda        the CUDA kernels, where nvcc is found (NVCC=..., CUDA_ARCHS='80 86 89 90')"
+	@echo "make cuda        the CUDA plug-in, where nvcc is found (NVCC=..., CUDA_ARCHS='80 86 89 90')"
 	@echo "make demo        the whole road on built-in pictures, no data and no GPU needed"
 	@echo "make test        all tests                   (ONLY=word: those whose path has the word)"
 	@echo "make test-cuda   the tests of the CUDA kernels on a card"
@@ -272,6 +323,7 @@ help:
 	@echo "make install     to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
 	@echo "make clean       remove build/ and ./ldlua; runs/ and data/ stay"
 
--include $(patsubst %.o,%.d,$(call object,$(SOURCES) $(TESTS_C) $(HELPERS_C)))
+-include $(patsubst %.o,%.d,$(call object,$(SOURCES) $(TESTS_C) $(HELPERS_C)) $(PLUGIN_O)) $(FAKE:.so=.d)
+-include $(CUDA_TESTS:%=$(BUILD)/cuda/%.d)
 -include $(patsubst %.c,build/fuzz/%.d,$(FUZZ_C) $(wildcard tests/fuzz/*.c))
 -include $(patsubst %.o,%.d,$(CUDA_OBJECTS) $(call sim_object,$(SIM_PARTS) $(SIM_TESTS) $(KERNELS)))

@@ -32,8 +32,9 @@ extern "C" {
     type *const name = reinterpret_cast<type *>(ld_dynamic_shared)
 /* clang-format off */
 #define LD_LAUNCH(kernel, grid, block, shared_bytes, ...)                                                              \
-    ((kernel)<<<(grid), (block), (shared_bytes), (cudaStream_t)ld_cuda_stream()>>>(__VA_ARGS__),                       \
-     ld_cuda_launched(#kernel))
+    (ld_cuda_idle() ? 0                                                                                                \
+                    : ((kernel)<<<(grid), (block), (shared_bytes), (cudaStream_t)ld_cuda_stream()>>>(__VA_ARGS__),     \
+                       ld_cuda_launched(#kernel)))
 /* clang-format on */
 #define LD_ALLOW_SHARED(kernel, bytes)                                                                                 \
     (cudaFuncSetAttribute((const void *)(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes)) ==        \

@@ -22,6 +22,8 @@ LD_SLOTS(LD_CUDA_DECLARE)
 /* What kernels ask of the host side: csrc/backend/cuda implements it over the driver and the pool, tests/sim over malloc. */
 
 void *ld_cuda_stream(void); /* a cudaStream_t */
+/* While memory is planned: launches are left out, and copies do nothing. */
+bool ld_cuda_idle(void);
 /* Device memory, aligned to 256 bytes, for use by the stream until it is given back; given back, it may be used by work
  * that comes later in the stream. NULL after ld_fail, or while memory is planned: a slot asks once, for all it needs, before
  * it launches anything, and returns what ld_cuda_workspace_missing says on NULL. */

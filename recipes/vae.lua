@@ -43,8 +43,8 @@ for batch in run:batches(data, opt.batch, opt.epochs) do
       run:say('epoch %d: %.2f dB on %d pictures it never saw', batch.epoch, db, held.shape[1])
       local few = held:slice(1, 1, math.min(8, held.shape[1]))
       local vae = ld.vae.wrap(net, {name = 'small'})
-      run:image('round-trip', ld.concat({few:f32() * (1 / 255), vae:decode_images(vae:encode_images(few))}, 1),
-                {columns = few.shape[1]})
+      local back = vae:decode_images(vae:encode_images(few)):to(few.device)
+      run:image('round-trip', ld.concat({few:f32() * (1 / 255), back}, 1), {columns = few.shape[1]})
     end)
     net:requires_grad_(true):train()
   end

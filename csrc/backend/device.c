@@ -2,6 +2,8 @@
 
 #include "backend/device.h"
 
+#include "backend/plan.h"
+#include "backend/plugin.h"
 #include "base/error.h"
 
 #include <sched.h>
@@ -63,14 +65,125 @@ static void reserve(ld_pool *pool) {
     ld_pool_arena(pool, raw, size, host_purge);
 }
 
+/* ---- devices --------------------------------------------------------------------------------------------------------- */
+
+enum { DEVICES = 9 }; /* the CPU, and those of a plug-in */
+
+static ld_device host_device = {.name = "cpu", .backend = &ld_cpu_backend};
+static ld_device *in_use[DEVICES];
+static int count_in_use;
+
+static ld_device *find_host(void) {
+    if (host_device.pool)
+        return &host_device;
+    if (!(host_device.pool = ld_pool_new(host_device.name, host_alloc, host_free, 0)))
+        return NULL;
+    reserve(host_device.pool);
+    for (int i = count_in_use++; i > 0; i--)
+        in_use[i] = in_use[i - 1];
+    in_use[0] = &host_device;
+    return &host_device;
+}
+
+/* The pool of an opened device. */
+static int give_pool(ld_device *d) {
+    const ld_device_ops *o = d->ops;
+    size_t n = 0;
+    if (!(d->pool = ld_pool_new(d->name, o->alloc, o->free, 0)))
+        return LD_EMEM;
+    ld_pool_set_planned(d->pool, &o->planned);
+    void *base = o->reserve ? o->reserve(&n) : NULL;
+    if (base) {
+        ld_pool_arena(d->pool, base, n, o->purge);
+        ld_pool_arena_commit(d->pool, o->commit);
+    }
+    return 0;
+}
+
+static ld_device *open_device(const ld_plugin *p, int i, const char *name) {
+    static ld_device opened[DEVICES - 1];
+    static int n;
+    int there = p->count();
+    if (there < 0)
+        return NULL;
+    if (i >= there)
+        return ld_fail_null(LD_EDEVICE, "device: there is no %s; %s has %d device%s", name, p->name, there,
+                            there == 1 ? "" : "s");
+    if (n)
+        return ld_fail_null(LD_EDEVICE, "device: this process computes on %s already; %s takes a process of its own",
+                            opened[0].name, name);
+    ld_device *d = &opened[n];
+    *d = (ld_device){.ops = NULL};
+    snprintf(d->name, sizeof d->name, "%s", name);
+    if (p->open(i, d) || give_pool(d))
+        return NULL;
+    n++;
+    in_use[count_in_use++] = d;
+    return d;
+}
+
+/* "cuda", "cuda:0": its family and number. */
+static bool parse(const char *name, char family[9], int *number) {
+    int end = 0;
+    *number = 0;
+    if (sscanf(name, "%8[a-z]%n", family, &end) != 1)
+        return false;
+    if (!name[end])
+        return true;
+    char *after = NULL;
+    long i = name[end] == ':' && name[end + 1] ? strtol(name + end + 1, &after, 10) : -1;
+    *number = (int)i;
+    return after && !*after && i >= 0 && i < 1000;
+}
+
 ld_device *ld_device_find(const char *name) {
-    static ld_device cpu = {.name = "cpu", .backend = &ld_cpu_backend};
-    if (strcmp(name, cpu.name))
-        return ld_fail_null(LD_EDEVICE, "device: there is no '%s'; known: cpu", name);
-    if (!cpu.pool)
-        if ((cpu.pool = ld_pool_new(cpu.name, host_alloc, host_free, 0)))
-            reserve(cpu.pool);
-    return cpu.pool ? &cpu : NULL;
+    char family[9], full[sizeof host_device.name];
+    int i;
+    if (!strcmp(name, host_device.name))
+        return find_host();
+    if (!parse(name, family, &i))
+        return ld_fail_null(LD_EDEVICE, "device: there is no '%s'; known: cpu, cuda, cuda:0, ...", name);
+    snprintf(full, sizeof full, "%s:%u", family, (unsigned)i % 1000);
+    for (int k = 0; k < count_in_use; k++)
+        if (!strcmp(full, in_use[k]->name))
+            return in_use[k];
+    const ld_plugin *p = ld_plugin_load(family, name);
+    return p ? open_device(p, i, full) : NULL;
+}
+
+ld_device *ld_device_at(int i) {
+    return i < count_in_use ? in_use[i] : NULL;
+}
+
+bool ld_on_host(const ld_device *d) {
+    return !d->ops;
+}
+
+int ld_device_upload(ld_device *d, void *to, const void *from, size_t n) {
+    if (!n || ld_planning_on(d))
+        return 0;
+    if (d->ops)
+        return d->ops->upload(to, from, n);
+    memcpy(to, from, n);
+    return 0;
+}
+
+int ld_device_download(ld_device *d, void *to, const void *from, size_t n) {
+    if (n && d->ops && !ld_planning_on(d))
+        return d->ops->download(to, from, n);
+    if (n && d->ops)
+        memset(to, 0, n);
+    else if (n)
+        memcpy(to, from, n);
+    return 0;
+}
+
+int ld_device_wait(ld_device *d) {
+    return d->ops ? d->ops->wait() : 0;
+}
+
+size_t ld_device_room(const ld_device *d) {
+    return d->ops ? d->ops->room() : ld_memory_room();
 }
 
 /* ---- threads --------------------------------------------------------------------------------------------------------- */

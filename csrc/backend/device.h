@@ -1,18 +1,56 @@
-/* Devices: where tensors live and which backend computes on them. */
+/* Devices: where tensors live and which backend computes on them.
+ *
+ * Memory of a device whose `ops` is not NULL is not the host's: only that device's slots may follow an address into it.
+ * Whoever wants numbers of it on the host copies them: ld_device_download here, ld_tensor_host one floor above. */
 #ifndef LD_DEVICE_H
 #define LD_DEVICE_H
 
 #include "backend/backend.h"
 #include "backend/pool.h"
 
+/* What a device with memory of its own does besides computing. Sizes are in bytes. Functions returning int: 0, or an error
+ * code after ld_fail. */
+typedef struct ld_device_ops {
+    /* blocks below LD_POOL_ARENA_FROM, and all where there is no arena: aligned to 256; NULL when there are none, without
+     * a message */
+    void *(*alloc)(size_t n);
+    void (*free)(void *p, size_t n);
+    /* address space for the pool's arena, *n of it; NULL where the device has none to give. commit backs a range with
+     * memory where it is not backed yet (false: there is none left), purge lets it go where that is possible */
+    void *(*reserve)(size_t *n);
+    bool (*commit)(void *p, size_t n);
+    void (*purge)(void *p, size_t n);
+    /* memory of plans: address space backed by nothing; `keep` backs it with zeros when it outlives its plan */
+    ld_pool_planned planned;
+    int (*upload)(void *to, const void *from, size_t n);   /* from the host; `from` may change as soon as it returns */
+    int (*download)(void *to, const void *from, size_t n); /* to the host, after all work before it */
+    int (*wait)(void);                                     /* until all work is done; its errors come out here */
+    size_t (*room)(void);                                  /* bytes free on the device, 0: unknown */
+    const ld_backend *plan;                                /* the table while memory is planned */
+} ld_device_ops;
+
 typedef struct ld_device {
-    char name[16]; /* "cpu" */
+    char name[16]; /* "cpu", "cuda:0" */
     const ld_backend *backend;
     ld_pool *pool;
+    const ld_device_ops *ops; /* NULL: memory is the host's */
+    char text[160];           /* what it is, for people; "" for the CPU */
 } ld_device;
 
-/* The device called `name` ("cpu"); it lives as long as the process. LD_EDEVICE says which devices there are. */
+/* The device called `name`: "cpu", or that of a plug-in (backend/plugin.h), "cuda:0"; "cuda" is "cuda:0". It lives as long
+ * as the process. LD_EDEVICE says what is missing; LD_EMEM. */
 ld_device *ld_device_find(const char *name);
+/* Device i of those in use, from 0; NULL beyond them. The CPU comes first. */
+ld_device *ld_device_at(int i);
+
+bool ld_on_host(const ld_device *d);
+/* n bytes between the host and d, which may be the CPU. While memory is planned on d nothing is written there, and zeros
+ * come back. */
+int ld_device_upload(ld_device *d, void *to, const void *from, size_t n);
+int ld_device_download(ld_device *d, void *to, const void *from, size_t n);
+int ld_device_wait(ld_device *d);
+/* Bytes of memory that can still be had on d: ld_memory_room, or what is free on the device. 0: nobody knows. */
+size_t ld_device_room(const ld_device *d);
 
 /* Bytes of memory that this process can still have: what the machine has available, or less where its control groups allow
  * less. 0 when the system does not say. */

@@ -59,6 +59,10 @@ bool ld_planning(void) {
     return plan.device != NULL;
 }
 
+bool ld_planning_on(const ld_device *d) {
+    return d && plan.device == d;
+}
+
 /* ---- memory that is not touched -------------------------------------------------------------------------------------- */
 
 enum { MAPPED_FROM = 1 << 16, ALIGNMENT = 256 };
@@ -267,7 +271,7 @@ int ld_plan_begin(ld_device *d) {
     ld_pool_plan(d->pool, true);
     plan.device = d;
     plan.backend = d->backend;
-    d->backend = ld_cpu_plan_backend();
+    d->backend = d->ops ? d->ops->plan : ld_cpu_plan_backend();
     return 0;
 }
 

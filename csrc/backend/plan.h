@@ -5,7 +5,7 @@
  *   - its pool hands out memory that is reserved and reads as zeros, but is backed by nothing until it is written to; it
  *     counts as always, from the present figures on, and keeps a log; the blocks it holds for reuse stay where they are;
  *   - what the program changes besides tensors' contents is put back at the end by the undo list.
- * One thread computes, one plan at a time. Memory taken while planning may outlive it: it stays readable, counts as live,
+ * One thread computes, one plan at a time, on one device. Memory taken while planning may outlive it: it stays readable, counts as live,
  * and goes back to the system when it is given back. */
 #ifndef LD_PLAN_H
 #define LD_PLAN_H
@@ -45,6 +45,7 @@ int ld_plan_begin(struct ld_device *d);
 /* Everything is as before; r may be NULL. */
 void ld_plan_end(ld_plan_report *r);
 bool ld_planning(void);
+bool ld_planning_on(const struct ld_device *d); /* on that device; others compute as always */
 
 /* While planning: undo(arg) is called at the end, last remembered first. `what` stands for the thing that is put back:
  * ld_plan_remembers tells whether it is taken care of. Returns 0 or LD_EMEM. */

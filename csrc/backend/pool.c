@@ -38,6 +38,8 @@ struct ld_pool {
     ld_ranges ranges;
     size_t cold; /* bytes of free ranges that are backed by nothing */
     void (*purge)(void *, size_t);
+    bool (*commit)(void *, size_t); /* NULL: writing backs the arena */
+    ld_pool_planned planned;
     block **live; /* buckets, a power of two of them */
     size_t buckets;
 };
@@ -115,6 +117,7 @@ ld_pool *ld_pool_new(const char *name, void *(*raw_alloc)(size_t), void (*raw_fr
     snprintf(p->name, sizeof p->name, "%s", name);
     p->raw_alloc = raw_alloc;
     p->raw_free = raw_free;
+    p->planned = (ld_pool_planned){ld_plan_memory, ld_plan_memory_free, NULL};
     p->limit = limit;
     p->live = live;
     p->buckets = 64;
@@ -123,7 +126,7 @@ ld_pool *ld_pool_new(const char *name, void *(*raw_alloc)(size_t), void (*raw_fr
 
 static void free_block(ld_pool *p, block *b) {
     if (b->planned)
-        ld_plan_memory_free(b->memory, b->bytes);
+        p->planned.give(b->memory, b->bytes);
     else if (!b->ranged)
         p->raw_free(b->memory, b->bytes);
     free(b);
@@ -152,6 +155,14 @@ void ld_pool_arena(ld_pool *p, void *base, size_t size, void (*purge)(void *, si
     p->arena = base;
     p->ranges.size = size;
     p->purge = purge;
+}
+
+void ld_pool_arena_commit(ld_pool *p, bool (*commit)(void *, size_t)) {
+    p->commit = commit;
+}
+
+void ld_pool_set_planned(ld_pool *p, const ld_pool_planned *planned) {
+    p->planned = *planned;
 }
 
 int ld_pool_arena_copy(const ld_pool *p, ld_ranges *to, size_t *cold) {
@@ -188,7 +199,7 @@ static block *from_arena(ld_pool *p, size_t bytes) {
     size_t more = p->ranges.top - top, reused = bytes - more, cold = reused < p->cold ? reused : p->cold;
     size_t held = p->stats.live + p->stats.cached + p->stats.spare;
     p->cold -= cold;
-    if (p->limit && held + more + cold > p->limit) {
+    if ((p->limit && held + more + cold > p->limit) || (p->commit && !p->commit(p->arena + at, bytes))) {
         ld_ranges_give(&p->ranges, at, bytes);
         p->cold += cold + more;
         free(b);
@@ -229,16 +240,16 @@ static block *from_system(ld_pool *p, int class, size_t bytes) {
     return b;
 }
 
-static block *from_plan(size_t bytes, int class, const char *who) {
+static block *from_plan(const ld_pool *p, size_t bytes, int class, const char *who) {
     block *b = malloc(sizeof *b);
-    void *memory = b ? ld_plan_memory(bytes) : NULL;
+    void *memory = b ? p->planned.take(bytes) : NULL;
     int entry = memory ? ld_plan_taken(bytes, class, who) : -1;
     if (entry >= 0) {
         *b = (block){.memory = memory, .bytes = bytes, .planned = true, .entry = entry};
         return b;
     }
     if (memory)
-        ld_plan_memory_free(memory, bytes);
+        p->planned.give(memory, bytes);
     free(b);
     return NULL;
 }
@@ -312,7 +323,7 @@ void *ld_pool_take(ld_pool *p, size_t n, const char *who) {
     if (n > SIZE_MAX / 4)
         return fail_short(p, n, who);
     int class = size_class(p, n, &bytes);
-    block *b = p->planning ? from_plan(bytes, class, who) : from_cache(p, class, bytes);
+    block *b = p->planning ? from_plan(p, bytes, class, who) : from_cache(p, class, bytes);
     if (!b && (p->planning || (!(b = from_system(p, class, bytes)) && !(b = after_shortage(p, class, bytes)))))
         return fail_short(p, n, who);
     return hand_out(p, b, bytes);
@@ -418,6 +429,8 @@ static void settle_survivors(ld_pool *p) {
         for (block *b = p->live[i]; b; b = b->next)
             if (b->planned && b->entry >= 0) {
                 b->entry = -1;
+                if (p->planned.keep)
+                    p->planned.keep(b->memory, b->bytes);
                 p->before.live += b->bytes;
                 p->before.blocks++;
             }

@@ -28,6 +28,18 @@ void ld_pool_free(ld_pool *p); /* everything, live blocks too */
  * peak of every class. purge(memory, bytes) lets the system have the pages back; they stay reserved. */
 #define LD_POOL_ARENA_FROM ((size_t)64 << 10)
 void ld_pool_arena(ld_pool *p, void *base, size_t size, void (*purge)(void *, size_t));
+/* For address space that is not backed by writing to it: commit(memory, bytes) backs a range before it is given out, where it
+ * is not backed already; false: there is no memory left. */
+void ld_pool_arena_commit(ld_pool *p, bool (*commit)(void *, size_t));
+
+/* Memory of plans for a pool whose memory is not the host's; plan.h has the host's. `keep` is called for a block that
+ * outlives its plan and makes it readable, as zeros; false: it could not, and the block stays as it is. */
+typedef struct ld_pool_planned {
+    void *(*take)(size_t bytes);
+    void (*give)(void *memory, size_t bytes);
+    bool (*keep)(void *memory, size_t bytes);
+} ld_pool_planned;
+void ld_pool_set_planned(ld_pool *p, const ld_pool_planned *planned);
 /* For plans: the arena as it is, to be dropped, and the bytes of its free ranges that are not backed. 0 or -1. */
 int ld_pool_arena_copy(const ld_pool *p, ld_ranges *to, size_t *cold);
 

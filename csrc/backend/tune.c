@@ -164,6 +164,15 @@ static int fitting(const ld_tune_case *c) {
     return n;
 }
 
+bool ld_tune_will_time(const char *key) {
+    if (!known.on)
+        return false;
+    if (!known.asked && known.load)
+        known.load();
+    known.asked = true;
+    return !find(key);
+}
+
 int ld_tune_run(const ld_tune_case *c) {
     if (!known.on || fitting(c) < 2)
         return c->run(c->arg, c->rule);

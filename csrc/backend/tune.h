@@ -27,6 +27,9 @@ int ld_tune_run(const ld_tune_case *c);
 /* Tuning on or off; returns what held before. Choices made stay, and count again when it is on. */
 bool ld_tune_set(bool on);
 bool ld_tune_is_on(void);
+/* Whether a call with this key is about to be timed: tuning is on, and there is no choice for it. For those whose work goes on
+ * after they have returned: while they are timed they must wait for it. */
+bool ld_tune_will_time(const char *key);
 
 /* Forget every choice. */
 void ld_tune_clear(void);

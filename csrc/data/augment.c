@@ -39,9 +39,20 @@ static int check(const char *who, ld_tensor *x) {
         return ld_fail(LD_ESHAPE, "%s: x must be (N,C,H,W); it is %s", who, ld_tensor_text(x));
     if (x->dtype != LD_F32)
         return ld_fail(LD_EDTYPE, "%s: x is %s; f32 is needed", who, ld_tensor_text(x));
-    if (x->storage->device != ld_device_find("cpu"))
-        return ld_fail(LD_EDEVICE, "%s: x is %s; it must be on the CPU", who, ld_tensor_text(x));
     return ld_check_in_place(who, x, NULL, 0);
+}
+
+/* x where the host can change it: x itself, or a copy there. NULL after an error. To be handed to `finish`. */
+static ld_tensor *begin(const char *who, ld_tensor *x) {
+    return check(who, x) ? NULL : ld_tensor_host(x, who);
+}
+
+static int finish(const char *who, ld_tensor *x, ld_tensor *host) {
+    int bad = host->storage == x->storage ? 0 : ld_tensor_assign(x, host, who);
+    ld_tensor_drop(host);
+    if (!bad)
+        ld_tensor_touch(x);
+    return bad;
 }
 
 /* ---- crop and flip ----------------------------------------------------------------------------------------------- */
@@ -64,18 +75,21 @@ static void shift(const picture *p, int64_t dy, int64_t dx, float *copy) {
 }
 
 int ld_augment_pad_crop(ld_tensor *x, int pad, uint64_t seed, uint64_t first) {
-    int bad = check("augment.pad_crop", x);
-    if (bad)
-        return bad;
+    static const char who[] = "augment.pad_crop";
     if (pad < 0 || pad > 1 << 20)
-        return ld_fail(LD_EVALUE, "augment.pad_crop: pad %d; it must be 0 .. 2^20", pad);
-    picture size = picture_of(x, 0);
+        return ld_fail(LD_EVALUE, "%s: pad %d; it must be 0 .. 2^20", who, pad);
+    ld_tensor *host = begin(who, x);
+    if (!host)
+        return ld_error_code();
+    picture size = picture_of(host, 0);
     float *copy = malloc((size_t)(size.c * size.h * size.w + 1) * sizeof *copy);
-    if (!copy)
-        return ld_fail(LD_EMEM, "augment.pad_crop: out of host memory");
+    if (!copy) {
+        ld_tensor_drop(host);
+        return ld_fail(LD_EMEM, "%s: out of host memory", who);
+    }
     uint32_t places = 2 * (uint32_t)pad + 1;
     for (int64_t i = 0; i < x->shape[0]; i++) {
-        picture p = picture_of(x, i);
+        picture p = picture_of(host, i);
         uint64_t sample = first + (uint64_t)i;
         int64_t dy = (int64_t)ld_rng_below(places, seed, CROP, sample, 0) - pad;
         int64_t dx = (int64_t)ld_rng_below(places, seed, CROP, sample, 1) - pad;
@@ -83,22 +97,22 @@ int ld_augment_pad_crop(ld_tensor *x, int pad, uint64_t seed, uint64_t first) {
             shift(&p, dy, dx, copy);
     }
     free(copy);
-    ld_tensor_touch(x);
-    return 0;
+    return finish(who, x, host);
 }
 
 int ld_augment_flip(ld_tensor *x, double p, uint64_t seed, uint64_t first) {
-    int bad = check("augment.flip", x);
-    if (bad)
-        return bad;
+    static const char who[] = "augment.flip";
     if (!(p >= 0 && p <= 1))
-        return ld_fail(LD_EVALUE, "augment.flip: probability %g; it must be 0 .. 1", p);
+        return ld_fail(LD_EVALUE, "%s: probability %g; it must be 0 .. 1", who, p);
+    ld_tensor *host = begin(who, x);
+    if (!host)
+        return ld_error_code();
     for (int64_t i = 0; i < x->shape[0]; i++) {
         float u;
         ld_rng_uniform(&u, 1, seed, FLIP, first + (uint64_t)i, 0);
         if (u >= p)
             continue;
-        picture q = picture_of(x, i);
+        picture q = picture_of(host, i);
         for (int64_t c = 0; c < q.c; c++)
             for (int64_t h = 0; h < q.h; h++)
                 for (int64_t w = 0; w < q.w / 2; w++) {
@@ -107,8 +121,7 @@ int ld_augment_flip(ld_tensor *x, double p, uint64_t seed, uint64_t first) {
                     *b = was;
                 }
     }
-    ld_tensor_touch(x);
-    return 0;
+    return finish(who, x, host);
 }
 
 /* ---- random erase ------------------------------------------------------------------------------------------------ */
@@ -149,19 +162,21 @@ static void erase(const picture *p, int64_t top, int64_t left, int64_t h, int64_
 }
 
 int ld_augment_rand_erase(ld_tensor *x, double pct, int max_num, uint64_t seed, uint64_t first) {
-    int bad = check("augment.rand_erase", x);
-    if (bad)
-        return bad;
+    static const char who[] = "augment.rand_erase";
     if (!(pct > 0 && pct < 1) || max_num < 0)
-        return ld_fail(LD_EVALUE, "augment.rand_erase: pct %g, max_num %d; 0 < pct < 1 and max_num >= 0 are needed",
-                       pct, max_num);
-    picture size = picture_of(x, 0);
+        return ld_fail(LD_EVALUE, "%s: pct %g, max_num %d; 0 < pct < 1 and max_num >= 0 are needed", who, pct, max_num);
+    ld_tensor *host = begin(who, x);
+    if (!host)
+        return ld_error_code();
+    picture size = picture_of(host, 0);
     int64_t h = (int64_t)(pct * (double)size.h), w = (int64_t)(pct * (double)size.w), cells = size.c * h * w;
     float *noise = malloc((size_t)(cells + 1) * sizeof *noise);
-    if (!noise)
-        return ld_fail(LD_EMEM, "augment.rand_erase: out of host memory");
+    if (!noise) {
+        ld_tensor_drop(host);
+        return ld_fail(LD_EMEM, "%s: out of host memory", who);
+    }
     for (int64_t i = 0; i < x->shape[0] && cells > 0; i++) {
-        picture p = picture_of(x, i);
+        picture p = picture_of(host, i);
         uint64_t sample = first + (uint64_t)i;
         uint32_t times = ld_rng_below((uint32_t)max_num + 1, seed, ERASE_PLACE, sample, 0);
         figures f = times ? measure(&p) : (figures){0};
@@ -174,6 +189,5 @@ int ld_augment_rand_erase(ld_tensor *x, double pct, int max_num, uint64_t seed, 
         }
     }
     free(noise);
-    ld_tensor_touch(x);
-    return 0;
+    return finish(who, x, host);
 }

@@ -1,9 +1,9 @@
 /* Augmentation of batches, in place.
  *
- * x is (N,C,H,W) f32 on the CPU, any strides. Row i is sample first + i: what happens to it is a pure function of
+ * x is (N,C,H,W) f32, any strides; on another device than the CPU it goes by way of the host. Row i is sample first + i: what happens to it is a pure function of
  * (seed, LD_RNG_AUGMENT, first + i), whatever the batch. Pass the count of samples seen since the start of training
  * as `first`, so that a picture is treated differently in every epoch. 0 or an error code: LD_ESHAPE, LD_EDTYPE,
- * LD_EDEVICE, LD_EVALUE, LD_ESTATE (x is needed by the tape), LD_EMEM. */
+ * LD_EVALUE, LD_ESTATE (x is needed by the tape), LD_EMEM. */
 #ifndef LD_AUGMENT_H
 #define LD_AUGMENT_H
 

@@ -63,8 +63,8 @@ typedef struct ld_latent_writer ld_latent_writer;
 typedef struct ld_latent_rows {
     int64_t first;
     int count;
-    const ld_tensor
-        *set[LD_LATENT_SETS]; /* (count,C,h,w), converted to the store's dtype; those the store has, not more */
+    ld_tensor
+        *set[LD_LATENT_SETS]; /* (count,C,h,w), any device, converted to the store's dtype; those it has, not more */
     const int32_t *label;     /* NULL: -1 */
     const uint8_t *valid;     /* NULL: 1 */
     const uint32_t *crc32;    /* NULL: 0 */

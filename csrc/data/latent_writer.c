@@ -260,15 +260,20 @@ static int check_rows(const ld_latent_writer *w, const ld_latent_rows *r) {
 }
 
 /* x in the store's dtype, row-major. */
-static int pack(const ld_latent_info *info, const ld_tensor *x, void *out) {
-    ld_view to = {.dtype = info->dtype, .ndim = 4, .data = out}, from = ld_tensor_as_view(x);
+static int pack(const ld_latent_info *info, ld_tensor *x, void *out) {
+    ld_tensor *host = ld_tensor_host(x, "latents");
+    if (!host)
+        return ld_error_code();
+    ld_view to = {.dtype = info->dtype, .ndim = 4, .data = out}, from = ld_tensor_as_view(host);
     int64_t step = 1;
     for (int i = 3; i >= 0; i--) {
         to.shape[i] = x->shape[i];
         to.stride[i] = step;
         step *= x->shape[i];
     }
-    return x->storage->device->backend->copy(&to, &from);
+    int bad = host->storage->device->backend->copy(&to, &from);
+    ld_tensor_drop(host);
+    return bad;
 }
 
 static chunk *chunk_of(const ld_latent_info *info, const ld_latent_rows *r) {

@@ -137,9 +137,25 @@ ld_tensor *ld_image_load(const char *path, int channels) {
     return y;
 }
 
-int ld_image_save(const ld_tensor *x, const char *path, const char *const *text) {
-    bool flat = x->ndim == 2;
-    int64_t channels = flat ? 1 : x->shape[0];
+/* x, of host memory and a shape that can be a picture, as bytes. */
+static void to_bytes(const ld_tensor *x, const ld_image *im) {
+    const char *from = ld_tensor_data(x);
+    size_t size = ld_dtype_size(x->dtype);
+    int64_t h = x->shape[x->ndim - 2], w = x->shape[x->ndim - 1], channels = im->channels;
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t i = 0; i < h; i++)
+            for (int64_t j = 0; j < w; j++) {
+                int64_t at =
+                    (x->ndim == 2 ? 0 : c * x->stride[0]) + i * x->stride[x->ndim - 2] + j * x->stride[x->ndim - 1];
+                double v = ld_dtype_get(x->dtype, from + at * (int64_t)size);
+                if (x->dtype != LD_U8)
+                    v = v > 0 ? (v < 1 ? v * 255 + 0.5 : 255) : 0; /* NaN becomes black */
+                im->data[(i * w + j) * channels + c] = (uint8_t)v;
+            }
+}
+
+int ld_image_save(ld_tensor *x, const char *path, const char *const *text) {
+    int64_t channels = x->ndim == 2 ? 1 : x->shape[0];
     if ((x->ndim != 2 && x->ndim != 3) || (channels != 1 && channels != 3) || ld_tensor_numel(x) == 0)
         return ld_fail(LD_ESHAPE,
                        "image: %s cannot be a picture; (3,height,width), (1,height,width) or (height,width) can",
@@ -147,23 +163,16 @@ int ld_image_save(const ld_tensor *x, const char *path, const char *const *text)
     if (x->dtype != LD_U8 && !ld_dtype_is_float(x->dtype))
         return ld_fail(LD_EDTYPE, "image: %s; u8 (0 .. 255) or a float (0 .. 1) is needed", ld_tensor_text(x));
     ld_image im;
-    int64_t h = x->shape[x->ndim - 2], w = x->shape[x->ndim - 1];
-    int bad = ld_image_new(&im, (int)w, (int)h, (int)channels);
-    if (bad)
-        return bad;
-    const char *from = ld_tensor_data(x);
-    size_t size = ld_dtype_size(x->dtype);
-    for (int64_t c = 0; c < channels; c++)
-        for (int64_t i = 0; i < h; i++)
-            for (int64_t j = 0; j < w; j++) {
-                int64_t at = (flat ? 0 : c * x->stride[0]) + i * x->stride[x->ndim - 2] + j * x->stride[x->ndim - 1];
-                double v = ld_dtype_get(x->dtype, from + at * (int64_t)size);
-                if (x->dtype != LD_U8)
-                    v = v > 0 ? (v < 1 ? v * 255 + 0.5 : 255) : 0; /* NaN becomes black */
-                im.data[(i * w + j) * channels + c] = (uint8_t)v;
-            }
-    bad = ld_image_write_png(&im, path, text);
-    ld_image_free(&im);
+    ld_tensor *host = ld_tensor_host(x, "image");
+    if (!host)
+        return ld_error_code();
+    int bad = ld_image_new(&im, (int)x->shape[x->ndim - 1], (int)x->shape[x->ndim - 2], (int)channels);
+    if (!bad) {
+        to_bytes(host, &im);
+        bad = ld_image_write_png(&im, path, text);
+        ld_image_free(&im);
+    }
+    ld_tensor_drop(host);
     return bad;
 }
 

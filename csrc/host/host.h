@@ -11,6 +11,7 @@
  *   complete.c  Tab
  *   history.c   the file of entered lines
  *   tuning.c    the file of timed choices
+ *   doctor.c    what is here of what can be used
  *
  * Only this folder prints and ends the process. The functions below that take a lua_State raise Lua errors only where
  * their comment says so. */
@@ -26,7 +27,7 @@
 typedef struct host_options {
     const char *device; /* NULL when not given */
     int threads;        /* 0 when not given */
-    bool version, help, prompt, verbose, no_tune;
+    bool version, help, doctor, prompt, verbose, no_tune;
     int script;     /* position of the script in argv, 0 for none; its arguments follow */
     int code_count; /* -e */
     const char **code;
@@ -35,6 +36,7 @@ typedef struct host_options {
 /* 0, or an exit status after a message on stderr. o->code points into argv; the array itself is the caller's to free. */
 int host_options_read(host_options *o, int argc, char **argv);
 void host_print_help(void);
+int host_doctor(void); /* prints; the exit status */
 
 /* ---- where lua/ lies: root.c ------------------------------------------------------------------------------------------ */
 

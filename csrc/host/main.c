@@ -220,6 +220,12 @@ int main(int argc, char **argv) {
         return status;
     }
     wait_without_spinning(argv, &j.o);
+    if (j.o.doctor && !j.o.help) {
+        status = host_doctor();
+        flush_output(&j);
+        free(j.o.code);
+        return status || j.failed;
+    }
     if (j.o.help)
         host_print_help();
     else if (j.o.version || j.o.verbose)

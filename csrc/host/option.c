@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char help[] =
     "usage: ldlua [options] [script [arguments]]\n"
@@ -12,6 +13,8 @@ static const char help[] =
     "  -i             enter the prompt afterwards\n"
     "  -v             print the version, and full tracebacks on errors\n"
     "  --device DEV   default device: cpu, cuda, cuda:0, ...\n"
+    "  --doctor       say what is here of what ldlua can use (libraries, driver, cards) and what is missing; so does\n"
+    "                 `ldlua doctor`\n"
     "  --no-tune      choose ways to compute by a fixed rule, not by timing them once\n"
     "  --threads N    threads of the CPU backend (otherwise OMP_NUM_THREADS, or all cores)\n"
     "  --version      print the version and stop\n"
@@ -30,7 +33,7 @@ static const char help[] =
     "(times of\n"
     "convolutions in $XDG_CACHE_HOME/ldlua/tune.txt, or ~/.cache/ldlua), LD_TUNE=0 (as --no-tune), LD_CONV (one way "
     "for all\n"
-    "convolutions: direct, blocked, winograd, folded).\n";
+    "convolutions: direct, blocked, winograd, folded), LD_CUDA_PLUGIN (the file of the CUDA backend), CUDA_HOME.\n";
 
 void host_print_help(void) {
     fputs(help, stdout);
@@ -73,6 +76,10 @@ static int read_long(host_options *o, int argc, char **argv, int *i) {
     }
     if (!strcmp(argv[*i], "--help")) {
         o->help = true;
+        return 0;
+    }
+    if (!strcmp(argv[*i], "--doctor")) {
+        o->doctor = true;
         return 0;
     }
     if (!strcmp(argv[*i], "--no-tune")) {
@@ -121,6 +128,10 @@ int host_options_read(host_options *o, int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         int status;
         if (argv[i][0] != '-' || !argv[i][1]) {
+            if (i + 1 == argc && !strcmp(argv[i], "doctor") && access(argv[i], F_OK)) { /* unless it is a script */
+                o->doctor = true;
+                return 0;
+            }
             o->script = i;
             return 0;
         }

@@ -264,39 +264,51 @@ static hid_t open_set(ld_h5 *f, const char *path) {
     return set;
 }
 
-/* x's elements in logical row-major order: x's own memory when it lies so, else *copy (malloc'd). */
-static const void *row_major(const ld_tensor *x, void **copy) {
-    *copy = NULL;
-    ld_view v = ld_tensor_as_view(x), to = v;
+/* A tensor's elements in logical row-major order on the host: in `host`'s memory where it lies so, else in `copy`. */
+typedef struct row_data {
+    ld_tensor *host; /* owned */
+    void *copy;      /* malloc'd, or NULL */
+    const void *data;
+} row_data;
+
+static void drop_rows(row_data *r) {
+    ld_tensor_drop(r->host);
+    free(r->copy);
+}
+
+/* 0, or an error code and nothing to drop. */
+static int row_major(ld_tensor *x, row_data *r) {
+    *r = (row_data){.host = ld_tensor_host(x, "hdf5")};
+    if (!r->host)
+        return ld_error_code();
+    ld_view v = ld_tensor_as_view(r->host), to = v;
     int64_t step = 1;
     bool same = true;
     for (int i = x->ndim - 1; i >= 0; i--) {
-        same = same && (x->shape[i] == 1 || x->stride[i] == step);
+        same = same && (x->shape[i] == 1 || v.stride[i] == step);
         to.stride[i] = step;
         step *= x->shape[i];
     }
+    r->data = v.data;
     if (same)
-        return v.data;
-    to.data = *copy = malloc((size_t)step * ld_dtype_size(x->dtype) + 1);
-    if (!*copy)
-        return ld_fail_null(LD_EMEM, "hdf5: out of host memory");
-    if (x->storage->device->backend->copy(&to, &v)) {
-        free(*copy);
-        return NULL;
-    }
-    return *copy;
+        return 0;
+    r->data = to.data = r->copy = malloc((size_t)step * ld_dtype_size(x->dtype) + 1);
+    int bad = r->copy ? r->host->storage->device->backend->copy(&to, &v) : ld_fail(LD_EMEM, "hdf5: out of host memory");
+    if (bad)
+        drop_rows(r);
+    return bad;
 }
 
-int ld_h5_write(ld_h5 *f, const char *path, const ld_tensor *x) {
-    void *copy;
-    const void *data = row_major(x, &copy);
-    if (!data)
-        return ld_error_code();
+int ld_h5_write(ld_h5 *f, const char *path, ld_tensor *x) {
+    row_data r;
+    int bad = row_major(x, &r);
+    if (bad)
+        return bad;
     hid_t set = make_set(f, path, x->dtype, x->ndim, x->shape);
-    int bad = set < 0 ? ld_error_code() : 0;
-    if (!bad && ld_tensor_numel(x) && h5.Dwrite(set, h5_type_of(x->dtype), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
+    bad = set < 0 ? ld_error_code() : 0;
+    if (!bad && ld_tensor_numel(x) && h5.Dwrite(set, h5_type_of(x->dtype), H5S_ALL, H5S_ALL, H5P_DEFAULT, r.data) < 0)
         bad = h5_fail(f, LD_EIO, "write", path);
-    free(copy);
+    drop_rows(&r);
     if (set >= 0)
         h5.Dclose(set);
     return bad || x->dtype != LD_BF16 ? bad : ld_h5_set_string(f, path, "dtype", "bfloat16");
@@ -339,7 +351,7 @@ static int row_spaces(hid_t set, int ndim, const int64_t *shape, int64_t first, 
     return h5.Sselect_hyperslab(*file, H5S_SELECT_SET, start, NULL, size, NULL) < 0;
 }
 
-int ld_h5_write_rows(ld_h5 *f, const char *path, int64_t first, const ld_tensor *x) {
+int ld_h5_write_rows(ld_h5 *f, const char *path, int64_t first, ld_tensor *x) {
     int64_t shape[LD_MAX_DIMS];
     hid_t set = open_set(f, path);
     if (set < 0)
@@ -352,20 +364,20 @@ int ld_h5_write_rows(ld_h5 *f, const char *path, int64_t first, const ld_tensor 
     int bad = fits ? 0
                    : ld_fail(LD_ESHAPE, "hdf5: %s: rows %s at %lld do not fit '%s' %s", f->path, ld_tensor_text(x),
                              (long long)first, path, ndim >= 0 ? ld_shape_text(ndim, shape) : "");
-    void *copy = NULL;
-    const void *data = bad ? NULL : row_major(x, &copy);
-    if (!bad && data && ld_tensor_numel(x)) {
+    row_data r = {.host = NULL};
+    if (!bad)
+        bad = row_major(x, &r);
+    if (!bad && ld_tensor_numel(x)) {
         hid_t mem, file;
         bad = row_spaces(set, ndim, shape, first, x->shape[0], &mem, &file) ||
-              h5.Dwrite(set, h5_type_of(x->dtype), mem, file, H5P_DEFAULT, data) < 0;
+              h5.Dwrite(set, h5_type_of(x->dtype), mem, file, H5P_DEFAULT, r.data) < 0;
         h5.Sclose(mem);
         h5.Sclose(file);
         if (bad)
             bad = h5_fail(f, LD_EIO, "write rows of", path);
-    } else if (!bad && !data) {
-        bad = ld_error_code();
     }
-    free(copy);
+    if (r.data)
+        drop_rows(&r);
     h5.Dclose(set);
     return bad;
 }

@@ -15,18 +15,19 @@ ld_h5 *ld_h5_create(const char *path);
 /* An existing file, to read, or to read and write in place (`writable`: for stores that grow row by row; every
  * ld_h5_flush leaves a readable file). LD_EIO, LD_EFORMAT (no HDF5 file, or truncated). */
 ld_h5 *ld_h5_open(const char *path, bool writable);
-int ld_h5_flush(ld_h5 *f);  /* to the disk */
-int ld_h5_commit(ld_h5 *f); /* and close; f is freed also on failure */
+const char *ld_h5_library(void); /* name and version of the HDF5 library, which is loaded for it; NULL: LD_EIO */
+int ld_h5_flush(ld_h5 *f);       /* to the disk */
+int ld_h5_commit(ld_h5 *f);      /* and close; f is freed also on failure */
 void ld_h5_close(ld_h5 *f);
 
-int ld_h5_write(ld_h5 *f, const char *path, const ld_tensor *x);
+int ld_h5_write(ld_h5 *f, const char *path, ld_tensor *x);
 /* A copy, canonical layout, owned by the caller. LD_EFORMAT when absent or of another kind. */
 ld_tensor *ld_h5_read(ld_h5 *f, const char *path);
 
 /* Data sets written by rows: make one of the given full shape (zeros; contiguous, in its place in the file from now on),
  * write and read rows first .. first + count - 1 of dimension 0 (from 0). */
 int ld_h5_make(ld_h5 *f, const char *path, ld_dtype t, int ndim, const int64_t *shape);
-int ld_h5_write_rows(ld_h5 *f, const char *path, int64_t first, const ld_tensor *x);
+int ld_h5_write_rows(ld_h5 *f, const char *path, int64_t first, ld_tensor *x);
 ld_tensor *ld_h5_read_rows(ld_h5 *f, const char *path, int64_t first, int64_t count);
 /* Where a contiguous data set of numbers or of strings lies: bytes from the beginning of the file, a user block included.
  * There it may be read and written past the library while the file is closed. LD_EFORMAT for any other layout. */

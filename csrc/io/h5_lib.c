@@ -1,9 +1,11 @@
 #include "io/h5_lib.h"
 
 #include "base/error.h"
+#include "io/h5.h"
 
 #include <dlfcn.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 h5_lib h5;
@@ -39,6 +41,16 @@ static int find_all(void *library) {
 #define V(name, symbol) find_value(library, #symbol, &h5.name) ||
     return H5_VALUES(V) 0 ? ld_error_code() : 0;
 #undef V
+}
+
+const char *ld_h5_library(void) {
+    static char text[96];
+    unsigned major = 0, minor = 0, release = 0;
+    if (h5_load())
+        return NULL;
+    h5.get_libversion(&major, &minor, &release);
+    snprintf(text, sizeof text, "%u.%u.%u (%s)", major, minor, release, LD_HDF5);
+    return text;
 }
 
 int h5_load(void) {

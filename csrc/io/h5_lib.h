@@ -22,7 +22,7 @@
     F(Pset_libver_bounds) F(Pset_obj_track_times) F(Pset_virtual) F(Sclose) F(Screate) F(Screate_simple) \
     F(Sget_simple_extent_dims) F(Sget_simple_extent_ndims) F(Sget_simple_extent_npoints) F(Sselect_hyperslab) F(Tclose) \
     F(Tcopy) F(Tget_class) F(Tget_sign) F(Tget_size) F(Tis_variable_str) F(Tset_cset) F(Tset_ebias) F(Tset_fields) \
-    F(Tset_size) F(Tset_strpad) F(dont_atexit) F(free_memory) F(open)
+    F(Tset_size) F(Tset_strpad) F(dont_atexit) F(free_memory) F(get_libversion) F(open)
 
 #define H5_VALUES(V) \
     V(P_DATASET_CREATE, H5P_CLS_DATASET_CREATE_ID_g) \

@@ -271,11 +271,14 @@ int ld_safetensors_write(const char *path, const char *const *names, ld_tensor *
         size_t bytes = (size_t)ld_tensor_numel(xs[i]) * ld_dtype_size(xs[i]->dtype);
         void *row_major = malloc(bytes ? bytes : 1);
         ld_view to = raw_view(xs[i]->dtype, xs[i]->ndim, xs[i]->shape, row_major);
-        bad = row_major ? xs[i]->storage->device->backend->copy(&to, LD_VIEW(xs[i]))
-                        : ld_fail(LD_EMEM, "safetensors: out of host memory");
+        ld_tensor *host = ld_tensor_host(xs[i], "safetensors");
+        bad = !host       ? ld_error_code()
+              : row_major ? host->storage->device->backend->copy(&to, LD_VIEW(host))
+                          : ld_fail(LD_EMEM, "safetensors: out of host memory");
         if (!bad)
             memcpy(at, row_major, bytes);
         free(row_major);
+        ld_tensor_drop(host);
         at += bytes;
     }
     if (!bad)

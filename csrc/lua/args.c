@@ -28,6 +28,15 @@ ld_tensor *ldl_tensor(lua_State *L, int i, const char *who) {
     return h->x;
 }
 
+ld_tensor *ldl_host(lua_State *L, int i, const char *who) {
+    ld_tensor *x = ldl_tensor(L, i, who);
+    if (ld_on_host(x->storage->device))
+        return x;
+    ldl_push(L, ld_tensor_host(x, who));
+    lua_replace(L, i);
+    return ldl_tensor(L, i, who);
+}
+
 ld_tensor *ldl_opt_tensor(lua_State *L, int i, const char *who) {
     return lua_isnoneornil(L, i) ? NULL : ldl_tensor(L, i, who);
 }

@@ -35,23 +35,28 @@ static void enlist(ldl_handle *h) {
     slots[slot_count++] = h;
 }
 
-/* Collect when the pool's debt is above `limit` bytes. */
-static void collect_above(lua_State *L, size_t limit) {
-    ld_pool *pool = ldl_default_device()->pool;
-    if (ld_pool_debt(pool) > limit) {
-        lua_gc(L, LUA_GCCOLLECT, 0);
-        ld_pool_clear_debt(pool);
+/* Collect when a device's pool has a debt above `least` bytes, and above a share of what is live there. */
+static void collect_above(lua_State *L, size_t least, size_t share) {
+    ld_device *d;
+    bool due = false;
+    for (int i = 0; (d = ld_device_at(i)) && !due; i++) {
+        size_t debt = ld_pool_debt(d->pool);
+        due = debt > least && (!share || debt > ld_pool_figures(d->pool).live / share);
     }
+    if (!due)
+        return;
+    lua_gc(L, LUA_GCCOLLECT, 0);
+    for (int i = 0; (d = ld_device_at(i)); i++)
+        ld_pool_clear_debt(d->pool);
 }
 
 /* Lua sees a tensor as a few bytes: collect when the bytes behind dead handles may have piled up. */
 static void relieve(lua_State *L) {
-    size_t least = (size_t)512 << 20, half = ld_pool_figures(ldl_default_device()->pool).live / 2;
-    collect_above(L, least > half ? least : half);
+    collect_above(L, (size_t)512 << 20, 2);
 }
 
 void ldl_let_tape_free(lua_State *L) {
-    collect_above(L, (size_t)64 << 20);
+    collect_above(L, (size_t)64 << 20, 0);
 }
 
 int ldl_push(lua_State *L, ld_tensor *x) {
@@ -81,6 +86,12 @@ static void let_go(ldl_handle *h) {
     ld_tensor *x = h->x;
     h->x = NULL;
     ld_tensor_drop(x);
+}
+
+void ldl_host_done(lua_State *L, int i, const ld_tensor *was) {
+    ldl_handle *h = lua_touserdata(L, i);
+    if (h->x != was)
+        let_go(h);
 }
 
 static int l_gc(lua_State *L) {

@@ -34,7 +34,10 @@ void ldl_install_where(lua_State *L);
 
 /* ---- arguments: args.c ---------------------------------------------------------------------------------------------- */
 
-ld_tensor *ldl_tensor(lua_State *L, int i, const char *who);     /* borrowed; raises if it is no live tensor */
+ld_tensor *ldl_tensor(lua_State *L, int i, const char *who); /* borrowed; raises if it is no live tensor */
+/* The same for whoever reads its numbers: where they lie on another device, a copy in the host's memory takes its place. */
+ld_tensor *ldl_host(lua_State *L, int i, const char *who);
+void ldl_host_done(lua_State *L, int i, const ld_tensor *was); /* lets go of the copy; `was` is what ldl_tensor gives */
 ld_tensor *ldl_opt_tensor(lua_State *L, int i, const char *who); /* NULL for nil or none */
 bool ldl_is_tensor(lua_State *L, int i);
 int64_t ldl_int(lua_State *L, int i, const char *who, const char *what);

@@ -10,11 +10,22 @@ static void set_number(lua_State *L, const char *key, double v) {
     lua_setfield(L, -2, key);
 }
 
+/* The device named by argument i, or the default one. */
+static ld_device *device_at(lua_State *L, int i, const char *who) {
+    if (lua_isnoneornil(L, i))
+        return ldl_default_device();
+    ld_device *d = ld_device_find(ldl_string(L, i, who, "the device"));
+    if (!d)
+        ldl_raise(L);
+    return d;
+}
+
 /* memory(): {live, cached, packed (weights in a kernel's form, kept while a network stays the same, given back when memory
- * runs short), peak of live (bytes), blocks, tensors}; memory('reset') also sets peak to live; 'trim' frees the cache. */
+ * runs short), peak of live (bytes), blocks, tensors}; memory('reset') also sets peak to live; 'trim' frees the cache. Of the
+ * default device, or of the one named: memory('', 'cpu'). */
 static int l_memory(lua_State *L) {
     lua_remove(L, 1); /* the table that is called */
-    ld_pool *pool = ldl_default_device()->pool;
+    ld_pool *pool = device_at(L, 2, "memory")->pool;
     const char *what = lua_isnoneornil(L, 1) ? "" : ldl_string(L, 1, "memory", "what to do");
     if (*what && strcmp(what, "trim") && strcmp(what, "reset"))
         ldl_error(L, "memory: unknown word '%s'; known: reset trim", what);
@@ -34,12 +45,12 @@ static int l_memory(lua_State *L) {
     return 1;
 }
 
-/* memory_limit(bytes): live + cached stay below it; 0 lifts the limit. */
+/* memory_limit(bytes, device): live + cached stay below it; 0 lifts the limit. */
 static int l_memory_limit(lua_State *L) {
     int64_t bytes = ldl_int(L, 1, "memory_limit", "the number of bytes");
     if (bytes < 0)
         ldl_error(L, "memory_limit: %lld bytes; 0 stands for no limit", (long long)bytes);
-    ld_pool_set_limit(ldl_default_device()->pool, (size_t)bytes);
+    ld_pool_set_limit(device_at(L, 2, "memory_limit")->pool, (size_t)bytes);
     return 0;
 }
 
@@ -97,7 +108,7 @@ static int l_plan(lua_State *L) {
     ld_random = generator;
     if (bad)
         return lua_error(L);
-    size_t room = ld_memory_room(), limit = ld_pool_limit(d->pool);
+    size_t room = ld_device_room(d), limit = ld_pool_limit(d->pool);
     room += ld_pool_figures(d->pool).live + ld_pool_figures(d->pool).cached;
     push_report(L, &report);
     set_number(L, "room", (double)(limit && limit < room ? limit : room));

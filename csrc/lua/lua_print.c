@@ -112,7 +112,11 @@ static int l_tostring(lua_State *L) {
         lua_pushstring(L, "released tensor");
         return 1;
     }
-    ld_tensor *x = h->x;
+    ld_tensor *x = h->x, *own = x;
+    lua_settop(L, 1);
+    lua_pushvalue(L, 1); /* own lives as long as this call */
+    if (ld_tensor_numel(x) > 0)
+        x = ldl_host(L, 1, "print");
     luaL_Buffer b;
     luaL_buffinit(L, &b);
     int64_t at[LD_MAX_DIMS] = {0};
@@ -126,13 +130,14 @@ static int l_tostring(lua_State *L) {
         }
     }
     luaL_addstring(&b, "[tensor ");
-    luaL_addstring(&b, ld_tensor_text(x));
-    if (x->node)
+    luaL_addstring(&b, ld_tensor_text(own));
+    if (own->node)
         luaL_addstring(&b, ", has history");
-    else if (x->requires_grad)
+    else if (own->requires_grad)
         luaL_addstring(&b, ", requires_grad");
     luaL_addstring(&b, "]");
     luaL_pushresult(&b);
+    ldl_host_done(L, 1, own);
     return 1;
 }
 

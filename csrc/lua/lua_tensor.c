@@ -95,11 +95,13 @@ static int l_arange(lua_State *L) {
         ldl_error(L, "arange: no steps of %g lead from %g to %g", step, first, last);
     m.ndim = 1;
     m.shape[0] = steps < 0 ? 0 : (int64_t)(steps + 1e-9) + 1;
-    ld_tensor *x = ld_tensor_new(m.device, m.dtype, 1, m.shape, "arange");
-    if (x)
+    ld_tensor *host = ld_tensor_new(ld_device_find("cpu"), m.dtype, 1, m.shape, "arange");
+    if (host)
         for (int64_t i = 0; i < m.shape[0]; i++)
-            ld_dtype_set(m.dtype, (char *)ld_tensor_data(x) + i * (int64_t)ld_dtype_size(m.dtype),
+            ld_dtype_set(m.dtype, (char *)ld_tensor_data(host) + i * (int64_t)ld_dtype_size(m.dtype),
                          first + step * (double)i);
+    ld_tensor *x = host ? ld_tensor_to(host, m.dtype, m.device, "arange") : NULL;
+    ld_tensor_drop(host);
     return push_made(L, x, &m);
 }
 
@@ -163,7 +165,7 @@ static int l_tensor(lua_State *L) {
         from.stride[i] = step;
         step *= m.shape[i];
     }
-    if (m.device->backend->copy(LD_VIEW(x), &from)) {
+    if (ld_tensor_fill_from(x, &from, "tensor")) {
         ld_tensor_drop(x);
         return ldl_raise(L);
     }
@@ -241,7 +243,11 @@ static int l_item(lua_State *L) {
     ld_tensor *x = ldl_tensor(L, 1, "item");
     if (ld_tensor_numel(x) != 1)
         ldl_error(L, "item: %s has %lld elements; one was needed", ld_tensor_text(x), (long long)ld_tensor_numel(x));
-    lua_pushnumber(L, ld_tensor_item(x));
+    ld_tensor *host = ld_tensor_host(x, "item");
+    if (!host)
+        return ldl_raise(L);
+    lua_pushnumber(L, ld_tensor_item(host));
+    ld_tensor_drop(host);
     return 1;
 }
 
@@ -259,20 +265,26 @@ static void push_list(lua_State *L, const ld_tensor *x, int dim, const char *at)
 }
 
 static int l_tolist(lua_State *L) {
-    ld_tensor *x = ldl_tensor(L, 1, "tolist");
+    const ld_tensor *was = ldl_tensor(L, 1, "tolist");
+    ld_tensor *x = ldl_host(L, 1, "tolist");
     push_list(L, x, 0, ld_tensor_data(x));
+    ldl_host_done(L, 1, was);
     return 1;
 }
 
 /* ptr(): address of the first element as light userdata, for FFI; valid while the tensor lives. */
 static int l_ptr(lua_State *L) {
-    lua_pushlightuserdata(L, ld_tensor_expose(ldl_tensor(L, 1, "ptr")));
+    ld_tensor *x = ldl_tensor(L, 1, "ptr");
+    if (!ld_on_host(x->storage->device))
+        ldl_error(L, "ptr: %s is not in the host's memory; take a copy with :cpu()", ld_tensor_text(x));
+    lua_pushlightuserdata(L, ld_tensor_expose(x));
     return 1;
 }
 
 /* bytes(): the elements in logical row-major order as a string of their own dtype. */
 static int l_bytes(lua_State *L) {
-    ld_tensor *x = ldl_tensor(L, 1, "bytes");
+    const ld_tensor *was = ldl_tensor(L, 1, "bytes");
+    ld_tensor *x = ldl_host(L, 1, "bytes");
     size_t n = (size_t)ld_tensor_numel(x) * ld_dtype_size(x->dtype);
     void *to = lua_newuserdata(L, n ? n : 1);
     ld_view v = {.dtype = x->dtype, .ndim = x->ndim, .data = to};
@@ -283,6 +295,7 @@ static int l_bytes(lua_State *L) {
         step *= x->shape[i];
     }
     ldl_ok(L, x->storage->device->backend->copy(&v, LD_VIEW(x)));
+    ldl_host_done(L, 1, was);
     lua_pushlstring(L, to, n);
     return 1;
 }
@@ -352,8 +365,18 @@ static int l_to(lua_State *L) {
     const char *what = ldl_string(L, 2, "to", "the dtype or device");
     if (ld_dtype_find(what) >= 0)
         return ldl_push(L, ld_cast(x, ldl_dtype(L, 2, "to")));
-    ld_device *d = ldl_device_or_dtype(L, what, "to");
-    return ldl_push(L, d == x->storage->device ? ld_tensor_ref(x) : ld_tensor_to(x, x->dtype, d, "to"));
+    return ldl_push(L, ld_to_device(x, ldl_device_or_dtype(L, what, "to")));
+}
+
+/* cpu(x), cuda(x): to("cpu"), to("cuda:0") */
+static int l_cpu(lua_State *L) {
+    return ldl_push(L, ld_to_device(ldl_tensor(L, 1, "cpu"), ld_device_find("cpu")));
+}
+
+static int l_cuda(lua_State *L) {
+    ld_tensor *x = ldl_tensor(L, 1, "cuda");
+    ld_device *d = ld_device_find("cuda");
+    return d ? ldl_push(L, ld_to_device(x, d)) : ldl_raise(L);
 }
 
 static int cast_named(lua_State *L) {
@@ -418,6 +441,8 @@ void ldl_open_tensor(lua_State *L) {
                                        {"detach", l_detach},
                                        {"clone", l_clone},
                                        {"to", l_to},
+                                       {"cpu", l_cpu},
+                                       {"cuda", l_cuda},
                                        {NULL, NULL}};
     luaL_register(L, NULL, functions);
     ldl_register_methods(L, methods);

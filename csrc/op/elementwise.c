@@ -305,6 +305,24 @@ ld_tensor *ld_cast(ld_tensor *x, ld_dtype t) {
     return x->dtype == t ? ld_tensor_ref(x) : copy_as("to", x, t);
 }
 
+static int device_backward(ld_node *n, ld_tensor *g) {
+    ld_device *const *d = ld_node_attr(n);
+    return ld_node_give(n, 0, ld_tensor_to(g, g->dtype, *d, ld_node_op(n)));
+}
+
+ld_tensor *ld_to_device(ld_tensor *x, ld_device *d) {
+    static const char name[] = "to";
+    ld_device *from = x->storage->device;
+    if (ld_check_devices(name, &x, 1))
+        return NULL;
+    if (d == from)
+        return ld_tensor_ref(x);
+    ld_tensor *y = ld_tensor_to(x, x->dtype, d, name);
+    if (!y || !ld_dtype_is_float(x->dtype))
+        return y;
+    return ld_record(y, name, device_backward, &x, 1, NULL, 0, &from, sizeof(ld_device *));
+}
+
 ld_tensor *ld_clone(ld_tensor *x) {
     return copy_as("clone", x, x->dtype);
 }
@@ -362,10 +380,22 @@ static int finish_with(ld_tensor *x, operand *o, int bad) {
     return finish(x, bad);
 }
 
+/* y on x's device, one reference. */
+static ld_tensor *beside(ld_tensor *x, ld_tensor *y) {
+    ld_device *d = x->storage->device;
+    if (d == y->storage->device)
+        return ld_tensor_ref(y);
+    return ld_check_change("copy_", x, &y, 1) ? NULL : ld_tensor_to(y, y->dtype, d, "copy_");
+}
+
 int ld_copy_(ld_tensor *x, ld_tensor *y) {
     operand o;
-    int bad = check_operand("copy_", x, y, &o);
-    return bad ? bad : finish_with(x, &o, LD_BACKEND(x)->copy(LD_VIEW(x), &o.v));
+    ld_tensor *here = beside(x, y);
+    int bad = here ? check_operand("copy_", x, here, &o) : ld_error_code();
+    if (!bad)
+        bad = finish_with(x, &o, LD_BACKEND(x)->copy(LD_VIEW(x), &o.v));
+    ld_tensor_drop(here);
+    return bad;
 }
 
 int ld_binary_(const char *name, ld_binary_op op, ld_tensor *x, ld_tensor *y) {

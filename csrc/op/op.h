@@ -35,6 +35,8 @@ int ld_check_number(const char *name, const ld_tensor *x, double s);
 ld_tensor *ld_where_select(ld_tensor *c, ld_tensor *a, ld_tensor *b);
 /* another dtype (x itself, one more reference, when it has it). Gradient: x (between floats). */
 ld_tensor *ld_cast(ld_tensor *x, ld_dtype t);
+/* x on another device, canonical there (x itself, one more reference, when it lies there). Gradient: x, on x's device. */
+ld_tensor *ld_to_device(ld_tensor *x, ld_device *d);
 /* x without history (a view); a copy with storage of its own (Gradient: x). */
 ld_tensor *ld_detach(ld_tensor *x);
 ld_tensor *ld_clone(ld_tensor *x);
@@ -42,7 +44,7 @@ ld_tensor *ld_clone(ld_tensor *x);
 /* In place: x is written and counts a version; y broadcasts to x and may share its memory. They return 0 or an error code.
  * LD_ESTATE: recording is on and x or y requires a gradient; x repeats elements (a view by expand). */
 int ld_fill_(ld_tensor *x, double value);
-int ld_copy_(ld_tensor *x, ld_tensor *y);                                      /* converts dtype */
+int ld_copy_(ld_tensor *x, ld_tensor *y); /* converts dtype; y may lie on another device */
 int ld_binary_(const char *name, ld_binary_op op, ld_tensor *x, ld_tensor *y); /* no comparisons (LD_EVALUE) */
 int ld_unary_(const char *name, ld_unary_op op, ld_tensor *x, double a, double b);
 int ld_axpby_(ld_tensor *x, ld_tensor *y, double alpha, double beta); /* x = alpha y + beta x; floats */

@@ -195,15 +195,74 @@ ld_tensor *ld_tensor_canonical(ld_tensor *x, const char *who) {
 ld_tensor *ld_tensor_to(ld_tensor *x, ld_dtype t, ld_device *d, const char *who) {
     if (t == x->dtype && d == x->storage->device)
         return ld_tensor_alias(x);
-    if (d != x->storage->device)
-        return ld_fail_null(LD_EDEVICE, "%s: no way from %s to %s", who, x->storage->device->name, d->name);
     ld_tensor *y = ld_tensor_new(d, t, x->ndim, x->shape, who);
-    if (y && d->backend->copy(LD_VIEW(y), LD_VIEW(x))) {
+    if (y && ld_tensor_assign(y, x, who)) {
         ld_tensor_drop(y);
         return NULL;
     }
     return y;
 }
+
+/* ---- between devices ----------------------------------------------------------------------------------------------- */
+
+ld_tensor *ld_tensor_host(ld_tensor *x, const char *who) {
+    if (ld_on_host(x->storage->device))
+        return ld_tensor_ref(x);
+    return ld_tensor_to(x, x->dtype, ld_device_find("cpu"), who);
+}
+
+/* The bytes of canonical x into canonical y: same shape and dtype, one of them on the host. */
+static int move(ld_tensor *y, const ld_tensor *x) {
+    size_t n = (size_t)ld_tensor_numel(x) * ld_dtype_size(x->dtype);
+    if (ld_on_host(x->storage->device))
+        return ld_device_upload(y->storage->device, ld_tensor_data(y), ld_tensor_data(x), n);
+    return ld_device_download(x->storage->device, ld_tensor_data(y), ld_tensor_data(x), n);
+}
+
+/* A canonical copy of x on d, of the same dtype; by way of the host from one device to another. */
+static ld_tensor *moved(ld_tensor *x, ld_device *d, const char *who) {
+    ld_tensor *host = ld_on_host(d) ? ld_tensor_ref(x) : ld_tensor_host(x, who);
+    ld_tensor *from = host ? ld_tensor_canonical(host, who) : NULL;
+    ld_tensor *y = from ? ld_tensor_new(d, x->dtype, x->ndim, x->shape, who) : NULL;
+    if (y && move(y, from)) {
+        ld_tensor_drop(y);
+        y = NULL;
+    }
+    ld_tensor_drop(host);
+    ld_tensor_drop(from);
+    return y;
+}
+
+int ld_tensor_assign(ld_tensor *y, ld_tensor *x, const char *who) {
+    ld_device *from = x->storage->device, *to = y->storage->device;
+    if (from == to)
+        return to->backend->copy(LD_VIEW(y), LD_VIEW(x));
+    if (x->dtype == y->dtype && ld_tensor_is_canonical(x) && ld_tensor_is_canonical(y) &&
+        (ld_on_host(from) || ld_on_host(to)))
+        return move(y, x);
+    /* the smaller of the two dtypes travels */
+    bool first = ld_dtype_size(y->dtype) < ld_dtype_size(x->dtype);
+    ld_tensor *narrow = first ? ld_tensor_to(x, y->dtype, from, who) : ld_tensor_ref(x);
+    ld_tensor *there = narrow ? moved(narrow, to, who) : NULL;
+    int bad = there ? to->backend->copy(LD_VIEW(y), LD_VIEW(there)) : ld_error_code();
+    ld_tensor_drop(narrow);
+    ld_tensor_drop(there);
+    return bad;
+}
+
+int ld_tensor_fill_from(ld_tensor *y, const ld_view *from, const char *who) {
+    if (ld_on_host(y->storage->device))
+        return y->storage->device->backend->copy(LD_VIEW(y), from);
+    ld_device *cpu = ld_device_find("cpu");
+    ld_tensor *host = cpu ? ld_tensor_new(cpu, y->dtype, y->ndim, y->shape, who) : NULL;
+    int bad = host ? cpu->backend->copy(LD_VIEW(host), from) : ld_error_code();
+    if (!bad)
+        bad = ld_tensor_assign(y, host, who);
+    ld_tensor_drop(host);
+    return bad;
+}
+
+/* ---- asking ---------------------------------------------------------------------------------------------------------- */
 
 int64_t ld_tensor_numel(const ld_tensor *x) {
     int64_t n = 1;
@@ -316,7 +375,7 @@ const char *ld_tensor_text(const ld_tensor *x) {
 /* ---- versions ------------------------------------------------------------------------------------------------------ */
 
 void ld_tensor_touch(ld_tensor *x) {
-    if (ld_planning()) /* nothing has been written */
+    if (ld_planning_on(x->storage->device)) /* nothing has been written */
         return;
     x->storage->version++;
     x->storage->changed = ld_where_now();

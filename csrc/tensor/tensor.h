@@ -69,13 +69,20 @@ bool ld_tensor_is_canonical(const ld_tensor *x);
 /* A copy with its own canonical storage; to another dtype or device (x's own storage shared when nothing changes). No history. */
 ld_tensor *ld_tensor_clone(const ld_tensor *x, const char *who);
 ld_tensor *ld_tensor_to(ld_tensor *x, ld_dtype t, ld_device *d, const char *who);
+/* For whoever reads numbers on the host: x itself (one more reference) where its memory is the host's, else a canonical copy
+ * there. No history. */
+ld_tensor *ld_tensor_host(ld_tensor *x, const char *who);
+/* y = x, equal shapes, whatever their dtypes and devices. 0 or an error code. Counts no version. */
+int ld_tensor_assign(ld_tensor *y, ld_tensor *x, const char *who);
+/* The same from numbers on the host: `from` is a view of host memory, of y's shape and any dtype and strides. */
+int ld_tensor_fill_from(ld_tensor *y, const ld_view *from, const char *who);
 
 int64_t ld_tensor_numel(const ld_tensor *x);
 bool ld_tensor_same_shape(const ld_tensor *a, const ld_tensor *b);
-void *ld_tensor_data(const ld_tensor *x); /* address of the first element */
-void *ld_tensor_expose(ld_tensor *x);     /* the same for those who write through it when they like */
+void *ld_tensor_data(const ld_tensor *x); /* address of the first element, in its device's memory (backend/device.h) */
+void *ld_tensor_expose(ld_tensor *x);     /* the same for those who write through it when they like; host memory only */
 ld_view ld_tensor_as_view(const ld_tensor *x);
-double ld_tensor_item(const ld_tensor *x); /* the value of the first element; host copy on other devices */
+double ld_tensor_item(const ld_tensor *x); /* the value of the first element; host memory only */
 #define LD_VIEW(x) (&(ld_view[1]){ld_tensor_as_view(x)}[0])
 
 /* "(32,3,64,64) f32 cpu" in one of eight rotating thread-local buffers, for messages. */
@@ -88,7 +95,7 @@ const char *ld_shape_text(int ndim, const int64_t *shape);
 int ld_tensor_set_grad(ld_tensor *x, ld_tensor *grad);
 int ld_tensor_plan_grad(ld_tensor *x);
 
-/* After changing x in place: counts a version (none while planning: nothing is written then). */
+/* After changing x in place: counts a version (none while memory is planned on its device: nothing is written then). */
 void ld_tensor_touch(ld_tensor *x);
 
 /* The user's current position, for messages: a hook the host sets (it must not run user code). */

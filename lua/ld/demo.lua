@@ -32,9 +32,9 @@ local function pseudo_labels(store)
       parts[#parts + 1] = core.adaptive_avg_pool2d(store:standardise(batch.x), 4, 4)
     end
     local flat = core.concat(parts, 1):reshape(store.count, c * 16)
-    local directions = core.noise({c * 16, 4}, {seed = 7})
+    local directions = core.noise({c * 16, 4}, {seed = 7, device = flat.device})
     local bits = core.matmul(flat - core.mean(flat, 1, true), directions)
-    local powers = core.tensor{1, 2, 4, 8}
+    local powers = core.tensor({1, 2, 4, 8}, {device = flat.device})
     return core.matmul(core.gt(bits, 0):f32(), powers):i64()
   end)
 end
@@ -56,8 +56,9 @@ local function train_judge(path, store, opt)
     end
     adamw.lr, adamw.beta1 = core.schedule.one_cycle(step, epochs * per_epoch, {max = 3e-3})
     core.scope(function()
-      local logits = net(store:standardise(store:get(list).x))
-      local target = core.gather(labels, core.tensor(list, {dtype = 'i64'}) - 1)
+      local logits = net(store:standardise(store:get(list).x):to(net:device()))
+      local at = core.tensor(list, {dtype = 'i64', device = labels.device}) - 1
+      local target = core.gather(labels, at):to(logits.device)
       adamw:zero_grad()
       core.cross_entropy(logits, target):backward()
       adamw:step()

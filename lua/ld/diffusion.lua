@@ -35,7 +35,7 @@ function Model:loss(z, options)
   local o = take('loss', options, {seed = 0, first = 0, perceptual = take.optional, t = take.optional,
                                    eps = take.optional})
   local x0 = self:normalise(z)
-  local key = {seed = o.seed, first = o.first}
+  local key = {seed = o.seed, first = o.first, device = z.device}
   local t = o.t or core.diffusion.times(z.shape[1], key)
   local eps = o.eps or core.diffusion.eps(z.shape, key)
   local x_t = core.diffusion.noised(x0, t, eps)
@@ -49,7 +49,7 @@ end
 
 --- One call of the network for a whole batch at time t.
 function Model:predict(x, t)
-  return self.net(x, core.full({x.shape[1]}, t))
+  return self.net(x, core.full({x.shape[1]}, t, {device = x.device}))
 end
 
 --- sample{n, size, channels, sampler, seed, first, batch, each}: raw latents (n,channels,size,size). Sample first + i
@@ -74,7 +74,10 @@ end
 
 function Model:sample_batch(o, sampler, first, n)
   local shape = {n, o.channels, o.size, o.size}
-  local function noise(step) return core.diffusion.sampler_noise(shape, {seed = o.seed, first = first, step = step}) end
+  local device = self.net:device()
+  local function noise(step)
+    return core.diffusion.sampler_noise(shape, {seed = o.seed, first = first, step = step, device = device})
+  end
   local x = noise(0)
   for i = 1, sampler:steps() do
     x = core.scope(function()

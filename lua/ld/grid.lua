@@ -8,7 +8,8 @@ return function(images, options)
   local columns, gap = options.columns or math.ceil(math.sqrt(n)), options.gap or 2
   local rows = math.ceil(n / columns)
   local white = images.dtype == 'u8' and 255 or 1
-  local out = core.full({c, rows * (h + gap) - gap, columns * (w + gap) - gap}, white, {dtype = images.dtype})
+  local out = core.full({c, rows * (h + gap) - gap, columns * (w + gap) - gap}, white,
+                        {dtype = images.dtype, device = images.device})
   core.no_grad(function()
     for i = 0, n - 1 do
       local top, left = math.floor(i / columns) * (h + gap) + 1, (i % columns) * (w + gap) + 1

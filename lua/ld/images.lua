@@ -121,7 +121,7 @@ function images.batch(set, indices, on_bad)
   end
   if #good == #indices then return x end
   if #good == 0 then return nil end
-  return core.gather(x, core.tensor(good, {dtype = 'i64'}))
+  return core.gather(x, core.tensor(good, {dtype = 'i64', device = x.device}))
 end
 
 return setmetatable(images, {__call = function(_, path, options) return images.open(path, options) end})

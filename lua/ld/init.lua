@@ -6,7 +6,10 @@ local ld = {core = core, version = host.version, root = host.root}
 
 if host.root then core.set_library('@' .. host.root .. '/lua/ld/') end
 if host.threads then core.threads(tonumber(host.threads)) end
-if host.device then core.default_device(host.device) end
+if host.device then
+  local ok, message = pcall(core.default_device, host.device)
+  if not ok then error(message:gsub('^.-: ', 'ldlua: '), 0) end
+end
 
 -- tables of the core that a Lua part of the same name extends are left to that part
 local extended = {layer = true, init = true, diffusion = true, optim = true, sampler = true, schedule = true,

@@ -65,17 +65,22 @@ function latents.open(path, options)
   local self = setmetatable({path = path, data = data, count = data:count(), shape = info.shape, dtype = info.dtype,
                              mirrored = info.mirrored, moments = info.moments, mean = statistics.mean,
                              std = statistics.std, resident = o.resident, mirror = o.mirror}, Store)
+  -- made here and not when they are first wanted, which may be while memory is planned and nothing is computed
+  local c = #self.mean
+  self.mean_tensor = core.keep(core.tensor(self.mean):reshape(1, c, 1, 1))
+  self.inverse_std = core.keep(core.reciprocal(core.tensor(self.std)):reshape(1, c, 1, 1))
   describe(self, path)
   if not o.split then return self end
   local cut = data:before(math.floor(info.count * (1 - o.share)) + 1)
   return with_rows(self, o.split == 'train' and data:part(1, cut) or data:part(cut + 1, self.count - cut))
 end
 
---- get(indices): {x = (n,C,h,w) f32 raw latents, label = (n) i64}.
+--- get(indices): {x = (n,C,h,w) f32 raw latents, label = (n) i64}, on the default device.
 function Store:get(indices)
   return core.scope(function()
     local x, label = self.data:get(indices)
-    return {x = x, label = label}
+    local here = core.default_device()
+    return {x = x:to(here), label = label:to(here)}
   end)
 end
 
@@ -109,12 +114,7 @@ end
 
 --- standardise(z): per channel (z - mean) / std of the whole store, for classifiers.
 function Store:standardise(z)
-  if not self.mean_tensor then
-    local c = #self.mean
-    self.mean_tensor = core.keep(core.tensor(self.mean):reshape(1, c, 1, 1))
-    self.inverse_std = core.keep(core.reciprocal(core.tensor(self.std)):reshape(1, c, 1, 1))
-  end
-  return (z - self.mean_tensor) * self.inverse_std
+  return (z - self.mean_tensor:to(z.device)) * self.inverse_std:to(z.device)
 end
 
 --- scaling(scale): options of diffusion.cosine: with scale 0, one shift a channel and one common scale that give the

@@ -35,7 +35,7 @@ local function doubles(x)
 end
 
 local function to_tensor(a, rows, columns)
-  local x = core.zeros(rows, columns, {dtype = 'f64'})
+  local x = core.zeros(rows, columns, {dtype = 'f64', device = 'cpu'})
   ffi.copy(x:ptr(), a, 8 * rows * columns)
   return x
 end
@@ -166,7 +166,7 @@ function metrics.eigenvalues(s)
   ql(d, e, n)
   for i = 0, n - 1 do list[i + 1] = d[i] end
   table.sort(list)
-  return core.tensor(list, {dtype = 'f64'})
+  return core.tensor(list, {dtype = 'f64', device = 'cpu'})
 end
 
 -- ---- Frechet distance ----------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ local function trace_by_newton_schulz(s1, s2)
   local a = core.matmul(s1, s2)
   local n, scale = a.shape[1], norm(a)
   if scale == 0 then return 0 end
-  local eye = core.one_hot(core.arange(n, {dtype = 'i64'}), n, 'f64')
+  local eye = core.one_hot(core.arange(n, {dtype = 'i64', device = a.device}), n, 'f64')
   local y, z, before = a * (1 / scale), eye, math.huge
   for _ = 1, 100 do
     local following, zt, residual = core.scope(function()
@@ -236,6 +236,7 @@ function metrics.frechet_of(mean1, cov1, mean2, cov2, options)
   if not method then
     core.fail(("metrics.frechet: unknown method '%s'; known: eigenvalues newton_schulz"):format(o.method))
   end
+  mean1, cov1, mean2, cov2 = mean1:cpu(), cov1:cpu(), mean2:cpu(), cov2:cpu()
   return core.no_grad(function()
     return core.sumsq(mean1 - mean2):item() + trace(cov1) + trace(cov2) - 2 * method(cov1, cov2)
   end)

@@ -203,6 +203,15 @@ function Module:to(what)
   end)
 end
 
+function Module:cuda() return self:to('cuda') end
+function Module:cpu() return self:to('cpu') end
+
+--- Where the network lies: the device of its first parameter, or the default device where it has none.
+function Module:device()
+  local first = self:parameters()[1]
+  return first and first.device or core.default_device()
+end
+
 --- Whether gradients of the parameters are wanted.
 function Module:requires_grad_(on)
   each_layer(self, function(layer) layer:require_grad(on ~= false) end)

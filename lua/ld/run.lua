@@ -201,16 +201,28 @@ function Run:indices(images, count)
   return indices
 end
 
+-- A batch's tensors on the default device.
+local function here(batch)
+  local device = core.default_device()
+  for key, value in pairs(batch) do
+    if core.is_tensor(value) and value.device ~= device then
+      batch[key] = core.keep(value:to(device))
+      value:release()
+    end
+  end
+  return batch
+end
+
 -- A data set with a loader has it read ahead, in the order of Run:indices, which are listed when they are asked for.
 function Run:make_batch(data, count)
   local images, batch = self.images, {}
   if self.loader then
     batch.x, batch.label = self.loader:batch(images, count)
-    core.keep(batch)
+    here(core.keep(batch))
     setmetatable(batch, {__index = function(_, key) return key == 'indices' and self:indices(images, count) or nil end})
   else
     local indices = self:indices(images, count)
-    batch = data.get and core.keep(data:get(indices, images)) or batch
+    batch = data.get and here(core.keep(data:get(indices, images))) or batch
     batch.indices = indices
   end
   batch.first, batch.epoch, batch.count = images, math.floor(images / self.n) + 1, count
@@ -240,8 +252,8 @@ function Run:start(data, size, epochs)
 end
 
 --- batches(data, size, epochs): iterates over {indices, first, epoch, count, seed, x, ...}: x and label of data:loader
--- where the data set has that, which reads ahead; else the fields of data:get, where it has that. Order is a pure
--- function of (seed, epoch); the last batch of an epoch may be smaller.
+-- where the data set has that, which reads ahead; else the fields of data:get, where it has that; tensors on the default
+-- device. Order is a pure function of (seed, epoch); the last batch of an epoch may be smaller.
 function Run:batches(data, size, epochs)
   self:start(data, size, epochs)
   return function()

@@ -18,25 +18,26 @@ Autoencoder.__tostring = function(self)
   return ('%s (%s, pixel range %s)\n%s'):format(self.name, self.kind, self.pixel_range, tostring(self.net))
 end
 
---- Posterior means (N,C,h,w) f32 of u8 images (N,3,H,W); with `moments` also the log-variances, where there are any.
+--- Posterior means (N,C,h,w) f32, on the network's device, of u8 images (N,3,H,W) on any device; with
+-- `moments` also the log-variances, where there are any.
 function Autoencoder:encode_images(images, moments)
   local r = ranges[self.pixel_range]
   return core.no_grad(function()
-    local x = images:f32():affine(r[1], r[2])
+    local x = images:to(self.net:device()):f32():affine(r[1], r[2])
     if not moments then return self.net:encode(x) end
     if not self.net.moments then core.fail('vae: ' .. self.kind .. ' has no log-variances') end
     return self.net:moments(x)
   end)
 end
 
---- Images (N,3,H,W) in [0,1] of latents, clamped, `batch` (16) at a time.
+--- Images (N,3,H,W) in [0,1] of latents on any device, on the network's device, clamped, `batch` (16) at a time.
 function Autoencoder:decode_images(z, batch)
   local r = ranges[self.pixel_range]
   return core.no_grad(function()
-    local parts, n, step = {}, z.shape[1], batch or 16
+    local parts, n, step, there = {}, z.shape[1], batch or 16, self.net:device()
     for i = 1, n, step do
       parts[#parts + 1] = core.scope(function()
-        return self.net:decode(z:slice(1, i, math.min(i + step - 1, n))):affine(r[3], r[4]):clamp(0, 1)
+        return self.net:decode(z:slice(1, i, math.min(i + step - 1, n)):to(there)):affine(r[3], r[4]):clamp(0, 1)
       end)
     end
     return #parts == 1 and parts[1] or core.concat(parts, 1)
@@ -47,7 +48,7 @@ end
 function Autoencoder:round_trip(images)
   return core.no_grad(function()
     local back = self:decode_images(self:encode_images(images))
-    local mse = core.square(back - images:f32():affine(1 / 255, 0)):mean({2, 3, 4})
+    local mse = core.square(back - images:to(back.device):f32():affine(1 / 255, 0)):mean({2, 3, 4})
     return core.log(mse:clamp(1e-10, nil)):affine(-10 / math.log(10), 0):mean():item()
   end)
 end

@@ -30,6 +30,8 @@ local FIRST = 64
 
 local function say(text, ...) print(text:format(...)) io.stdout:flush() end
 
+local function quoted(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
+
 -- A folder of n links to the pictures in turn, and the list of them.
 local function repeated(n, name)
   local folder, list = scratch .. '/' .. name, {}
@@ -39,7 +41,7 @@ local function repeated(n, name)
   for i = 0, n - 1 do
     local to = ('%s/%03d/%07d%s'):format(folder, math.floor(i / 1000), i, '.jpg')
     if i % 1000 == 0 then script[#script + 1] = ("mkdir -p '%s/%03d'"):format(folder, i / 1000) end
-    script[#script + 1] = ("ln -s '%s/%s' '%s'"):format(root, set:file_name(i % set.count + 1), to)
+    script[#script + 1] = ("ln -s %s '%s'"):format(quoted(root .. '/' .. set:file_name(i % set.count + 1)), to)
     list[#list + 1] = to .. '\n'
   end
   ld.core.write_file(scratch .. '/links.sh', table.concat(script, '\n') .. '\n')

@@ -5,6 +5,7 @@
 --   t.skip('adds on a GPU', 'no GPU here')
 --   t.finish()                           -- the last line of the file: prints the counts and ends the program
 --
+-- t.device is the default device. Data that a test gets on the CPU (files, pictures) it moves there.
 -- A test ends at its first failed expectation or error. `ldlua tests/lua/test_x.lua WORD` runs only the tests whose
 -- name contains WORD.
 local t = {}
@@ -12,6 +13,13 @@ local t = {}
 local passed, failed, skipped = 0, 0, 0
 local here = debug.getinfo(1, 'S').short_src
 local only = rawget(_G, 'arg') and arg[1]
+
+-- Under another default device than the CPU (ldlua --device) messages name that one where a test's text has cpu.
+local host = package.loaded['ld.host'] or {}
+t.device = host.device or 'cpu'
+local function as_on_cpu(text)
+  return t.device == 'cpu' and text or (text:gsub(t.device:gsub('%p', '%%%0'), 'cpu'))
+end
 
 -- A value as one would write it, tables in full up to a few levels.
 local function show(v, depth)
@@ -46,6 +54,7 @@ local function fail(fmt, ...) error({expectation = position() .. shorten(string.
 
 -- Tensors compare as nested tables of numbers.
 local function plain(v)
+  if type(v) == 'string' then return as_on_cpu(v) end
   if type(v) == 'userdata' then
     local ok, list = pcall(function() return v:tolist() end)
     if ok then return list end
@@ -102,7 +111,7 @@ end
 function t.raises(fn, text, ...)
   local ok, err = pcall(fn, ...)
   if ok then fail('expected an error with %s, got none', show(text or '')) end
-  local message = tostring(err)
+  local message = as_on_cpu(tostring(err))
   if text and not message:find(text, 1, true) then
     local valid, found = pcall(string.find, message, text)
     if not (valid and found) then fail('expected an error with %s, got %s', show(text), show(message)) end

@@ -33,7 +33,7 @@ local function faces(n)
   function set.read(_, list)
     local at = {}
     for i, k in ipairs(list) do at[i] = k - 1 end
-    return ld.gather(drawn, ld.tensor(at, {dtype = 'i64'})), {}
+    return ld.gather(drawn, ld.tensor(at, {dtype = 'i64', device = 'cpu'})), {}
   end
   return set
 end
@@ -111,7 +111,7 @@ t.test('statistics against direct computation', function()
   t.near(ld.mean(z, {1, 3, 4}), {0, 0, 0, 0}, 1e-4)
   t.near(ld.mean(ld.square(z), {1, 3, 4}), {1, 1, 1, 1}, 1e-3)
   local scaling = store:scaling(0)
-  local y = (raw - ld.tensor(scaling.shift):reshape(1, 4, 1, 1)) * scaling.scale
+  local y = (raw:cpu() - ld.tensor(scaling.shift, {device = 'cpu'}):reshape(1, 4, 1, 1)) * scaling.scale
   t.near(ld.mean(ld.square(y)):item(), 1, 1e-3)
   local told, stderr = '', io.stderr
   rawset(io, 'stderr', {write = function(_, text) told = told .. text end})
@@ -134,6 +134,16 @@ t.test('a store of another autoencoder, and what is none', function()
   t.raises(function() store:check_vae(signed) end, 'pixel range signed')
   store:check_vae(small)
   t.raises(function() ld.latents.open(tmp .. '/small.h5') end, 'is no latent store')
+end)
+
+-- A run's first step is planned, which computes nothing: what is made then and kept is zeros.
+t.test('standardising for the first time while memory is planned', function()
+  local path = fresh()
+  encode(small, faces(), path, {dtype = 'f32'})
+  local store = ld.latents.open(path)
+  local x = rows_of(store)
+  ld.memory.plan(function() return store:standardise(x) end)
+  t.near(ld.mean(ld.square(store:standardise(x)), {1, 3, 4}), {1, 1, 1, 1}, 1e-3)
 end)
 
 -- ---- folders --------------------------------------------------------------------------------------------------------
@@ -171,7 +181,8 @@ t.test('a folder with bad pictures: skipped, counted, named', function()
   t.ok(report:find('bees/2.png\t[^\n]*bees/2.png') and report:find('cats/1.png\t[^\n]*cats/1.png'), report)
   -- the bad rows count nowhere
   local rows = {0, 1, 2, 3, 4, 6, 7, 9, 10, 11}
-  local good = ld.gather(rows_of(store), ld.tensor(rows, {dtype = 'i64'})):f64()
+  local all = rows_of(store)
+  local good = ld.gather(all, ld.tensor(rows, {dtype = 'i64', device = all.device})):f64()
   local mean = ld.mean(good, {1, 3, 4}, true)
   t.near(store.mean, mean:reshape(4), 1e-12)
   t.near(store.std, ld.sqrt(ld.mean(ld.square(good - mean), {1, 3, 4})), 1e-9)
@@ -180,7 +191,7 @@ t.test('a folder with bad pictures: skipped, counted, named', function()
     for _, label in ipairs(batch.label:tolist()) do seen[#seen + 1] = label end
   end
   t.eq(seen, {0, 0, 0, 0, 1, 1, 1, 2, 2, 2})
-  t.eq(store:get{6}.x, ld.gather(rows_of(store), ld.tensor({6}, {dtype = 'i64'})))
+  t.eq(store:get{6}.x, ld.gather(all, ld.tensor({6}, {dtype = 'i64', device = all.device})))
 end)
 
 t.test('options of sets that make no sense', function()

@@ -319,6 +319,8 @@ t.test('a limit gives a clean error, and the program goes on', function()
   t.eq(net(image).shape, {1, 64, 64, 64})
   t.eq(ld.zeros(1024, 1024, 4):numel(), 2 ^ 22)
   t.raises(function() ld.memory_limit(-1) end, 'memory_limit: -1 bytes')
+  t.eq(ld.memory('', t.device).live, ld.memory().live)
+  t.raises(function() ld.memory('', 'gpu') end, "there is no 'gpu'")
 end)
 
 t.test('within a limit, what is dead makes room', function()

@@ -270,7 +270,7 @@ t.test('to another dtype', function()
   t.eq(net(ld.randn({2, 4}, {dtype = 'f64'})).dtype, 'f64')
   t.eq(net:to('f32'):to('cpu').scale.dtype, 'f32')
   t.raises(function() net:to('f16') end, 'layers take f32 and f64')
-  t.raises(function() net:to('cuda:7') end, "there is no 'cuda:7'")
+  t.raises(function() net:to('gpu:7') end, "there is no 'gpu:7'")
   t.raises(function() net:to() end, 'to: the dtype or device must be a string, not nil')
 end)
 

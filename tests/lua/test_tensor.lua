@@ -239,7 +239,7 @@ t.test('rank 4 lies NHWC in memory', function()
   t.eq(ld.zeros(2, 3, 4):stride(), {12, 4, 1})
   t.eq(image, x, 'the same elements')
   local ffi = require 'ffi'
-  local p = ffi.cast('float *', image:ptr())
+  local p = ffi.cast('float *', image:cpu():ptr())
   t.eq({p[0], p[1], p[2], p[3]}, {0, 12, 1, 13}) -- channels innermost
   t.eq(x:flatten():tolist(), ld.arange(24):tolist(), 'logical order stays')
 end)
@@ -443,7 +443,7 @@ t.test('tolist, item, bytes, ptr', function()
   t.eq(ld.tensor({{1, 2}, {3, 4}}, {dtype = 'u8'}):transpose():bytes(), '\1\3\2\4')
   t.eq(#ld.zeros(3):bytes(), 12)
   local ffi = require 'ffi'
-  local x = ld.tensor({1, 2, 3}, {dtype = 'f64'})
+  local x = ld.tensor({1, 2, 3}, {dtype = 'f64', device = 'cpu'})
   local p = ffi.cast('double *', x:ptr())
   p[1] = 20
   t.eq(x, {1, 20, 3})

@@ -12,7 +12,7 @@ for _, entry in ipairs(net:named_parameters()) do -- biases and gains other than
   ld.no_grad(function() entry[2]:copy_(entry[2] + ld.noise(entry[2].shape, {seed = #entry[1]}) * 0.05) end)
 end
 local state = net:state()
-local images = ld.faces(2, {size = 16, seed = 1})
+local images = ld.faces(2, {size = 16, seed = 1}):to(ld.default_device())
 
 local function put(path, text)
   local f = assert(io.open(path, 'wb'))

@@ -18,7 +18,7 @@ function Source:has(name) return self.known[name] ~= nil end
 function Source:read(name)
   if not self.known[name] then error(('%s has no tensor %s'):format(self.name, name), 0) end
   self.used[name] = true
-  return self.file:read(name)
+  return self.file:read(name):to(ld.default_device())
 end
 
 --- {rest of the name = tensor} of all names that start with prefix.

@@ -23,6 +23,10 @@ void *ld_cuda_stream(void) {
     return NULL;
 }
 
+bool ld_cuda_idle(void) {
+    return false;
+}
+
 void *ld_cuda_workspace(size_t bytes, const char *who) {
     void *p = NULL;
     if (device.fail_at && --device.fail_at == 0)

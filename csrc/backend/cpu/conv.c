@@ -74,7 +74,7 @@ static int run_way(void *arg, int way) {
     void *workspace = bad || !bytes ? NULL : ld_cpu_workspace(bytes, "conv2d");
     if (!bad && bytes && !workspace)
         bad = LD_EMEM;
-    if (!bad && !ld_planning())
+    if (!bad && !ld_planning_on(ld_device_find("cpu")))
         bad = ld_conv_run(c, (ld_conv_way)way, workspace);
     ld_cpu_workspace_done(workspace);
     return bad;

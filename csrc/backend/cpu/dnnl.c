@@ -452,7 +452,7 @@ int ld_dnnl_run(const ld_dnnl_key *key, const char *who, void *x, void *w, void 
     void *workspace = bad || !bytes ? NULL : ld_cpu_workspace(bytes, who);
     if (!bad && bytes && !workspace)
         bad = LD_EMEM;
-    if (!bad && !ld_planning())
+    if (!bad && !ld_planning_on(ld_device_find("cpu")))
         bad = ld_dnnl_run_in(key, who, x, w, bias, y, NULL, workspace);
     ld_cpu_workspace_done(workspace);
     return bad;

@@ -9,7 +9,7 @@ static bool planned;
 void *ld_cpu_workspace(size_t bytes, const char *who) {
     ld_device *cpu = ld_device_find("cpu");
     void *block = cpu ? ld_pool_take(cpu->pool, bytes, who) : NULL;
-    if (!block || !ld_planning())
+    if (!block || !ld_planning_on(cpu))
         return block;
     ld_plan_mark_workspace();
     ld_pool_give(cpu->pool, block);
