@@ -29,9 +29,11 @@ extern "C" {
 #define LD_DYNAMIC_SHARED(type, name)                                                                                  \
     extern __shared__ __align__(16) unsigned char ld_dynamic_shared[];                                                 \
     type *const name = reinterpret_cast<type *>(ld_dynamic_shared)
+/* clang-format off: version 14 splits the brackets of a launch */
 #define LD_LAUNCH(kernel, grid, block, shared_bytes, ...)                                                              \
     ((kernel) < < < (grid), (block), (shared_bytes), (cudaStream_t)ld_cuda_stream() >>> (__VA_ARGS__),                 \
      ld_cuda_launched(#kernel))
+/* clang-format on */
 #define LD_ALLOW_SHARED(kernel, bytes)                                                                                 \
     (cudaFuncSetAttribute((const void *)(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes)) ==        \
              cudaSuccess                                                                                               \
