@@ -152,6 +152,7 @@ LD_DEVICE void att_load_tile(float *a, float *b, const att_heads<T> &ha, const a
     int64_t unit0 = at.unit - at.mine;
     if (!at.there)
         unit0 = (int64_t)(blockIdx.x / (unsigned)z.runs) * z.packed;
+#pragma unroll 2
     for (int i = (int)threadIdx.x; i < all; i += (int)blockDim.x) {
         int c = i % chunks * 4, r = i / chunks, mine = r / z.tile, row = first + r % z.tile;
         float va[4] = {0, 0, 0, 0}, vb[4] = {0, 0, 0, 0};
@@ -260,9 +261,7 @@ static inline bool att_packs(const ld_view *v) {
 
 static inline int att_check(const ld_view *q, const ld_view *k, const ld_view *v, const ld_view *lse) {
     static const char who[] = "attention";
-    int err = ld_dtype_is_float(q->dtype)
-                  ? 0
-                  : ld_fail(LD_EDTYPE, "%s: %s on cuda; floats are there", who, ld_dtype_names[q->dtype]);
+    int err = check_float(who, q->dtype);
     err = err ? err : check_same(who, "k", k, q->dtype);
     err = err ? err : check_same(who, "v", v, q->dtype);
     err = err ? err : check_same(who, "lse", lse, statistics_dtype(q->dtype));

@@ -8,7 +8,7 @@
  * Test: tests/sim/test_sim_attention.c. */
 #include "kernels/attention.h"
 
-enum { GROUP = 4 }; /* rows that pass by, looked at together */
+enum { GROUP = 2 }; /* rows that pass by, looked at together */
 
 /* Rows a lane holds: three or four vectors of DEPTH numbers each. */
 template <int DEPTH> struct att_rows {
@@ -76,7 +76,7 @@ LD_DEVICE void att_delta(att_queries<DEPTH, ROWS> &st, const att_gradient<T> &a,
 }
 
 template <typename T, int DEPTH, int LANES>
-__global__ void __launch_bounds__(ATT_THREADS) k_attention_dq(att_shape z, att_gradient<T> a) {
+__global__ void __launch_bounds__(ATT_THREADS, 3) k_attention_dq(att_shape z, att_gradient<T> a) {
     enum { ROWS = att_rows<DEPTH>::value };
     LD_DYNAMIC_SHARED(float, tiles);
     att_place at = att_place_of<LANES, ROWS>(z);

@@ -83,6 +83,29 @@ static inline unsigned norm_blocks(const norm_grid &z) {
     return (unsigned)(z.n * z.parts * z.tiles);
 }
 
+/* ---- sums of parts ------------------------------------------------------------ */
+
+/* The threads along y added up into the first, pair by pair. */
+template <typename A, int V> LD_DEVICE void norm_add_block(const norm_grid &z, int y, A *first, A *second) {
+    LD_SHARED(A, room, [2 * V * NORM_THREADS]);
+    int tid = (int)threadIdx.x;
+    for (int k = 0; k < V; k++) {
+        room[2 * k * NORM_THREADS + tid] = first[k];
+        room[(2 * k + 1) * NORM_THREADS + tid] = second[k];
+    }
+    __syncthreads();
+    for (int half = z.ty / 2; half; half /= 2) {
+        if (y < half)
+            for (int k = 0; k < 2 * V; k++)
+                room[k * NORM_THREADS + tid] += room[k * NORM_THREADS + tid + half * z.tx];
+        __syncthreads();
+    }
+    for (int k = 0; k < V; k++) {
+        first[k] = room[2 * k * NORM_THREADS + tid];
+        second[k] = room[(2 * k + 1) * NORM_THREADS + tid];
+    }
+}
+
 /* ---- small operands ---------------------------------------------------------------------------------------------- */
 
 LD_DEVICE double norm_factor(const norm_call &q, int64_t n, int64_t j) {
@@ -272,9 +295,7 @@ static inline const char *norm_name(const ld_norm_spec *s) {
 
 static inline int norm_check(const char *who, const ld_view *x, const ld_view *stats, const ld_view *film,
                              const ld_view *w, const ld_view *b) {
-    int err = ld_dtype_is_float(x->dtype)
-                  ? 0
-                  : ld_fail(LD_EDTYPE, "%s: %s on cuda; floats are there", who, ld_dtype_names[x->dtype]);
+    int err = check_float(who, x->dtype);
     err = err ? err : check_same(who, "stats", stats, statistics_dtype(x->dtype));
     err = err ? err : check_small(who, "film", film, x->dtype);
     err = err ? err : check_small(who, "weight", w, x->dtype);

@@ -23,27 +23,6 @@ LD_DEVICE void norm_dz(wide<T> *dz, wide<T> *e, const pack<T, V> &g, const pack<
 
 /* ---- 1: sums of parts ---------------------------------------------------------------------------------------------------- */
 
-/* The threads along y added up into the first, pair by pair. */
-template <typename A, int V> LD_DEVICE void norm_add_block(const norm_grid &z, int y, A *first, A *second) {
-    LD_SHARED(A, room, [2 * V * NORM_THREADS]);
-    int tid = (int)threadIdx.x;
-    for (int k = 0; k < V; k++) {
-        room[2 * k * NORM_THREADS + tid] = first[k];
-        room[(2 * k + 1) * NORM_THREADS + tid] = second[k];
-    }
-    __syncthreads();
-    for (int half = z.ty / 2; half; half /= 2) {
-        if (y < half)
-            for (int k = 0; k < 2 * V; k++)
-                room[k * NORM_THREADS + tid] += room[k * NORM_THREADS + tid + half * z.tx];
-        __syncthreads();
-    }
-    for (int k = 0; k < V; k++) {
-        first[k] = room[2 * k * NORM_THREADS + tid];
-        second[k] = room[(2 * k + 1) * NORM_THREADS + tid];
-    }
-}
-
 /* The sums of M rows are added to the thread's by one addition each, so that long columns round less. */
 template <typename T, int V, int M>
 LD_DEVICE void norm_grad_rows(wide<T> *first, wide<T> *second, const T *g, const T *x, int64_t step,

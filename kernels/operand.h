@@ -51,6 +51,32 @@ LD_DEVICE void operand_set(const operand &a, int64_t i, double v) {
     }
 }
 
+template <typename T, typename A, int V> LD_DEVICE void operand_read(A *to, const void *data, int64_t i) {
+    enum { S = 16 / sizeof(T) < V ? 16 / sizeof(T) : V };
+#pragma unroll
+    for (int k = 0; k < V; k += S) {
+        pack<T, S> in = load_pack<T, S>((const T *)data + i + k);
+#pragma unroll
+        for (int e = 0; e < S; e++)
+            to[k + e] = (A)widen(in.v[e]);
+    }
+}
+
+/* Elements i to i + V - 1, which begin at a multiple of 16 bytes where V is above 1; `absent` where there are none. */
+template <typename A, int V> LD_DEVICE void operand_pack(A *to, const operand &a, int64_t i, A absent) {
+    if (!a.data)
+        for (int k = 0; k < V; k++)
+            to[k] = absent;
+    else if (a.dtype == LD_F32)
+        operand_read<float, A, V>(to, a.data, i);
+    else if (a.dtype == LD_BF16)
+        operand_read<bf16, A, V>(to, a.data, i);
+    else if (a.dtype == LD_F16)
+        operand_read<f16, A, V>(to, a.data, i);
+    else
+        operand_read<double, A, V>(to, a.data, i);
+}
+
 /* 1/x, in float to within 2 units in the last place; 0 for infinity. */
 LD_DEVICE float reciprocal(float x) {
     return __fdividef(1.0f, x);
@@ -73,6 +99,10 @@ static inline void *data_of(const ld_view *v) {
 /* Statistics of f32, bf16 and f16 data are f32, of f64 data f64; small operands may have either's or the data's dtype. */
 static inline ld_dtype statistics_dtype(ld_dtype t) {
     return t == LD_F64 ? LD_F64 : LD_F32;
+}
+
+static inline int check_float(const char *who, ld_dtype t) {
+    return ld_dtype_is_float(t) ? 0 : ld_fail(LD_EDTYPE, "%s: takes floats, not %s", who, ld_dtype_names[t]);
 }
 
 static inline int check_same(const char *who, const char *what, const ld_view *v, ld_dtype t) {
