@@ -29,10 +29,9 @@ extern "C" {
 #define LD_DYNAMIC_SHARED(type, name)                                                                                  \
     extern __shared__ __align__(16) unsigned char ld_dynamic_shared[];                                                 \
     type *const name = reinterpret_cast<type *>(ld_dynamic_shared)
-/* The formatter splits the brackets of a launch. */
-/* clang-format off */
+/* clang-format off: it takes the brackets apart */
 #define LD_LAUNCH(kernel, grid, block, shared_bytes, ...)                                                              \
-    ((kernel)<<<(grid), (block), (shared_bytes), (cudaStream_t)ld_cuda_stream() >>> (__VA_ARGS__),                 \
+    ((kernel)<<<(grid), (block), (shared_bytes), (cudaStream_t)ld_cuda_stream()>>>(__VA_ARGS__),                       \
      ld_cuda_launched(#kernel))
 /* clang-format on */
 #define LD_ALLOW_SHARED(kernel, bytes)                                                                                 \

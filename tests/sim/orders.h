@@ -48,6 +48,23 @@ static inline double unit_of(ld_dtype t) {
     return unit[t];
 }
 
+/* v in a dtype the CPU's slot takes: v itself in f32 and f64, a copy in f32 of bf16 and f16. */
+static inline ld_view *for_cpu(ld_view *v) {
+    if (v->dtype != LD_BF16 && v->dtype != LD_F16)
+        return v;
+    ld_view *wide = make_view(LD_F32, CANONICAL, v->ndim, v->shape);
+    ok(ld_cpu_copy(wide, v));
+    return wide;
+}
+
+/* An empty view of v's shape, dense, in v's dtype, and one for the CPU's result. */
+static inline ld_view *like(const ld_view *v) {
+    return make_view(v->dtype, CANONICAL, v->ndim, v->shape);
+}
+static inline ld_view *like_for_cpu(const ld_view *v) {
+    return make_view(v->dtype == LD_F64 ? LD_F64 : LD_F32, CANONICAL, v->ndim, v->shape);
+}
+
 static const ld_dtype all_dtypes[] = {LD_F32, LD_BF16, LD_F16, LD_F64, LD_I64, LD_I32, LD_U8};
 static const layout layout_pairs[][2] = {{CANONICAL, CANONICAL}, {ROW_MAJOR, CANONICAL}, {CANONICAL, ROW_MAJOR},
                                          {GAPPED, REVERSED},     {REVERSED, GAPPED},     {CANONICAL, SPREAD}};

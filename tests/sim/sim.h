@@ -12,7 +12,7 @@
 #ifndef LD_SIM_H
 #define LD_SIM_H
 
-#include <math.h>
+#include <math.h> /* as in CUDA: exp(float) is a float */
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -178,6 +178,12 @@ static inline int __clz(int i) {
 }
 static inline int __ffs(int i) {
     return __builtin_ffs(i);
+}
+static inline double normcdf(double x) {
+    return 0.5 * erfc(-x * 0.70710678118654752440);
+}
+static inline float normcdff(float x) {
+    return (float)normcdf((double)x);
 }
 static inline float rsqrtf(float x) {
     return 1 / sqrtf(x);
