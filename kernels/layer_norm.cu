@@ -15,7 +15,7 @@ template <typename T> struct layer_call {
 };
 
 template <typename T, int V, int K>
-__global__ void __launch_bounds__(LAYER_THREADS) k_layer_norm(layer_shape z, layer_call<T> q) {
+__global__ void __launch_bounds__(LAYER_THREADS, 2) k_layer_norm(layer_shape z, layer_call<T> q) {
     typedef wide<T> A;
     layer_place at = layer_place_of(z);
     layer_row<T, V, K> x;

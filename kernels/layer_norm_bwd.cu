@@ -14,7 +14,7 @@ template <typename T> struct layer_gradient {
 };
 
 template <typename T, int V, int K>
-__global__ void __launch_bounds__(LAYER_THREADS) k_layer_norm_dx(layer_shape z, layer_gradient<T> q) {
+__global__ void __launch_bounds__(LAYER_THREADS, 2) k_layer_norm_dx(layer_shape z, layer_gradient<T> q) {
     typedef wide<T> A;
     layer_place at = layer_place_of(z);
     layer_row<T, V, K> x, g;
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(LAYER_THREADS) k_layer_norm_dx(layer_shape z, 
 template <typename T, int V>
 __global__ void __launch_bounds__(NORM_THREADS) k_layer_norm_sums(norm_grid z, layer_gradient<T> q, wide<T> *partial) {
     typedef wide<T> A;
-    norm_place at = norm_place_of(z, V);
+    norm_place at = norm_place_to_sum(z, V);
     A first[V], second[V];
     for (int k = 0; k < V; k++)
         first[k] = second[k] = 0;
@@ -74,9 +74,9 @@ __global__ void __launch_bounds__(NORM_THREADS) k_layer_norm_sums(norm_grid z, l
     }
 }
 
-/* The parts added up: dw and db of 32 columns a block. */
-template <typename A> __global__ void __launch_bounds__(256) k_layer_norm_affine(norm_call q) {
-    LD_SHARED(double, room, [256]);
+/* The parts added up: dw and db of some columns a block. */
+template <typename A> __global__ void __launch_bounds__(SET_THREADS, 1) k_layer_norm_affine(norm_call q) {
+    LD_SHARED(double, room, [SET_THREADS]);
     norm_set s = norm_set_of(q);
     int64_t j = s.j0 + s.x;
     norm_merge<A, false>(q, s, room);
@@ -88,15 +88,15 @@ template <typename A> __global__ void __launch_bounds__(256) k_layer_norm_affine
         operand_set(q.db, j, q.sums[q.z.c + j]);
 }
 
-template <typename T> static int layer_run_affine(norm_call q, const layer_gradient<T> &d, bool packs) {
+template <typename T> static int layer_run_affine(norm_call q, const layer_gradient<T> &d) {
     typedef wide<T> A;
     enum { V = 16 / sizeof(T) };
     int err = 0;
     if (q.z.p)
-        err = packs ? LD_LAUNCH((k_layer_norm_sums<T, V>), norm_blocks(q.z), NORM_THREADS, 0, q.z, d, (A *)q.partial)
-                    : LD_LAUNCH((k_layer_norm_sums<T, 1>), norm_blocks(q.z), NORM_THREADS, 0, q.z, d, (A *)q.partial);
+        err = q.packs ? LD_LAUNCH((k_layer_norm_sums<T, V>), norm_blocks(q.z), NORM_THREADS, 0, q.z, d, (A *)q.partial)
+                      : LD_LAUNCH((k_layer_norm_sums<T, 1>), norm_blocks(q.z), NORM_THREADS, 0, q.z, d, (A *)q.partial);
     q.z.parts = q.z.p ? q.z.parts : 0;
-    return err ? err : LD_LAUNCH(k_layer_norm_affine<A>, norm_set_blocks(q), 256, 0, q);
+    return err ? err : LD_LAUNCH(k_layer_norm_affine<A>, norm_set_blocks(q), norm_set_threads(q), 0, q);
 }
 
 static int layer_check_bwd(const ld_view *dx, const ld_view *dw, const ld_view *db, const ld_view *g, const ld_view *x,
@@ -147,7 +147,7 @@ int ld_cuda_layer_norm_bwd(const ld_view *dx, const ld_view *dw, const ld_view *
                 return LD_LAUNCH((k_layer_norm_dx<T, decltype(v)::value, decltype(k)::value>), layer_blocks(s),
                                  LAYER_THREADS, 0, s, d);
             });
-        return !bad && (dw || db) ? layer_run_affine<T>(q, d, packs) : bad;
+        return !bad && (dw || db) ? layer_run_affine<T>(q, d) : bad;
     });
     ld_cuda_workspace_done(q.sums);
     return err;

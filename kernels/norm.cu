@@ -75,7 +75,7 @@ template <typename A, int V> LD_DEVICE void norm_merge_block(const norm_grid &z,
 template <typename T, int V>
 __global__ void __launch_bounds__(NORM_THREADS) k_norm_stats(norm_grid z, const T *x, wide<T> *partial) {
     typedef wide<T> A;
-    norm_place at = norm_place_of(z, V);
+    norm_place at = norm_place_to_sum(z, V);
     A mean[V], dev[V], pivot[V];
     int count = 0;
     for (int k = 0; k < V; k++)
@@ -131,8 +131,8 @@ template <typename A> LD_DEVICE void norm_keep(const norm_call &q, int64_t n, in
     }
 }
 
-template <typename A> __global__ void __launch_bounds__(256) k_norm_sets(norm_call q) {
-    LD_SHARED(double, room, [256]);
+template <typename A> __global__ void __launch_bounds__(SET_THREADS, 1) k_norm_sets(norm_call q) {
+    LD_SHARED(double, room, [SET_THREADS]);
     norm_set s = norm_set_of(q);
     double mean = 0, var = 0, columns = (double)((s.n1 - s.n0) * (s.whole ? q.size : 1)), p = (double)q.z.p;
     if (q.given) {
@@ -165,12 +165,11 @@ template <typename A> __global__ void __launch_bounds__(256) k_norm_sets(norm_ca
 
 template <typename T, int V> __global__ void __launch_bounds__(NORM_THREADS) k_norm(norm_call q, T *y, const T *x) {
     typedef wide<T> A;
-    norm_place at = norm_place_of(q.z, V);
+    norm_place at = norm_place_of(q.z, V, blockIdx.x);
     if (at.j >= q.z.c)
         return;
     norm_map<A> m[V];
-    for (int k = 0; k < V; k++)
-        m[k] = norm_map_of<A>(q, at.n, at.j + k);
+    norm_map_of<A, V>(m, q, at.n, at.j);
     int64_t base = at.n * q.z.p * q.z.c + at.j;
 #pragma unroll 4
     for (int64_t r = at.from + at.y; r < at.to; r += q.z.ty) {
@@ -219,7 +218,7 @@ int ld_cuda_norm(const ld_view *y, const ld_view *stats, const ld_view *mean, co
         return err;
     err = ld_each_float(x->dtype, who, [&](auto t) {
         typedef decltype(t) T;
-        return packs ? norm_run<T, 16 / sizeof(T)>(q, y, x, s->again) : norm_run<T, 1>(q, y, x, s->again);
+        return q.packs ? norm_run<T, 16 / sizeof(T)>(q, y, x, s->again) : norm_run<T, 1>(q, y, x, s->again);
     });
     ld_cuda_workspace_done(q.sums);
     return err;

@@ -10,11 +10,8 @@
 
 #include "kernels/operand.h"
 
-enum {
-    NORM_THREADS = 256,
-    NORM_CHUNK = 8,
-    NORM_BLOCKS = 2048
-}; /* threads; rows a thread has in flight; blocks at most */
+/* Threads; rows a thread has in flight; blocks wanted. Of blocks of sets: threads at most; columns, 32 bytes or more. */
+enum { NORM_THREADS = 256, NORM_CHUNK = 8, NORM_BLOCKS = 512, SET_THREADS = 512, SET_COLUMNS = 8 };
 enum { STAT_CENTRE, STAT_OFFSET, STAT_R, STAT_REST, STAT_SQUARE };
 
 struct norm_grid {
@@ -29,7 +26,7 @@ struct norm_call {
     norm_grid z;
     int64_t groups, size; /* size: channels of a set */
     int kept;             /* rows of stats by sample */
-    bool given;
+    bool given, packs;
     double eps;
     int act;
     double slope, sub;
@@ -59,15 +56,16 @@ static inline norm_grid norm_grid_of(int64_t n, int64_t p, int64_t c, int v) {
     return z;
 }
 
-/* Where a thread of a pass over rows stands. */
+/* Where a thread of a pass over rows stands. The passes that sum go from the last block to the first, so that what they read
+ * last is what the map behind them, and often what the kernel before them, has in the L2 cache. */
 struct norm_place {
     int64_t n, part, j, from, to; /* its first column; the part's rows */
     int x, y;
 };
 
-LD_DEVICE norm_place norm_place_of(const norm_grid &z, int v) {
-    unsigned tiles = (unsigned)z.tiles, parts = (unsigned)z.parts, u = blockIdx.x / tiles;
-    int64_t tile = blockIdx.x % tiles;
+LD_DEVICE norm_place norm_place_of(const norm_grid &z, int v, unsigned block) {
+    unsigned tiles = (unsigned)z.tiles, parts = (unsigned)z.parts, u = block / tiles;
+    int64_t tile = block % tiles;
     norm_place at;
     at.part = u % parts;
     at.n = u / parts;
@@ -77,6 +75,10 @@ LD_DEVICE norm_place norm_place_of(const norm_grid &z, int v) {
     at.from = at.part * z.rows;
     at.to = at.from + z.rows < z.p ? at.from + z.rows : z.p;
     return at;
+}
+
+LD_DEVICE norm_place norm_place_to_sum(const norm_grid &z, int v) {
+    return norm_place_of(z, v, gridDim.x - 1 - blockIdx.x);
 }
 
 static inline unsigned norm_blocks(const norm_grid &z) {
@@ -128,12 +130,23 @@ template <typename A> LD_DEVICE A *norm_row(const norm_call &q, int64_t n, int i
 /* y = act((x - centre) a + b); forward, forward again and backward all get these numbers from what is kept. */
 template <typename A> struct norm_map { A centre, a, b; };
 
-template <typename A> LD_DEVICE norm_map<A> norm_map_of(const norm_call &q, int64_t n, int64_t j) {
-    A wr = (A)norm_weight(q, j) * norm_row<A>(q, n, STAT_R)[j];
-    A bias = q.b.data ? (A)operand_get(q.b, j) : 0;
-    norm_map<A> m = {norm_row<A>(q, n, STAT_CENTRE)[j], wr * (A)norm_factor(q, n, j),
-                     wr * norm_row<A>(q, n, STAT_OFFSET)[j] + bias};
-    return m;
+/* Of V columns; rows of small operands are aligned as packs are (norm_begin). */
+template <typename A, int V> LD_DEVICE void norm_map_of(norm_map<A> *m, const norm_call &q, int64_t n, int64_t j) {
+    A w[V], b[V], scale[V], centre[V], offset[V], r[V];
+    operand stats = {q.stats, sizeof(A) == sizeof(double) ? LD_F64 : LD_F32};
+    int64_t c = q.z.c, row = n * q.kept;
+    operand_pack<A, V>(w, q.w, j, 1);
+    operand_pack<A, V>(b, q.b, j, 0);
+    operand_pack<A, V>(scale, q.film, n * 2 * c + j, 0);
+    operand_pack<A, V>(centre, stats, (row + STAT_CENTRE) * c + j, 0);
+    operand_pack<A, V>(offset, stats, (row + STAT_OFFSET) * c + j, 0);
+    operand_pack<A, V>(r, stats, (row + STAT_R) * c + j, 0);
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        m[k].centre = centre[k];
+        m[k].a = w[k] * r[k] * (1 + scale[k]);
+        m[k].b = w[k] * r[k] * offset[k] + b[k];
+    }
 }
 
 /* ---- the activation ---------------------------------------------------------------------------------------------- */
@@ -175,7 +188,7 @@ template <typename A, int V> LD_DEVICE void norm_act_bwd(A *g, const A *v, int a
 
 /* ---- sums over sets ---------------------------------------------------------------------------------------------- */
 
-/* A block's share of the passes over sets. Batch norm: lx columns of all samples, each column a set. Group norm: one
+/* A block's share of the passes over sets. Batch norm: SET_COLUMNS columns of all samples, each column a set. Group norm: one
  * group of one sample, the set. */
 struct norm_set {
     int64_t n0, n1, j0, j1;
@@ -183,16 +196,14 @@ struct norm_set {
     bool whole;       /* all of it is one set */
 };
 
-static inline int norm_lanes(const norm_call &q) {
-    return q.groups ? norm_up(q.size, 32) : 32;
-}
-
 static inline unsigned norm_set_threads(const norm_call &q) {
-    return q.groups ? (unsigned)norm_up(q.size * q.z.parts < 32 ? 32 : q.size * q.z.parts, 256) : 256;
+    int64_t along = q.z.n > q.z.parts ? q.z.n : q.z.parts,
+            threads = q.groups ? q.size * q.z.parts : SET_COLUMNS * along;
+    return (unsigned)norm_up(threads < 32 ? 32 : threads, q.groups ? 256 : SET_THREADS);
 }
 
 static inline unsigned norm_set_blocks(const norm_call &q) {
-    return (unsigned)(q.groups ? q.z.n * q.groups : (q.z.c + 31) / 32);
+    return (unsigned)(q.groups ? q.z.n * q.groups : (q.z.c + SET_COLUMNS - 1) / SET_COLUMNS);
 }
 
 LD_DEVICE norm_set norm_set_of(const norm_call &q) {
@@ -201,12 +212,15 @@ LD_DEVICE norm_set norm_set_of(const norm_call &q) {
     s.whole = q.groups > 0;
     s.n0 = s.whole ? u / q.groups : 0;
     s.n1 = s.whole ? s.n0 + 1 : q.z.n;
-    s.j0 = s.whole ? u % q.groups * q.size : u * 32;
-    s.j1 = s.whole ? s.j0 + q.size : s.j0 + 32 < q.z.c ? s.j0 + 32 : q.z.c;
-    s.lx = 1;
-    while (s.whole && s.lx < q.size && s.lx < 32)
-        s.lx *= 2;
-    s.lx = s.whole ? s.lx : 32;
+    s.j0 = u * SET_COLUMNS;
+    s.j1 = s.j0 + SET_COLUMNS < q.z.c ? s.j0 + SET_COLUMNS : q.z.c;
+    s.lx = s.whole ? 1 : SET_COLUMNS;
+    if (s.whole) {
+        s.j0 = u % q.groups * q.size;
+        s.j1 = s.j0 + q.size;
+        while (s.lx < q.size && s.lx < LD_WARP)
+            s.lx *= 2;
+    }
     s.ly = (int)blockDim.x / s.lx;
     s.x = (int)threadIdx.x % s.lx;
     s.y = (int)threadIdx.x / s.lx;
@@ -240,6 +254,7 @@ LD_DEVICE double norm_reduce_column(const norm_set &s, double v, double *room) {
 template <typename A, bool MEANS>
 LD_DEVICE void norm_part_sums(const norm_call &q, int64_t n, int64_t j, int from, int step, double *sum) {
     const norm_grid &z = q.z;
+#pragma unroll 4
     for (int64_t i = from; i < z.parts; i += step) {
         const A *at = (const A *)q.partial + (n * z.parts + i) * 2 * z.c + j;
         double first = (double)at[0], second = (double)at[z.c];
@@ -332,6 +347,9 @@ enum norm_need { NORM_MAP, NORM_SUMS, NORM_COEFS }; /* of workspace: none, sums,
 static inline int norm_begin(norm_call *q, bool packs, norm_need need, const char *who) {
     size_t size = ld_dtype_size(statistics_dtype(q->x.dtype));
     int64_t n = q->z.n, c = q->z.c;
+    packs = packs && (uintptr_t)q->w.data % 16 == 0 && (uintptr_t)q->b.data % 16 == 0 &&
+            (uintptr_t)q->film.data % 16 == 0 && (uintptr_t)q->stats % 16 == 0;
+    q->packs = packs;
     q->z = norm_grid_of(n, q->z.p, c, packs ? (int)(16 / ld_dtype_size(q->x.dtype)) : 1);
     size_t sums = need == NORM_MAP ? 0 : (size_t)(2 * n * c) * sizeof(double);
     size_t partial = need == NORM_MAP ? 0 : (size_t)(2 * n * q->z.parts * c) * size;

@@ -57,15 +57,14 @@ template <typename T, int V>
 __global__ void __launch_bounds__(NORM_THREADS, 2) k_norm_grads(norm_call q, const T *g, const T *x, wide<T> *partial) {
     typedef wide<T> A;
     enum { ROWS = NORM_CHUNK / 2 };
-    norm_place at = norm_place_of(q.z, V);
+    norm_place at = norm_place_to_sum(q.z, V);
     int64_t c = q.z.c;
     A first[V], second[V];
     for (int k = 0; k < V; k++)
         first[k] = second[k] = 0;
     if (at.j < c) {
         norm_map<A> m[V];
-        for (int k = 0; k < V; k++)
-            m[k] = norm_map_of<A>(q, at.n, at.j + k);
+        norm_map_of<A, V>(m, q, at.n, at.j);
         int64_t base = at.n * q.z.p * c + at.j, r = at.from + at.y, step = q.z.ty * c;
         for (; r + (ROWS - 1) * q.z.ty < at.to; r += ROWS * q.z.ty)
             norm_grad_rows<T, V, ROWS>(first, second, g + base + r * c, x + base + r * c, step, m, q);
@@ -123,8 +122,8 @@ LD_DEVICE void norm_affine(const norm_call &q, int64_t j, double hat, double dz)
 }
 
 /* With the statistics constants, g1 = g2 = 0. Of batch norm, whose sets are columns, weight and bias come out too. */
-template <typename A> __global__ void __launch_bounds__(256) k_norm_sets_bwd(norm_call q) {
-    LD_SHARED(double, room, [256]);
+template <typename A> __global__ void __launch_bounds__(SET_THREADS, 1) k_norm_sets_bwd(norm_call q) {
+    LD_SHARED(double, room, [SET_THREADS]);
     norm_set s = norm_set_of(q);
     double g1 = 0, g2 = 0, columns = (double)((s.n1 - s.n0) * (s.whole ? q.size : 1)), count = columns * (double)q.z.p;
     norm_merge<A, false>(q, s, room);
@@ -151,10 +150,9 @@ template <typename A> __global__ void __launch_bounds__(256) k_norm_sets_bwd(nor
     });
 }
 
-/* Of group norm: weight and bias, a block for 32 columns of all samples, after k_norm_sets_bwd. */
-template <typename A> __global__ void __launch_bounds__(256) k_norm_affine(norm_call q) {
-    LD_SHARED(double, room, [256]);
-    q.groups = 0;
+/* Of group norm: weight and bias, a block for some columns of all samples, after k_norm_sets_bwd; q as for batch norm. */
+template <typename A> __global__ void __launch_bounds__(SET_THREADS, 1) k_norm_affine(norm_call q) {
+    LD_SHARED(double, room, [SET_THREADS]);
     norm_set s = norm_set_of(q);
     double dz = 0, hat = 0;
     norm_each(s, [&](int64_t n, int64_t j) {
@@ -172,15 +170,15 @@ template <typename A> __global__ void __launch_bounds__(256) k_norm_affine(norm_
 template <typename T, int V>
 __global__ void __launch_bounds__(NORM_THREADS) k_norm_bwd(norm_call q, T *dx, const T *g, const T *x) {
     typedef wide<T> A;
-    norm_place at = norm_place_of(q.z, V);
+    norm_place at = norm_place_of(q.z, V, blockIdx.x);
     int64_t c = q.z.c;
     if (at.j >= c)
         return;
     norm_map<A> m[V];
     A c0[V], c1[V], c2[V];
+    norm_map_of<A, V>(m, q, at.n, at.j);
     for (int k = 0; k < V; k++) {
         const A *coef = (const A *)q.coef + at.n * c + at.j + k;
-        m[k] = norm_map_of<A>(q, at.n, at.j + k);
         c0[k] = coef[0];
         c1[k] = coef[q.z.n * c];
         c2[k] = coef[2 * q.z.n * c];
@@ -210,8 +208,11 @@ static int norm_run_bwd(norm_call q, const ld_view *dx, const ld_view *g, const 
     q.z.parts = empty ? 0 : q.z.parts;
     if (!err && norm_set_blocks(q))
         err = LD_LAUNCH((k_norm_sets_bwd<A>), norm_set_blocks(q), norm_set_threads(q), 0, q);
-    if (!err && q.groups && (q.dw.data || q.db.data))
-        err = LD_LAUNCH((k_norm_affine<A>), (unsigned)((q.z.c + 31) / 32), 256, 0, q);
+    if (!err && q.groups && (q.dw.data || q.db.data)) {
+        norm_call columns = q;
+        columns.groups = 0;
+        err = LD_LAUNCH((k_norm_affine<A>), norm_set_blocks(columns), norm_set_threads(columns), 0, columns);
+    }
     if (!err && dx && !empty)
         err = LD_LAUNCH((k_norm_bwd<T, V>), blocks, NORM_THREADS, 0, q, (T *)dx->data, (const T *)g->data,
                         (const T *)x->data);
@@ -240,7 +241,7 @@ int ld_cuda_norm_bwd(const ld_view *dx, const ld_view *dfilm, const ld_view *dw,
         return err;
     err = ld_each_float(x->dtype, who, [&](auto t) {
         typedef decltype(t) T;
-        return packs ? norm_run_bwd<T, 16 / sizeof(T)>(q, dx, g, x) : norm_run_bwd<T, 1>(q, dx, g, x);
+        return q.packs ? norm_run_bwd<T, 16 / sizeof(T)>(q, dx, g, x) : norm_run_bwd<T, 1>(q, dx, g, x);
     });
     ld_cuda_workspace_done(q.sums);
     return err;

@@ -77,14 +77,15 @@ static norm_results expected(const norm_case *q) {
     return r;
 }
 
-/* The usual size of dx before it loses its part along 1 and xhat: that of r f w. */
-static double usual_dx(const norm_case *q, const ld_view *stats) {
+/* How much a rounding of x counts in xhat or, times w, in y; also the size of dx before it loses its part along 1 and xhat:
+ * the usual r f (w). */
+static double slope(const norm_case *q, const ld_view *stats, const ld_view *w) {
     double sum = 0;
     for (int64_t i = 0; i < q->n * q->c; i++) {
         int64_t n = i / q->c, j = i % q->c;
         double r = get(stats, (n * LD_NORM_STATS(q->film) + 2) * q->c + j);
         r *= q->film ? 1 + get(q->film, n * 2 * q->c + j) : 1;
-        r *= q->w ? get(q->w, j) : 1;
+        r *= w ? get(w, j) : 1;
         sum += r * r;
     }
     return q->n ? sqrt(sum / (double)(q->n * q->c)) : 1;
@@ -93,14 +94,15 @@ static double usual_dx(const norm_case *q, const ld_view *stats) {
 /* 16 roundings of the arithmetic and one of the result. x lies around 3 where its spread is 1/2, and sums of terms of
  * either sign cancel: they are measured against the size that their terms would give. */
 static void compare(const norm_case *q, const norm_results *r, const norm_results *want) {
-    double work = 16 * rounding(wide_of(q->t)), data = work + rounding(q->t), small = work + rounding(q->small);
+    double work = (q->t == LD_F64 ? 64 : 16) * rounding(wide_of(q->t)), /* in f64 what is expected rounds as well */
+        data = work + rounding(q->t), small = work + rounding(q->small);
     double rows = (double)q->p, all = rows * (double)q->n;
-    near("y", r->y, want->y, data, usual_dx(q, want->stats)); /* a rounding of x, times as much */
+    near("y", r->y, want->y, data, slope(q, want->stats, q->w));
     near("mean", r->mean, want->mean, work, 0);
     near("var", r->var, want->var, work, 0);
-    near("dx", r->dx, want->dx, data, usual_dx(q, want->stats));
+    near("dx", r->dx, want->dx, data, slope(q, want->stats, q->w));
     near("dfilm", r->dfilm, want->dfilm, small, 8 * sqrt(rows));
-    near("dw", r->dw, want->dw, small, sqrt(all));
+    near("dw", r->dw, want->dw, small, sqrt(all) * fmax(1, slope(q, want->stats, NULL)));
     near("db", r->db, want->db, small, sqrt(all));
 }
 
@@ -137,7 +139,7 @@ static void test_batch_norm(void **state) {
     for (int t = 0; t < 4; t++)
         for (int i = 0; i < 12; i++)
             for (int bits = 0; bits < 64; bits++) {
-                bool large = sizes[i][1] > 200, wanted = t ? (bits + i) % 7 == t : !(bits & 32);
+                bool large = sizes[i][1] > 200, wanted = t ? (bits + i) % 7 == t : !(bits & 32) && (bits ^ i) & 1;
                 if (!wanted || (large && bits % 3 != i % 3))
                     continue;
                 norm_case q = make_case(dtypes[t], sizes[i][0], sizes[i][1], sizes[i][2], 0, bits);
@@ -153,7 +155,7 @@ static void test_group_norm(void **state) {
     for (int t = 0; t < 4; t++)
         for (int i = 0; i < 12; i++)
             for (int bits = 0; bits < 64; bits++) {
-                bool large = sizes[i][1] > 200, wanted = t ? (bits + i) % 7 == t : !(bits & 32);
+                bool large = sizes[i][1] > 200, wanted = t ? (bits + i) % 7 == t : !(bits & 32) && (bits ^ i) & 1;
                 if (bits & 16 || !wanted || (large && bits % 3 != i % 3))
                     continue;
                 norm_case q = make_case(dtypes[t], sizes[i][0], sizes[i][1], sizes[i][2], (int)sizes[i][3], bits);
