@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(ATT_THREADS)
     k_attention(att_shape z, att_heads<T> y, float *lse, att_heads<T> q, att_heads<T> k, att_heads<T> v) {
     LD_DYNAMIC_SHARED(float, tiles);
     att_place at = att_place_of<LANES, ROWS>(z);
-    int wide_row = DEPTH * at.lanes, all = z.packed * z.tile * wide_row;
+    int wide_row = DEPTH * at.lanes, all = z.packed * z.stride;
     att_state<DEPTH> st;
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(ATT_THREADS)
         for (int c = 0; c < DEPTH; c++)
             st.sum[r][c] = 0;
     }
-    const float *mine = tiles + at.mine * z.tile * wide_row;
+    const float *mine = tiles + at.mine * z.stride;
     for (int first = 0; first < z.others; first += z.tile) {
         __syncthreads();
         att_load_tile<T, DEPTH>(tiles, tiles + all, k, v, z, at, first, 1);

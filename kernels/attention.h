@@ -27,6 +27,7 @@ struct att_shape {
     int lanes, slots,
         packed;     /* threads of a row; groups of lanes of a unit in a block; units in a block. Powers of two */
     int runs, tile; /* blocks along the rows of a unit; rows in a tile, a multiple of 8 */
+    int stride;     /* floats from one unit\'s tile to the next\'s: units of a warp then meet in no bank */
     bool packs;     /* 4 elements may be read at once */
     float scale;
 };
@@ -144,7 +145,7 @@ LD_DEVICE void att_store_row(const att_heads<T> &h, const float *from, const att
 /* ---- rows that pass by ----------------------------------------------------------------------------------------------------- */
 
 /* Rows first .. first + z.tile - 1 of both operands of all the block's units into shared memory, a times fa and b as it is;
- * zeros past the last row. a and b: [packed][tile][DEPTH lanes]. */
+ * zeros past the last row. a and b: [packed][tile][DEPTH lanes], units z.stride apart. */
 template <typename T, int DEPTH>
 LD_DEVICE void att_load_tile(float *a, float *b, const att_heads<T> &ha, const att_heads<T> &hb, const att_shape &z,
                              const att_place &at, int first, float fa) {
@@ -154,14 +155,15 @@ LD_DEVICE void att_load_tile(float *a, float *b, const att_heads<T> &ha, const a
         unit0 = (int64_t)(blockIdx.x / (unsigned)z.runs) * z.packed;
 #pragma unroll 2
     for (int i = (int)threadIdx.x; i < all; i += (int)blockDim.x) {
-        int c = i % chunks * 4, r = i / chunks, mine = r / z.tile, row = first + r % z.tile;
+        int c = i % chunks * 4, r = i / chunks, mine = r / z.tile, in = r % z.tile, row = first + in;
+        int to = mine * z.stride + in * chunks * 4 + c;
         float va[4] = {0, 0, 0, 0}, vb[4] = {0, 0, 0, 0};
         if (row < z.others && unit0 + mine < z.units) {
             att_load4(va, att_row(ha, z, unit0 + mine, row), c, z);
             att_load4(vb, att_row(hb, z, unit0 + mine, row), c, z);
         }
-        *(float4 *)(a + 4 * i) = make_float4(fa * va[0], fa * va[1], fa * va[2], fa * va[3]);
-        *(float4 *)(b + 4 * i) = make_float4(vb[0], vb[1], vb[2], vb[3]);
+        *(float4 *)(a + to) = make_float4(fa * va[0], fa * va[1], fa * va[2], fa * va[3]);
+        *(float4 *)(b + to) = make_float4(vb[0], vb[1], vb[2], vb[3]);
     }
 }
 
@@ -229,12 +231,14 @@ static inline att_shape att_shape_of(const ld_view *own, const ld_view *other, i
     int64_t enough = 2 * (int64_t)ld_cuda_processors();
     while (z.packed > 1 && z.units / z.packed * z.runs < enough)
         z.packed /= 2;
-    int each = 2 * z.lanes * (z.d <= 8 ? 8 : 16) * (int)sizeof(float) + extra, whole = (z.others + 7) / 8 * 8;
+    int wide_row = z.lanes * (z.d <= 8 ? 8 : 16), each = 2 * wide_row * (int)sizeof(float) + extra,
+        whole = (z.others + 7) / 8 * 8;
     int least = whole < 32 ? whole : 32;
     while (z.packed > 1 && z.packed * least * each > ATT_ROOM)
         z.packed /= 2;
     z.tile = ATT_ROOM / (z.packed * each) / 8 * 8;
     z.tile = z.tile < 8 ? 8 : z.tile > whole ? whole : z.tile;
+    z.stride = z.tile * wide_row + 4 * z.lanes;
     return z;
 }
 
@@ -247,9 +251,9 @@ static inline unsigned att_threads(const att_shape &z) {
     return (unsigned)(threads < LD_WARP ? LD_WARP : threads);
 }
 
+/* Of two tiles, and extra bytes by row. */
 static inline size_t att_shared(const att_shape &z, int extra) {
-    return (size_t)z.packed * (size_t)z.tile *
-           ((size_t)z.lanes * (z.d <= 8 ? 8 : 16) * 2 * sizeof(float) + (size_t)extra);
+    return (size_t)z.packed * ((size_t)z.stride * 2 * sizeof(float) + (size_t)(z.tile * extra));
 }
 
 /* Whether 4 elements can be read at once. */

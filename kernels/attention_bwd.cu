@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 3) k_attention_dq(att_shape z, at
     enum { ROWS = att_rows<DEPTH>::value };
     LD_DYNAMIC_SHARED(float, tiles);
     att_place at = att_place_of<LANES, ROWS>(z);
-    int wide_row = DEPTH * at.lanes, all = z.packed * z.tile * wide_row;
+    int wide_row = DEPTH * at.lanes, all = z.packed * z.stride;
     att_queries<DEPTH, ROWS> st;
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(ATT_THREADS, 3) k_attention_dq(att_shape z, at
             st.dq[r][c] = 0;
     }
     att_delta<T, DEPTH, LANES, ROWS>(st, a, z, at);
-    const float *mine = tiles + at.mine * z.tile * wide_row;
+    const float *mine = tiles + at.mine * z.stride;
     for (int first = 0; first < z.others; first += z.tile) {
         __syncthreads();
         att_load_tile<T, DEPTH>(tiles, tiles + all, a.k, a.v, z, at, first, 1);
@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(ATT_THREADS) k_attention_dkv(att_shape z, att_
     enum { ROWS = att_rows<DEPTH>::value };
     LD_DYNAMIC_SHARED(float, tiles);
     att_place at = att_place_of<LANES, ROWS>(z);
-    int wide_row = DEPTH * at.lanes, all = z.packed * z.tile * wide_row;
+    int wide_row = DEPTH * at.lanes, all = z.packed * z.stride;
     float *lse = tiles + 2 * all, *delta = lse + z.packed * z.tile;
     att_keys<DEPTH, ROWS> st;
 #pragma unroll
@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(ATT_THREADS) k_attention_dkv(att_shape z, att_
         for (int c = 0; c < DEPTH; c++)
             st.dk[r][c] = st.dv[r][c] = 0;
     }
-    const float *mine = tiles + at.mine * z.tile * wide_row;
+    const float *mine = tiles + at.mine * z.stride;
     for (int first = 0; first < z.others; first += z.tile) {
         __syncthreads();
         att_load_tile<T, DEPTH>(tiles, tiles + all, a.q, a.g, z, at, first, z.scale * ATT_LOG2E);

@@ -45,8 +45,8 @@ static layer_case expected(const layer_case *q) {
     return e;
 }
 
-/* 16 roundings of the arithmetic, in f64 more, since what is expected rounds as well, and one of the result. Gradients see the mean as it was rounded, 3 where x spreads by 1/2;
- * sums of terms of either sign are measured against the size of their terms. */
+/* 16 roundings of the arithmetic, in f64 more, since what is expected rounds as well, and one of the result. Gradients see
+ * the mean as it was rounded, 2 where x spreads by 1/2; sums of terms of either sign are measured against their terms. */
 static void check_case(ld_dtype t, int64_t m, int64_t c, int bits, double shift) {
     layer_case q = make_case(t, m, c, bits & 1, bits & 2, shift), e = expected(&q), first = q;
     double work = (t == LD_F64 ? 64 : 16) * rounding(q.mean->dtype), data = work + rounding(t),
