@@ -12,7 +12,7 @@
 
 #include "kernels/operand.h"
 
-enum { ATT_THREADS = 128, ATT_ROOM = 32 << 10, ATT_WIDEST = 512 }; /* most threads; bytes of tiles; largest d */
+enum { ATT_THREADS = 128, ATT_ROOM = 24 << 10, ATT_WIDEST = 512 }; /* most threads; bytes of tiles; largest d */
 
 /* A view (N,heads,rows,d); strides count elements, the last is 1. */
 template <typename T> struct att_heads {
@@ -237,7 +237,9 @@ static inline att_shape att_shape_of(const ld_view *own, const ld_view *other, i
     while (z.packed > 1 && z.packed * least * each > ATT_ROOM)
         z.packed /= 2;
     z.tile = ATT_ROOM / (z.packed * each) / 8 * 8;
-    z.tile = z.tile < 8 ? 8 : z.tile > whole ? whole : z.tile;
+    z.tile = z.tile < 8 ? 8 : z.tile;
+    int tiles = (whole + z.tile - 1) / z.tile; /* of one size */
+    z.tile = tiles ? ((whole + tiles - 1) / tiles + 7) / 8 * 8 : 8;
     z.stride = z.tile * wide_row + 4 * z.lanes;
     return z;
 }
