@@ -136,7 +136,7 @@ ifeq ($(origin CXX),default)
 CXX := g++
 endif
 SIM_WARN  := -Wall -Wextra -Wshadow -Wno-unknown-pragmas -Wno-attributes $(if $(WERROR),-Werror)
-SIM_FLAGS := -std=c++17 -DLD_SIM $(if $(SANITIZE),$(MODE),-O1 -g) $(addprefix -march=,$(ARCH)) $(SIM_WARN) \
+SIM_FLAGS := -std=c++17 -DLD_SIM $(if $(SANITIZE),$(MODE),-O2 -g) $(addprefix -march=,$(ARCH)) $(SIM_WARN) \
 	-Itests/sim -I. -Icsrc -MMD -MP
 $(BUILD)/.sim-flags: FORCE
 	$(call stamp,$(CXX) $(SIM_FLAGS))

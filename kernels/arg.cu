@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(256)
             }
         }
         for (int d = team / 2; d > 0; d /= 2) {
-            found<W> f = {__shfl_xor_sync(LD_ALL_LANES, best.value, d), __shfl_xor_sync(LD_ALL_LANES, best.at, d)};
+            found<W> f = {(W)__shfl_xor_sync(LD_ALL_LANES, best.value, d), __shfl_xor_sync(LD_ALL_LANES, best.at, d)};
             if (beats(f, best, smallest))
                 best = f;
         }

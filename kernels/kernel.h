@@ -19,6 +19,7 @@ extern "C" {
 }
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #ifdef LD_SIM
@@ -29,7 +30,7 @@ extern "C" {
 #define LD_DYNAMIC_SHARED(type, name)                                                                                  \
     extern __shared__ __align__(16) unsigned char ld_dynamic_shared[];                                                 \
     type *const name = reinterpret_cast<type *>(ld_dynamic_shared)
-/* clang-format off: it takes the brackets apart */
+/* clang-format off */
 #define LD_LAUNCH(kernel, grid, block, shared_bytes, ...)                                                              \
     ((kernel)<<<(grid), (block), (shared_bytes), (cudaStream_t)ld_cuda_stream()>>>(__VA_ARGS__),                       \
      ld_cuda_launched(#kernel))
@@ -149,16 +150,17 @@ template <typename T> LD_DEVICE T narrow(typename ld_wide<T>::type v) {
 #define LD_MAY_ALIAS [[gnu::may_alias]]
 #else
 #define LD_MAY_ALIAS
+#define ld_sim_aligned(p, bytes) (p)
 #endif
 
 /* One load or store of sizeof(T) V bytes, at most 16. */
 template <typename T, int V> struct alignas(sizeof(T) * V) LD_MAY_ALIAS pack { T v[V]; };
 
 template <typename T, int V> LD_DEVICE pack<T, V> load_pack(const T *p) {
-    return *reinterpret_cast<const pack<T, V> *>(p);
+    return *reinterpret_cast<const pack<T, V> *>(ld_sim_aligned(p, sizeof(T) * V));
 }
 template <typename T, int V> LD_DEVICE void store_pack(T *p, const pack<T, V> &x) {
-    *reinterpret_cast<pack<T, V> *>(p) = x;
+    *reinterpret_cast<pack<T, V> *>(ld_sim_aligned(p, sizeof(T) * V)) = x;
 }
 
 /* ---- host side ------------------------------------------------------------------------------------------------------- */

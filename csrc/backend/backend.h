@@ -73,13 +73,16 @@ typedef struct ld_adam_step {
 
 /* One tensor of an update: n elements of f32 or f64, all dense and laid out alike. With d = scale g:
  *   p, m, v by Adam's rule from d: mhat = m/(1-beta1^step), p -= lr mhat/(sqrt(vhat) + eps); where g is NULL they stay
- *   s = decay s + (1 - decay) p, with the new p; where s is NULL nothing */
+ *   s = decay s + (1 - decay) p, with the new p; where s is NULL nothing
+ * Mixed precision (CUDA; elsewhere LD_EDTYPE): with dtype f32, g may be bf16 or f16, and shadow gets the new p as bf16. */
 typedef struct ld_update {
     ld_dtype dtype;
     int64_t n;
     void *p, *m, *v, *s;
     const void *g;
     ld_adam_step adam;
+    ld_dtype g_dtype; /* LD_BF16 or LD_F16, or anything else: g has dtype */
+    void *shadow;     /* or NULL; written where g is not NULL */
 } ld_update;
 
 /* The activation behind a norm: those of ld_unary_op, at v = 0 with the same slopes. */

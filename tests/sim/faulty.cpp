@@ -98,6 +98,11 @@ static void k_votes(unsigned *y) {
         *y = lanes | (unsigned)any << 8 | (unsigned)all << 9 | (unsigned)each << 10;
 }
 
+static void k_unaligned(int *y, int at) {
+    if (threadIdx.x == 0)
+        store_pack<int, 4>(y, load_pack<int, 4>(y + at));
+}
+
 static void k_last_block(int *y, unsigned *count) {
     LD_SHARED(unsigned, seen, [1]);
     if (threadIdx.x == 0) {
@@ -165,6 +170,9 @@ int sim_shuffles(int *y, int kind, int width) {
 }
 int sim_votes(unsigned *y) {
     return LD_LAUNCH(k_votes, 1, 32, 0, y);
+}
+int sim_unaligned(int *y, int at) {
+    return LD_LAUNCH(k_unaligned, 1, 32, 0, y, at);
 }
 int sim_last_block(int *y, unsigned *count, int blocks) {
     return LD_LAUNCH(k_last_block, (unsigned)blocks, 64, 0, y, count);

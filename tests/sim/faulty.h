@@ -24,6 +24,7 @@ int sim_shape(int blocks_y, int threads);                       /* a launch of t
 int sim_indices(int *y, int gx, int gy, int bx, int by);        /* y[linear index] = 1 + blockIdx.y 100 + threadIdx.y */
 int sim_shuffles(int *y, int kind, int width);                  /* up, down, xor, index by 3 of lanes' numbers */
 int sim_votes(unsigned *y);                                     /* ballot, any, all of lane < 5 */
+int sim_unaligned(int *y, int at);                              /* four numbers at once from y + at on */
 int sim_last_block(int *y, unsigned *count, int blocks); /* the block that comes last adds what all have written */
 
 #ifdef __cplusplus

@@ -79,9 +79,16 @@ static inline void randomise_any(const ld_view *v, double scale, double shift) {
     }
 }
 
-/* Before and after each test: the views go, workspaces have been given back. */
+/* Between cases: the views go. The CPU's side has one thread: cases are small, and the simulator has one. */
+static inline void next_case(void) {
+    free_views(NULL);
+    ld_set_threads(1);
+}
+
+/* Before the first test and after each: nothing is left, workspaces have been given back. */
 static inline int tidy(void **state) {
-    free_views(state);
+    (void)state;
+    next_case();
     assert_int_equal(ld_sim_workspaces(), 0);
     ld_sim_set_processors(3);
     ld_sim_fail_workspace(0);

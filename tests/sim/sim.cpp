@@ -133,7 +133,8 @@ QUIET void entry(void) {
 
 void prepare(thread *t) {
     if (!t->own.base) {
-        t->own.size = STACK;
+        /* tops at the same distance would share their sets of the caches */
+        t->own.size = STACK - (size_t)(t - sim.threads) * 448 % 16384;
         t->own.base =
             (char *)mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     }
@@ -367,6 +368,11 @@ int ld_sim_allow_shared(const char *kernel, size_t bytes) {
         return ld_fail(LD_EINTERNAL, "%s: the device refuses %zu bytes of shared memory", kernel, bytes);
     sim.allowed = bytes > MOST_SHARED ? bytes - MOST_SHARED : 0;
     return 0;
+}
+
+void ld_sim_misaligned(const void *p, size_t bytes) {
+    fail("%zu bytes at once at address %p, which is not a multiple", bytes, p);
+    wait_as(ENDED, 0);
 }
 
 void ld_sim_barrier(int line) {

@@ -6,6 +6,7 @@
  *   barriers that threads of a block reach at different lines, or that some never reach
  *   warp functions whose mask lacks the caller, names a lane that does something else, or reads a lane outside it
  *   shared arrays written outside their bounds (reads too, under the address sanitizer), and more of them than there is
+ *   addresses that are not aligned to what is loaded or stored there at once (load_pack, store_pack of kernel.h)
  *   launches of an impossible shape.
  * Shared memory holds NaNs (bytes 0xff) when a block starts. Blocks never run at the same time: a block that waits for
  * another one does so forever. */
@@ -77,6 +78,13 @@ template <typename F> void ld_sim_run(const char *kernel, dim3 grid, dim3 block,
     static const char name##_tag = 0;                                                                                  \
     name##_array &name = *(name##_array *)ld_sim_shared(&name##_tag, sizeof(name##_array))
 #define LD_DYNAMIC_SHARED(type, name) type *const name = (type *)ld_sim_dynamic_shared()
+
+void ld_sim_misaligned(const void *p, size_t bytes);
+template <typename T> T *ld_sim_aligned(T *p, size_t bytes) {
+    if ((uintptr_t)p % bytes)
+        ld_sim_misaligned((const void *)p, bytes);
+    return p;
+}
 
 /* ---- barriers and warps ------------------------------------------------------------------------------------------------ */
 

@@ -3,7 +3,7 @@
 #include "orders.h"
 
 enum { MOST = 1024 };
-static int x[MOST], y[MOST], first[MOST];
+static _Alignas(16) int x[MOST], y[MOST], first[MOST];
 
 static void numbers(void) {
     for (int i = 0; i < MOST; i++)
@@ -129,6 +129,8 @@ static void shapes(void **state) {
         failed(sim_shape(1, 1025), "a block of 1025");
         failed(sim_shape(65536, 32), "a grid of 1 x 65536");
         failed(sim_shape(0, 32), "a grid of 1 x 0");
+        ok(sim_unaligned(y, 4));
+        failed(sim_unaligned(y, 3), "16 bytes at once at address");
         unsigned count = 0;
         ok(sim_last_block(y, &count, 10));
         assert_int_equal(y[10], 45);
@@ -145,5 +147,5 @@ int main(void) {
         cmocka_unit_test(shared_memory),
         cmocka_unit_test(shapes),
     };
-    return cmocka_run_group_tests_name("simulator", tests, NULL, tidy);
+    return cmocka_run_group_tests_name("simulator", tests, tidy, NULL);
 }

@@ -9,7 +9,7 @@ static void each_case(case_fn fn, int dtypes) {
         for (int p = 0; p < LAYOUT_PAIRS; p++) {
             for (int s = 0; s < SHAPES; s++)
                 fn(all_dtypes[t], layout_pairs[p][0], layout_pairs[p][1], &shape_cases[s]);
-            free_views(NULL);
+            next_case();
         }
 }
 
@@ -96,8 +96,10 @@ static void where_case(ld_dtype t, layout ly, layout lx, const shape_case *s) {
     randomise_any(a, 9, 0);
     randomise_any(b, 9, 0);
     ok(ld_cpu_where(want, c, a, b));
-    EACH_ORDER(o) ok(ld_cuda_where(got, c, a, b));
-    agree("where", got, want, 0, 0);
+    EACH_ORDER(o) {
+        ok(ld_cuda_where(got, c, a, b));
+        agree("where", got, want, 0, 0);
+    }
 }
 
 static void where(void **state) {
@@ -128,10 +130,12 @@ static void broadcasts(void **state) {
                     }
                     ld_view *want = make_view(all_dtypes[t], ROW_MAJOR, 3, first.shape), *got = twin(want);
                     ok(ld_cpu_binary(want, &first, &bias, LD_SUB));
-                    EACH_ORDER(o) ok(ld_cuda_binary(got, &first, &bias, LD_SUB));
-                    agree("broadcast", got, want, 0, 0);
+                    EACH_ORDER(o) {
+                        ok(ld_cuda_binary(got, &first, &bias, LD_SUB));
+                        agree("broadcast", got, want, 0, 0);
+                    }
                 }
-                free_views(NULL);
+                next_case();
             }
 }
 
@@ -143,8 +147,10 @@ static void strided_results(void **state) {
     randomise(a, 1, 0);
     ld_sim_set_processors(1);
     ok(ld_cpu_binary(want, a, a, LD_ADD));
-    EACH_ORDER(o) ok(ld_cuda_binary(got, a, a, LD_ADD));
-    agree("strided", got, want, 0, 0);
+    EACH_ORDER(o) {
+        ok(ld_cuda_binary(got, a, a, LD_ADD));
+        agree("strided", got, want, 0, 0);
+    }
 }
 
 int main(void) {
@@ -153,5 +159,5 @@ int main(void) {
         cmocka_unit_test_teardown(axpby, tidy),      cmocka_unit_test_teardown(where, tidy),
         cmocka_unit_test_teardown(broadcasts, tidy), cmocka_unit_test_teardown(strided_results, tidy),
     };
-    return cmocka_run_group_tests_name("elementwise kernels", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("elementwise kernels", tests, tidy, NULL);
 }

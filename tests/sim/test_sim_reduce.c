@@ -32,18 +32,19 @@ static void reduce_case(ld_dtype t, layout ly, layout lx, const shape_case *s, u
         int code = ld_cpu_reduce(want, x, (ld_reduce_op)op);
         if (code)
             assert_int_equal(ld_cuda_reduce(got, x, (ld_reduce_op)op), code);
-        for (int o = 0; o < ORDERS && !code; o++) {
+        int first = t == LD_F32 ? 0 : (int)(gone + (unsigned)op) % ORDERS; /* other dtypes: one order each, in turn */
+        for (int o = first; o < (t == LD_F32 ? ORDERS : first + 1) && !code; o++) {
             ld_view *other = twin(want);
             set_order(o);
             ok(ld_cuda_reduce(other, x, (ld_reduce_op)op));
             agree("reduce", other, want, tolerance(t, (ld_reduce_op)op),
                   sqrt((double)depth) * (op == LD_MEAN ? 1 / fmax(1, (double)depth) : 1));
-            if (o == 0)
+            if (o == first)
                 got = other;
             agree("reduce in another order of threads", other, got, 0, 0); /* the same to the bit */
         }
     }
-    free_views(NULL);
+    next_case();
 }
 
 static void reduce(void **state) {
@@ -89,10 +90,12 @@ static void arg_case(ld_dtype t, layout ly, layout lx, const shape_case *s, int 
     for (int smallest = 0; smallest < 2; smallest++) {
         ld_view *want = make_view(LD_I64, ly, s->ndim, to), *got = twin(want);
         ok(ld_cpu_arg(want, x, dim, smallest));
-        EACH_ORDER(o) ok(ld_cuda_arg(got, x, dim, smallest));
-        agree("arg", got, want, 0, 0);
+        EACH_ORDER(o) {
+            ok(ld_cuda_arg(got, x, dim, smallest));
+            agree("arg", got, want, 0, 0);
+        }
     }
-    free_views(NULL);
+    next_case();
 }
 
 static void arg(void **state) {
@@ -111,5 +114,5 @@ int main(void) {
         cmocka_unit_test_teardown(reduce_ends, tidy),
         cmocka_unit_test_teardown(arg, tidy),
     };
-    return cmocka_run_group_tests_name("reduce kernels", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("reduce kernels", tests, tidy, NULL);
 }

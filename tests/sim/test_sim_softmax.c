@@ -1,8 +1,8 @@
 /* softmax and cross entropy: the device's slots against the CPU's (bf16 and f16 against its f32). */
 #include "orders.h"
 
-static const int64_t rows_of[] = {0, 1, 3, 33, 65}, columns_of[] = {1, 10, 31, 33, 1000, 1025};
-enum { ROWS = 5, COLUMNS = 6 };
+static const int64_t rows_of[] = {0, 1, 3, 33}, columns_of[] = {1, 10, 31, 33, 1000, 1025};
+enum { ROWS = 4, COLUMNS = 6 };
 
 static double tolerance(ld_dtype t) {
     return t == LD_F32 ? 2e-6 : unit_of(t);
@@ -11,16 +11,20 @@ static double tolerance(ld_dtype t) {
 static void softmax_case(ld_dtype t, int64_t m, int64_t k) {
     int64_t shape[] = {m, k};
     ld_view *x = make_view(t, ROW_MAJOR, 2, shape), *y = like(x), *g = like(x), *dx = like(x);
-    randomise(x, 8, 3);
+    randomise(x, 8, m == 3 ? -200 : 3); /* far below 0, too: the largest is taken off first */
     randomise(g, 1, 0);
     ld_view *want_y = like_for_cpu(x), *want_dx = like_for_cpu(x);
     ok(ld_cpu_softmax(want_y, for_cpu(x)));
-    EACH_ORDER(o) ok(ld_cuda_softmax(y, x));
-    agree("softmax", y, want_y, tolerance(t), 1e-3);
+    EACH_ORDER(o) {
+        ok(ld_cuda_softmax(y, x));
+        agree("softmax", y, want_y, tolerance(t), 1e-3);
+    }
     ok(ld_cpu_softmax_bwd(want_dx, for_cpu(g), for_cpu(y)));
-    EACH_ORDER(o) ok(ld_cuda_softmax_bwd(dx, g, y));
-    agree("softmax backward", dx, want_dx, tolerance(t), 0.1);
-    free_views(NULL);
+    EACH_ORDER(o) {
+        ok(ld_cuda_softmax_bwd(dx, g, y));
+        agree("softmax backward", dx, want_dx, tolerance(t), 0.1);
+    }
+    next_case();
 }
 
 static void softmax(void **state) {
@@ -41,12 +45,16 @@ static void entropy_case(ld_dtype t, ld_dtype losses, int64_t m, int64_t k, doub
         put(classes, i, (double)(i * 7 % k));
     ld_view *want = like_for_cpu(loss), *want_dx = like_for_cpu(x);
     ok(ld_cpu_cross_entropy(want, for_cpu(x), classes, smoothing));
-    EACH_ORDER(o) ok(ld_cuda_cross_entropy(loss, x, classes, smoothing));
-    agree("cross_entropy", loss, want, tolerance(losses), 1);
+    EACH_ORDER(o) {
+        ok(ld_cuda_cross_entropy(loss, x, classes, smoothing));
+        agree("cross_entropy", loss, want, tolerance(losses), 1);
+    }
     ok(ld_cpu_cross_entropy_bwd(want_dx, for_cpu(g), for_cpu(x), classes, smoothing));
-    EACH_ORDER(o) ok(ld_cuda_cross_entropy_bwd(dx, g, x, classes, smoothing));
-    agree("cross_entropy backward", dx, want_dx, tolerance(t), 1e-3);
-    free_views(NULL);
+    EACH_ORDER(o) {
+        ok(ld_cuda_cross_entropy_bwd(dx, g, x, classes, smoothing));
+        agree("cross_entropy backward", dx, want_dx, tolerance(t), 1e-3);
+    }
+    next_case();
 }
 
 static void cross_entropy(void **state) {
@@ -74,8 +82,10 @@ static void certain(void **state) {
         put(x, i * k + i, 30);
     }
     ok(ld_cpu_cross_entropy_bwd(want, g, x, t, 0));
-    EACH_ORDER(o) ok(ld_cuda_cross_entropy_bwd(got, g, x, t, 0));
-    agree("cross_entropy backward", got, want, 3e-6, 0);
+    EACH_ORDER(o) {
+        ok(ld_cuda_cross_entropy_bwd(got, g, x, t, 0));
+        agree("cross_entropy backward", got, want, 3e-6, 0);
+    }
     x->dtype = LD_F64;
     assert_int_equal(ld_cuda_cross_entropy_bwd(got, g, x, t, 0), LD_EDTYPE);
 }
@@ -86,5 +96,5 @@ int main(void) {
         cmocka_unit_test_teardown(cross_entropy, tidy),
         cmocka_unit_test_teardown(certain, tidy),
     };
-    return cmocka_run_group_tests_name("softmax kernels", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("softmax kernels", tests, tidy, NULL);
 }

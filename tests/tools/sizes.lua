@@ -107,11 +107,11 @@ local function each(folder, suffixes, check)
   end
 end
 
-for _, folder in ipairs{'csrc', 'kernels', 'tests/c'} do
-  each(folder, {'.c', '.h', '.cu', '.cuh'}, function(path, text)
+for _, folder in ipairs{'csrc', 'kernels', 'tests/c', 'tests/sim'} do
+  each(folder, {'.c', '.h', '.cpp', '.cu', '.cuh'}, function(path, text)
     local code = source.c_code(text)
     check_c_functions(path, source.c_statements(code))
-    if folder ~= 'tests/c' and not path:find('^csrc/host/') then check_manners(path, code) end
+    if not path:find('^tests/') and not path:find('^csrc/host/') then check_manners(path, code) end
   end)
 end
 for _, folder in ipairs{'lua', 'recipes', 'tests'} do

@@ -111,8 +111,12 @@ static void update_part(const ld_update *u, double scale, double decay, int64_t 
 
 int ld_cpu_update(const ld_update *u, int n, double scale, double decay) {
     int64_t total = 0;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
+        if (u[i].shadow || u[i].g_dtype == LD_BF16 || u[i].g_dtype == LD_F16)
+            return ld_fail(LD_EDTYPE,
+                           "update: gradients and weights of 16 bits are not on the cpu; f32 and f64 are there");
         total += u[i].n;
+    }
     int team = ld_team(total);
 #pragma omp parallel num_threads(team) if (team > 1)
     {

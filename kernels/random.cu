@@ -1,0 +1,151 @@
+/* uniform, normal, dropout: the numbers of base/rng.h, counted in logical row-major order whatever the layout.
+ *
+ *   y = lo + (hi - lo) u;   y = mean + std n;   y = u < p ? 0 : x / (1 - p)
+ *
+ * Traffic: y is written once (dropout reads x once), in the order of memory. Beside y walk two views without memory, whose
+ * offsets are the number of an element within its sample and the sample's: space.h does the rest. Where memory lies in logical
+ * order a thread makes four elements of one counter; else one. uniform and dropout are those of the CPU to the bit; normal
+ * differs by what CUDA's logf, sinf and cosf differ from the C library's, a few units in the last place. Proven by
+ * tests/sim/test_sim_random.c against the CPU's slots. */
+#include "kernels/space.h"
+
+#include "base/rng.h"
+
+struct stream {
+    uint64_t seed, sample;
+    uint32_t purpose;
+};
+
+/* ld_philox on the device. */
+LD_DEVICE void philox(uint32_t *out, const stream &s, uint64_t sample, uint32_t element4) {
+    uint32_t c0 = element4, c1 = (uint32_t)sample, c2 = (uint32_t)(sample >> 32), c3 = s.purpose;
+    uint32_t k0 = (uint32_t)s.seed, k1 = (uint32_t)(s.seed >> 32);
+#pragma unroll
+    for (int round = 0; round < 10; round++) {
+        uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
+        uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
+        c1 = (uint32_t)p1;
+        c3 = (uint32_t)p0;
+        c0 = n0;
+        c2 = n2;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    out[0] = c0;
+    out[1] = c1;
+    out[2] = c2;
+    out[3] = c3;
+}
+
+/* 24 random bits as a float in [0, 1). */
+LD_DEVICE float unit(uint32_t u) {
+    return (float)(u >> 8) * 0x1p-24f;
+}
+
+/* Box-Muller: elements 2k and 2k + 1 of the four share a pair. */
+LD_DEVICE float bell(const uint32_t *w, int j) {
+    float r = sqrtf(-2.0f * logf(1.0f - unit(w[j & 2]))), a = 6.28318530717958648f * unit(w[(j & 2) + 1]);
+    return r * (j & 1 ? sinf(a) : cosf(a));
+}
+
+/* Element e of a sample, and the next ones, unless `same`; or the same element of the next samples. */
+template <int V>
+LD_DEVICE void numbers(float *u, const stream &s, int64_t e, int64_t row, const bool *same, bool normal) {
+    uint32_t w[4];
+    if (V == 4 && !same[0] && same[1]) { /* e is a multiple of 4 */
+        philox(w, s, s.sample + (uint64_t)row, (uint32_t)(e / 4));
+        for (int i = 0; i < V; i++)
+            u[i] = normal ? bell(w, i) : unit(w[i]);
+        return;
+    }
+    for (int i = 0; i < V; i++) {
+        int64_t at = e + (same[0] ? 0 : i);
+        philox(w, s, s.sample + (uint64_t)(row + (same[1] ? 0 : i)), (uint32_t)(at / 4));
+        int j = (int)(at & 3);
+        uint32_t one = j & 2 ? (j & 1 ? w[3] : w[2]) : (j & 1 ? w[1] : w[0]);
+        uint32_t pair[2] = {j & 2 ? w[2] : w[0], j & 2 ? w[3] : w[1]};
+        u[i] = normal ? bell(pair, j & 1) : unit(one);
+    }
+}
+
+template <typename T> struct drawing {
+    enum { N = 3 }; /* y, the element, the sample */
+    typedef typename ld_wide<T>::type W;
+    T *y;
+    stream from;
+    double p, q; /* y = p + q u */
+    bool normal;
+    template <int V> __device__ void run(const int64_t *at, const bool *same) const {
+        float u[V];
+        W v[V];
+        numbers<V>(u, from, at[1], at[2], same + 1, normal);
+        for (int i = 0; i < V; i++)
+            v[i] = (W)(p + q * (double)u[i]);
+        store_narrow<V>(y + at[0], v);
+    }
+};
+
+template <typename T> struct dropping {
+    enum { N = 4 }; /* y, x, the element, the sample */
+    typedef typename ld_wide<T>::type W;
+    T *y;
+    const T *x;
+    stream from;
+    float p;
+    W keep;
+    template <int V> __device__ void run(const int64_t *at, const bool *same) const {
+        float u[V];
+        W v[V];
+        numbers<V>(u, from, at[2], at[3], same + 2, false);
+        load_wide<V>(v, x + at[1], same[1]);
+        for (int i = 0; i < V; i++)
+            v[i] = u[i] < p ? 0 : v[i] / keep;
+        store_narrow<V>(y + at[0], v);
+    }
+};
+
+/* The views without memory: offsets are the element within its sample, and the sample. */
+static void count_elements(const ld_view *y, bool by_row, ld_view *element, ld_view *sample) {
+    *element = *sample = *y;
+    element->dtype = sample->dtype = LD_U8;
+    element->data = sample->data = NULL;
+    int64_t n = 1;
+    for (int d = y->ndim - 1; d >= 0; d--) {
+        element->stride[d] = by_row && d == 0 ? 0 : n;
+        sample->stride[d] = by_row && d == 0;
+        n *= y->shape[d];
+    }
+}
+
+static int draw(const char *who, const ld_view *y, const stream &from, double p, double q, bool normal, bool by_row) {
+    ld_view element, sample;
+    count_elements(y, by_row, &element, &sample);
+    const ld_view *views[] = {y, &element, &sample};
+    return ld_each_float(y->dtype, who, [&](auto t) {
+        typedef decltype(t) T;
+        return ld_map<4>(views, drawing<T>{(T *)y->data, from, p, q, normal});
+    });
+}
+
+int ld_cuda_uniform(const ld_view *y, double lo, double hi, uint64_t seed, uint32_t purpose, uint64_t sample,
+                    bool by_row) {
+    return draw("uniform", y, stream{seed, sample, purpose}, lo, hi - lo, false, by_row);
+}
+
+int ld_cuda_normal(const ld_view *y, double mean, double std, uint64_t seed, uint32_t purpose, uint64_t sample,
+                   bool by_row) {
+    return draw("normal", y, stream{seed, sample, purpose}, mean, std, true, by_row);
+}
+
+int ld_cuda_dropout(const ld_view *y, const ld_view *x, double p, uint64_t seed, uint64_t sample) {
+    ld_view element, row;
+    count_elements(y, false, &element, &row);
+    const ld_view *views[] = {y, x, &element, &row};
+    double least = ceil(p * 0x1p24) * 0x1p-24; /* exact as f32, and no multiple of 2^-24 lies between it and p */
+    return ld_each_float(y->dtype, "dropout", [&](auto t) {
+        typedef decltype(t) T;
+        typedef typename ld_wide<T>::type W;
+        return ld_map<4>(views, dropping<T>{(T *)y->data, (const T *)x->data, stream{seed, sample, LD_RNG_DROPOUT},
+                                            (float)least, (W)(1 - p)});
+    });
+}
