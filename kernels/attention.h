@@ -60,17 +60,15 @@ LD_DEVICE float att_exp2(float x) {
 
 /* Elements c to c + 3 of a row of d, zeros past its end. */
 template <typename T> LD_DEVICE void att_load4(float *to, const T *row, int c, const att_shape &z) {
-    if (z.packs) {
-        pack<T, 4> in;
-        if (c < z.d)
-            in = load_pack<T, 4>(row + c);
+    if (z.packs && c < z.d) {
+        pack<T, 4> in = load_pack<T, 4>(row + c);
 #pragma unroll
         for (int k = 0; k < 4; k++)
-            to[k] = c < z.d ? widen(in.v[k]) : 0;
+            to[k] = widen(in.v[k]);
     } else {
 #pragma unroll
         for (int k = 0; k < 4; k++)
-            to[k] = c + k < z.d ? widen(row[c + k]) : 0;
+            to[k] = !z.packs && c + k < z.d ? widen(row[c + k]) : 0;
     }
 }
 
