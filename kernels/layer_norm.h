@@ -51,6 +51,9 @@ template <typename T, int V, int K> struct layer_row {
 template <typename T, int V, int K>
 LD_DEVICE void layer_load(layer_row<T, V, K> &r, const T *x, const layer_shape &z, const layer_place &at) {
     r.row = x + (at.there ? at.row : 0) * z.c;
+#pragma unroll
+    for (int k = 0; k < (K ? K : 1); k++)
+        r.kept[k] = pack<T, V>();
     if (K)
         layer_each<V, K>(z, at, [&](int k, int64_t j) { r.kept[k] = load_pack<T, V>(r.row + j); });
 }
