@@ -41,14 +41,14 @@ HELPERS_C := $(filter-out $(TESTS_C),$(wildcard tests/c/*.c))
 object   = $(patsubst %.c,$(BUILD)/%.o,$(1))
 TESTS   := $(TESTS_C:tests/c/%.c=$(BUILD)/tests/%)
 C_FILES := $(sort $(SOURCES) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] kernels/*.h kernels/*.cu \
-	tests/sim/*.[ch] tests/sim/*.cpp))
+	tests/sim/*.[ch] tests/sim/*.cpp tests/sim/*.cu))
 KERNELS   := $(sort $(wildcard kernels/*.cu))
 SIM_TESTS := $(sort $(wildcard tests/sim/test_*.c))
 SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tests/sim/*.cpp)
 sim_object = $(patsubst %,$(BUILD)/sim/%.o,$(basename $(1)))
 TESTS     += $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%)
 
-.PHONY: all cuda demo test check asan bench install uninstall clean help FORCE
+.PHONY: all cuda demo test test-cuda check asan bench install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(LDLUA)
@@ -153,6 +153,24 @@ $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/sim/test
 	$(KERNELS)) $(BUILD)/libld.a
 	$(call say,link  $@)$(CXX) $(MODE) -o $@ $^ $(LDFLAGS) -lcmocka $(CORE_LIBS) -lm -ldl
 
+# The same tests on a card, by the kernels that nvcc compiles; they skip where there is none.
+DEVICE_TESTS := $(patsubst tests/sim/test_sim_%.c,$(BUILD)/tests/device_%,$(filter-out %/test_sim_space.c,$(wildcard \
+	tests/sim/test_sim_*.c)))
+$(BUILD)/device/%.o: %.c $(BUILD)/.flags | build/.deps-test
+	@mkdir -p $(@D)
+	$(call say,cc    $<)$(CC) $(CFLAGS) $(CPPFLAGS) -I. -DLD_ON_DEVICE -c -o $@ $<
+$(BUILD)/device/on_device.o: tests/sim/on_device.cu $(BUILD)/.cuda-flags
+	@mkdir -p $(@D)
+	$(call say,nvcc  $<)$(NVCC) $(NVCC_FLAGS) -Itests/sim -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+$(BUILD)/tests/device_%: $(BUILD)/device/tests/sim/test_sim_%.o $(BUILD)/device/on_device.o $(CUDA_OBJECTS) $(BUILD)/libld.a
+	$(call say,link  $@)$(NVCC) -o $@ $^ $(addprefix -Xcompiler ,-fopenmp) -lcmocka $(filter -l%,$(CORE_LIBS)) -lm -ldl
+ifneq ($(NVCC),)
+test-cuda: $(DEVICE_TESTS) | build/.deps-test
+	@LDLUA=$(abspath $(LDLUA)) TESTS_C="$(DEVICE_TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(or $(ONLY),tests/device_)
+else
+test-cuda: cuda
+endif
+
 # ONLY=word runs the programs whose path contains the word.
 test: $(LDLUA) $(TESTS) | build/.deps-test
 	@LDLUA=$(abspath $(LDLUA)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
@@ -213,6 +231,7 @@ help:
 	@echo "make cuda        the CUDA kernels, where nvcc is found (NVCC=..., CUDA_ARCHS='80 86 89 90')"
 	@echo "make demo        the whole road on built-in pictures, no data and no GPU needed"
 	@echo "make test        all tests                   (ONLY=word: those whose path has the word)"
+	@echo "make test-cuda   the tests of the CUDA kernels on a card"
 	@echo "make check       formatting, cppcheck, luacheck, floors, sizes"
 	@echo "make asan        the tests under the address and undefined-behaviour sanitizers"
 	@echo "make bench       measurements, beside PyTorch's where it is there (ARGS='--quick', PYTHON=...)"

@@ -53,24 +53,30 @@ template <typename F, typename W> LD_DEVICE W tree(const W *v) {
     return F::of(F::of(F::of(v[0], v[1]), F::of(v[2], v[3])), F::of(F::of(v[4], v[5]), F::of(v[6], v[7])));
 }
 
-/* Elements first, first + step, ... below end of the depth, x's first one lying at `at`. */
+/* Elements first, first + step, ... below end of the depth, x's first one lying at `at`. What goes is most often one dimension,
+ * and AHEAD loads are under way; else the elements are found one by one. */
 template <typename T>
 LD_DEVICE typename widths<T>::A fold_elements(const reduction<T> &r, const T *at, int64_t first, int64_t end,
                                               int64_t step) {
     typedef typename widths<T>::W W;
     typedef typename widths<T>::A A;
     A sum = start_of<A>(r.op);
+    if (r.gone.ndim > 1) {
+#pragma unroll 1
+        for (int64_t i = first; i < end; i += step) {
+            int64_t from;
+            r.gone.locate(i, &from);
+            W v = (W)widen(at[from]);
+            sum = fold(r.op, sum, (A)(r.op == LD_SUMSQ ? v * v : v));
+        }
+        return sum;
+    }
+    const int64_t stride = r.gone.stride[0][0];
     for (int64_t i = first; i < end; i += AHEAD * step) {
         W v[AHEAD];
 #pragma unroll
-        for (int k = 0; k < AHEAD; k++) {
-            int64_t from = 0;
-            v[k] = start_of<W>(r.op);
-            if (i + k * step < end) {
-                r.gone.locate(i + k * step, &from);
-                v[k] = (W)widen(at[from]);
-            }
-        }
+        for (int k = 0; k < AHEAD; k++)
+            v[k] = i + k * step < end ? (W)widen(at[(i + k * step) * stride]) : start_of<W>(r.op);
         if (r.op == LD_SUMSQ)
             for (int k = 0; k < AHEAD; k++)
                 v[k] *= v[k];

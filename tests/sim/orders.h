@@ -1,10 +1,21 @@
-/* For tests of kernels: the CPU's slots beside those of the simulator, in every order of threads. */
+/* For tests of kernels: the CPU's slots beside those of the simulator, in every order of threads; or, with LD_ON_DEVICE, beside
+ * those of a card. */
 #ifndef LD_SIM_ORDERS_H
 #define LD_SIM_ORDERS_H
 
+#ifdef LD_ON_DEVICE
+#include "on_device.h"
+#include <stdio.h>
+#include <stdlib.h>
+#define malloc(bytes) ld_test_alloc(bytes)
+#define free(p)       ld_test_free(p)
+#endif
 #include "../c/views.h"
 #include "control.h"
 #include "kernels/slots.h"
+#ifdef LD_ON_DEVICE
+#define ok(call) (ok)((call) || ld_test_wait())
+#endif
 
 /* for (each order of threads) */
 enum { ORDERS = 4 };
@@ -44,7 +55,7 @@ static inline void agree(const char *what, const ld_view *got, const ld_view *wa
 
 /* The relative difference that two roundings to the dtype and a few steps of its arithmetic leave. */
 static inline double unit_of(ld_dtype t) {
-    static const double unit[LD_DTYPE_COUNT] = {1e-6, 0x1p-7, 0x1p-10, 1e-14, 0, 0, 0};
+    static const double unit[LD_DTYPE_COUNT] = {2e-6, 0x1p-7, 0x1p-10, 1e-14, 0, 0, 0};
     return unit[t];
 }
 
@@ -95,5 +106,26 @@ static inline int tidy(void **state) {
     set_order(0);
     return 0;
 }
+
+#ifdef LD_ON_DEVICE
+static const char *no_device;
+static inline void skip_without_device(void **state) {
+    (void)state;
+    printf("SKIP skip_without_device: %s\n", no_device);
+    skip();
+}
+#endif
+
+/* The tests of an array, or one that says why there are none. */
+static inline int run_kernel_tests(const char *name, const struct CMUnitTest *tests, size_t count) {
+#ifdef LD_ON_DEVICE
+    no_device = ld_test_missing();
+    const struct CMUnitTest without[] = {cmocka_unit_test(skip_without_device)};
+    if (no_device)
+        return _cmocka_run_group_tests(name, without, 1, NULL, NULL);
+#endif
+    return _cmocka_run_group_tests(name, tests, count, tidy, NULL);
+}
+#define RUN_KERNEL_TESTS(name, tests) run_kernel_tests(name, tests, sizeof(tests) / sizeof *(tests))
 
 #endif

@@ -74,5 +74,5 @@ int main(void) {
         cmocka_unit_test_teardown(copy, tidy),
         cmocka_unit_test_teardown(transposes, tidy),
     };
-    return cmocka_run_group_tests_name("fill and copy kernels", tests, tidy, NULL);
+    return RUN_KERNEL_TESTS("fill and copy kernels", tests);
 }

@@ -159,5 +159,5 @@ int main(void) {
         cmocka_unit_test_teardown(axpby, tidy),      cmocka_unit_test_teardown(where, tidy),
         cmocka_unit_test_teardown(broadcasts, tidy), cmocka_unit_test_teardown(strided_results, tidy),
     };
-    return cmocka_run_group_tests_name("elementwise kernels", tests, tidy, NULL);
+    return RUN_KERNEL_TESTS("elementwise kernels", tests);
 }

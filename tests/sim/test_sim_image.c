@@ -110,5 +110,5 @@ int main(void) {
         cmocka_unit_test_teardown(resize_bilinear, tidy),
         cmocka_unit_test_teardown(large, tidy),
     };
-    return cmocka_run_group_tests_name("image kernels", tests, tidy, NULL);
+    return RUN_KERNEL_TESTS("image kernels", tests);
 }

@@ -182,5 +182,5 @@ int main(void) {
         cmocka_unit_test_teardown(sgd, tidy),
         cmocka_unit_test_teardown(sumsq, tidy),
     };
-    return cmocka_run_group_tests_name("optimizer kernels", tests, tidy, NULL);
+    return RUN_KERNEL_TESTS("optimizer kernels", tests);
 }

@@ -87,5 +87,5 @@ int main(void) {
         cmocka_unit_test_teardown(rows, tidy),
         cmocka_unit_test_teardown(dropout, tidy),
     };
-    return cmocka_run_group_tests_name("random kernels", tests, tidy, NULL);
+    return RUN_KERNEL_TESTS("random kernels", tests);
 }

@@ -114,5 +114,5 @@ int main(void) {
         cmocka_unit_test_teardown(reduce_ends, tidy),
         cmocka_unit_test_teardown(arg, tidy),
     };
-    return cmocka_run_group_tests_name("reduce kernels", tests, tidy, NULL);
+    return RUN_KERNEL_TESTS("reduce kernels", tests);
 }

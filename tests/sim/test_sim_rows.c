@@ -62,5 +62,5 @@ int main(void) {
         cmocka_unit_test_teardown(rows, tidy),
         cmocka_unit_test_teardown(unaligned, tidy),
     };
-    return cmocka_run_group_tests_name("row kernels", tests, tidy, NULL);
+    return RUN_KERNEL_TESTS("row kernels", tests);
 }

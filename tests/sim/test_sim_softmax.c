@@ -96,5 +96,5 @@ int main(void) {
         cmocka_unit_test_teardown(cross_entropy, tidy),
         cmocka_unit_test_teardown(certain, tidy),
     };
-    return cmocka_run_group_tests_name("softmax kernels", tests, tidy, NULL);
+    return RUN_KERNEL_TESTS("softmax kernels", tests);
 }

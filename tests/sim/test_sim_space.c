@@ -62,5 +62,5 @@ int main(void) {
         cmocka_unit_test_teardown(indices, tidy),
         cmocka_unit_test_teardown(vectors, tidy),
     };
-    return cmocka_run_group_tests_name("spaces of kernels", tests, tidy, NULL);
+    return RUN_KERNEL_TESTS("spaces of kernels", tests);
 }

@@ -84,6 +84,7 @@ static void integers(void **state) {
                     memcpy(element(x, i), &ends[i], ld_dtype_size(x->dtype));
                 int code = ld_cpu_unary(want, x, (ld_unary_op)op, a, b);
                 assert_int_equal(ld_cuda_unary(got, x, (ld_unary_op)op, a, b), code);
+                ok(0); /* waits for a card */
                 if (!code)
                     assert_memory_equal(got->data, want->data, N * ld_dtype_size(x->dtype));
             }
@@ -95,5 +96,5 @@ int main(void) {
         cmocka_unit_test_teardown(extremes, tidy),
         cmocka_unit_test_teardown(integers, tidy),
     };
-    return cmocka_run_group_tests_name("unary kernels", tests, tidy, NULL);
+    return RUN_KERNEL_TESTS("unary kernels", tests);
 }
