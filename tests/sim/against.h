@@ -1,21 +1,12 @@
-/* For tests of kernels against the CPU backend: views of any float dtype whose f64 twins hold the same numbers, every order
- * of the simulator's threads, and comparison of results.
+/* For tests of kernels against the CPU backend: views of any float dtype, the same numbers in f64, and comparison of
+ * results.
  *
  * What is expected comes from the CPU's f64 slots, given the numbers that the device's operands were rounded to. Errors are
  * relative L2, measured against what is expected; the allowance says how many roundings of the dtype it is. */
 #ifndef LD_TEST_AGAINST_H
 #define LD_TEST_AGAINST_H
 
-#include "../c/views.h"
-#include "control.h"
-#include "kernels/slots.h"
-
-enum { ORDERS = 3 };
-static const char *const order_names[ORDERS] = {"forward", "backward", "random"};
-
-static inline void set_order(int i) {
-    ld_sim_set_order(i < 2 ? (ld_sim_order)i : LD_SIM_RANDOM, (uint64_t)i);
-}
+#include "orders.h"
 
 #define SHAPE(...)                                                                                                     \
     (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]) {                                           \
@@ -34,7 +25,7 @@ static inline ld_view *random_view(ld_dtype t, double scale, double shift, int n
 }
 
 /* The same numbers in f64, densely; NULL for NULL. */
-static inline ld_view *twin(const ld_view *v) {
+static inline ld_view *in_f64(const ld_view *v) {
     if (!v)
         return NULL;
     ld_view *w = dense(LD_F64, v->ndim, v->shape);
@@ -78,12 +69,6 @@ static inline void same(const char *what, const ld_view *a, const ld_view *b) {
         if (memcmp(element(a, i), element(b, i), ld_dtype_size(a->dtype)) != 0)
             fail_msg("%s %s: element %d is %.17g and %.17g", what, ld_dtype_names[a->dtype], (int)i, get(a, i),
                      get(b, i));
-}
-
-static inline int free_all(void **state) {
-    ld_sim_set_order(LD_SIM_FORWARD, 0);
-    assert_int_equal(ld_sim_workspaces(), 0);
-    return free_views(state);
 }
 
 #endif

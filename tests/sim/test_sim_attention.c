@@ -68,9 +68,9 @@ static void backward(att_case *c, att_bwd_fn f) {
 static att_case expected(const att_case *c) {
     att_case e = *c;
     e.t = LD_F64;
-    e.q = twin(c->q);
-    e.kv = twin(c->kv);
-    e.g = twin(c->g);
+    e.q = in_f64(c->q);
+    e.kv = in_f64(c->kv);
+    e.g = in_f64(c->g);
     forward(&e, ld_cpu_attention);
     backward(&e, ld_cpu_attention_bwd);
     return e;
@@ -115,19 +115,21 @@ static const int64_t sizes[][5] = {
 };
 
 static void test_sizes(void **state) {
+    (void)state;
     for (int t = 0; t < 4; t++)
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
             check_case(dtypes[t], sizes[i]);
-            free_all(state);
+            next_case();
         }
 }
 
 /* As networks have it: 256 and 1024 positions of narrow heads. */
 static void test_large(void **state) {
+    (void)state;
     static const int64_t large[][5] = {{1, 1, 256, 256, 16}, {1, 1, 1024, 1024, 8}, {1, 1, 128, 128, 64}};
     for (int i = 0; i < 3; i++) {
         check_case(i ? LD_F32 : LD_BF16, large[i]);
-        free_all(state);
+        next_case();
     }
 }
 
@@ -149,6 +151,7 @@ static void test_processors(void **state) {
 
 /* Scores in the hundreds: nothing overflows, and what wins takes all. Scores far below 0: nothing is lost. */
 static void test_far(void **state) {
+    (void)state;
     for (int kind = 0; kind < 2; kind++) {
         att_case c = make_case(LD_F32, 1, 2, 41, 41, 16);
         c.scale = kind ? 100 : 1;
@@ -162,12 +165,13 @@ static void test_far(void **state) {
         near("y", c.y, e.y, allowed, 0);
         near("lse", c.lse, e.lse, 1e-6, 0);
         near("dq", c.dq, e.dq, allowed, 1);
-        free_all(state);
+        next_case();
     }
 }
 
 /* Nothing to look at, or nobody who looks. */
 static void test_none(void **state) {
+    (void)state;
     for (int t = 0; t < 4; t++) {
         att_case c = make_case(dtypes[t], 2, 3, 5, 0, 8);
         forward(&c, ld_cuda_attention);
@@ -181,7 +185,7 @@ static void test_none(void **state) {
         backward(&b, ld_cuda_attention_bwd);
         for (int64_t i = 0; i < ld_view_numel(b.dkv); i++)
             assert_true(get(b.dkv, i) == 0);
-        free_all(state);
+        next_case();
     }
 }
 
@@ -235,10 +239,10 @@ static void test_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_sizes, free_all),      cmocka_unit_test_teardown(test_large, free_all),
-        cmocka_unit_test_teardown(test_processors, free_all), cmocka_unit_test_teardown(test_far, free_all),
-        cmocka_unit_test_teardown(test_none, free_all),       cmocka_unit_test_teardown(test_differences, free_all),
-        cmocka_unit_test_teardown(test_errors, free_all),
+        cmocka_unit_test_teardown(test_sizes, tidy),      cmocka_unit_test_teardown(test_large, tidy),
+        cmocka_unit_test_teardown(test_processors, tidy), cmocka_unit_test_teardown(test_far, tidy),
+        cmocka_unit_test_teardown(test_none, tidy),       cmocka_unit_test_teardown(test_differences, tidy),
+        cmocka_unit_test_teardown(test_errors, tidy),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_KERNEL_TESTS("attention", tests);
 }

@@ -38,8 +38,8 @@ static void run(layer_case *q) {
 }
 
 static layer_case expected(const layer_case *q) {
-    layer_case e = {LD_F64,        twin(q->x),    twin(q->w),  twin(q->b),  twin(q->g), twin(q->y),
-                    twin(q->mean), twin(q->rstd), twin(q->dx), twin(q->dw), twin(q->db)};
+    layer_case e = {LD_F64,          in_f64(q->x),    in_f64(q->w),  in_f64(q->b),  in_f64(q->g), in_f64(q->y),
+                    in_f64(q->mean), in_f64(q->rstd), in_f64(q->dx), in_f64(q->dw), in_f64(q->db)};
     ok(ld_cpu_layer_norm(e.y, e.mean, e.rstd, e.x, e.w, e.b, eps));
     ok(ld_cpu_layer_norm_bwd(e.dx, e.dw, e.db, e.g, e.x, e.mean, e.rstd, e.w));
     return e;
@@ -75,13 +75,14 @@ static void check_case(ld_dtype t, int64_t m, int64_t c, int bits, double shift)
 static const ld_dtype dtypes[] = {LD_F32, LD_BF16, LD_F16, LD_F64};
 
 static void test_sizes(void **state) {
+    (void)state;
     static const int64_t sizes[][2] = {{31, 4}, {1, 33},    {33, 64},  {300, 96}, {3, 1000}, {0, 4},
                                        {5, 1},  {1000, 31}, {7, 2048}, {9, 512},  {2, 7},    {1, 256}};
     for (int t = 0; t < 4; t++)
         for (int i = 0; i < 12; i++)
             for (int bits = 0; bits < 3; bits++) {
                 check_case(dtypes[t], sizes[i][0], sizes[i][1], bits, 2);
-                free_all(state);
+                next_case();
             }
 }
 
@@ -141,9 +142,9 @@ static void test_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_sizes, free_all),    cmocka_unit_test_teardown(test_far, free_all),
-        cmocka_unit_test_teardown(test_unwanted, free_all), cmocka_unit_test_teardown(test_differences, free_all),
-        cmocka_unit_test_teardown(test_errors, free_all),
+        cmocka_unit_test_teardown(test_sizes, tidy),    cmocka_unit_test_teardown(test_far, tidy),
+        cmocka_unit_test_teardown(test_unwanted, tidy), cmocka_unit_test_teardown(test_differences, tidy),
+        cmocka_unit_test_teardown(test_errors, tidy),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_KERNEL_TESTS("layer_norm", tests);
 }

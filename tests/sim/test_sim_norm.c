@@ -63,11 +63,11 @@ static void backward(const norm_case *q, norm_results *r) {
 /* The same by the CPU in f64. */
 static norm_results expected(const norm_case *q) {
     norm_results r = {0};
-    ld_view *x = twin(q->x), *film = twin(q->film), *w = twin(q->w), *b = twin(q->b), *g = twin(q->g);
+    ld_view *x = in_f64(q->x), *film = in_f64(q->film), *w = in_f64(q->w), *b = in_f64(q->b), *g = in_f64(q->g);
     r.y = room_like(x);
     r.stats = dense(LD_F64, SHAPE(q->n, LD_NORM_STATS(film), q->c));
-    r.mean = q->spec.given ? twin(q->mean) : q->spec.groups ? NULL : dense(LD_F64, SHAPE(q->c));
-    r.var = q->spec.given ? twin(q->var) : q->spec.groups ? NULL : dense(LD_F64, SHAPE(q->c));
+    r.mean = q->spec.given ? in_f64(q->mean) : q->spec.groups ? NULL : dense(LD_F64, SHAPE(q->c));
+    r.var = q->spec.given ? in_f64(q->var) : q->spec.groups ? NULL : dense(LD_F64, SHAPE(q->c));
     ok(ld_cpu_norm(r.y, r.stats, r.mean, r.var, x, film, w, b, &q->spec));
     r.dx = room_like(x);
     r.dfilm = room_like(film);
@@ -134,6 +134,7 @@ static void check_case(const norm_case *q) {
 static const ld_dtype dtypes[] = {LD_F32, LD_BF16, LD_F16, LD_F64};
 
 static void test_batch_norm(void **state) {
+    (void)state;
     static const int64_t sizes[][3] = {{1, 31, 1}, {33, 1, 4}, {1, 1000, 31}, {2, 1, 96},    {3, 70, 64}, {2, 600, 31},
                                        {0, 5, 4},  {3, 0, 4},  {2, 33, 64},   {1, 4097, 96}, {1, 1, 1},   {1, 70, 512}};
     for (int t = 0; t < 4; t++)
@@ -144,11 +145,12 @@ static void test_batch_norm(void **state) {
                     continue;
                 norm_case q = make_case(dtypes[t], sizes[i][0], sizes[i][1], sizes[i][2], 0, bits);
                 check_case(&q);
-                free_all(state);
+                next_case();
             }
 }
 
 static void test_group_norm(void **state) {
+    (void)state;
     static const int64_t sizes[][4] = {{1, 1, 4, 1}, {2, 33, 6, 3}, {3, 31, 64, 32},   {1, 1000, 96, 4},
                                        {2, 9, 5, 5}, {2, 3, 64, 1}, {31, 1, 33, 11},   {1, 33, 1, 1},
                                        {0, 3, 4, 2}, {2, 0, 4, 2},  {1, 2500, 96, 32}, {2, 40, 132, 3}};
@@ -160,7 +162,7 @@ static void test_group_norm(void **state) {
                     continue;
                 norm_case q = make_case(dtypes[t], sizes[i][0], sizes[i][1], sizes[i][2], (int)sizes[i][3], bits);
                 check_case(&q);
-                free_all(state);
+                next_case();
             }
 }
 
@@ -176,6 +178,7 @@ static ld_view *shifted(const ld_view *v) {
 
 /* Operands that cannot be read 16 bytes at a time give what the others do, to a few roundings. */
 static void test_unaligned(void **state) {
+    (void)state;
     for (int k = 0; k < 10; k++) {
         norm_case q = make_case(k & 1 ? LD_BF16 : LD_F32, 2, 40, 32, k & 2 ? 4 : 0, 3 | LD_NORM_SILU << 2);
         norm_results want = expected(&q);
@@ -184,12 +187,13 @@ static void test_unaligned(void **state) {
         norm_results r = forward(&q);
         backward(&q, &r);
         compare(&q, &r, &want);
-        free_all(state);
+        next_case();
     }
 }
 
 /* Far from 0, where a careless variance keeps nothing: x around 1e4 and spread 1, the first value of a column apart. */
 static void test_far(void **state) {
+    (void)state;
     for (int kind = 0; kind < 16; kind++) {
         norm_case q = make_case(LD_F32, 2, 300, 8, kind & 4 ? 4 : 0, 1 | (kind & 1) << 1 | (kind & 2 ? 12 : 0));
         randomise(q.x, 1, 1e4);
@@ -201,12 +205,13 @@ static void test_far(void **state) {
         norm_results want = expected(&q), r = forward(&q);
         near("y", r.y, want.y, 16 * rounding(LD_F32), 0);
         near("var", r.var, want.var, 16 * rounding(LD_F32), 0);
-        free_all(state);
+        next_case();
     }
 }
 
 /* A tape written by one backend serves the other: gradients, and y again. */
 static void test_portable(void **state) {
+    (void)state;
     for (int kind = 0; kind < 8; kind++) {
         norm_case q =
             make_case(LD_F32, 3, 70, 32, kind & 1 ? 8 : 0, 1 | (kind & 2) | LD_NORM_SILU << 2 | (kind & 4) << 2);
@@ -228,7 +233,7 @@ static void test_portable(void **state) {
         near("y of the cpu", cpu.y, want.y, 16 * rounding(LD_F32), 0);
         ok(ld_cuda_norm(cpu.y, cpu.stats, NULL, NULL, q.x, q.film, q.w, q.b, &again));
         near("y of cuda", cpu.y, want.y, 16 * rounding(LD_F32), 0);
-        free_all(state);
+        next_case();
     }
 }
 
@@ -242,6 +247,7 @@ static double loss(const norm_case *q) {
 
 /* Central differences in f64: h^2 = 1e-8 of truncation, and rounding below. */
 static void test_differences(void **state) {
+    (void)state;
     for (int kind = 0; kind < 6; kind++) {
         static const int acts[] = {LD_NORM_PLAIN, LD_NORM_SILU, LD_NORM_SILU};
         norm_case q = make_case(LD_F64, 2, 9, 4, kind & 1 ? 2 : 0, 3 | acts[kind / 2] << 2 | (kind == 4) << 4);
@@ -260,12 +266,13 @@ static void test_differences(void **state) {
                 if (!(fabs(get(out[k], i) - want) <= 1e-6 * (1 + fabs(want))))
                     fail_msg("operand %d, element %d: %g, differences say %g", k, (int)i, get(out[k], i), want);
             }
-        free_all(state);
+        next_case();
     }
 }
 
 /* What nobody wants is not computed into; NaN stays in its column; far out an activation neither overflows nor makes NaN. */
 static void test_corners(void **state) {
+    (void)state;
     for (int act = 0; act < 4; act++) {
         norm_case q = make_case(LD_F32, 2, 3, 2, 0, 3 | act << 2 | 16);
         put(q.w, 0, 1e4);
@@ -277,7 +284,7 @@ static void test_corners(void **state) {
         for (int64_t i = 1; i < 12; i++)
             assert_true(isfinite(get(r.y, i)) && isfinite(get(r.dx, i)));
         ok(ld_cuda_norm_bwd(NULL, NULL, NULL, NULL, q.g, q.x, r.stats, q.film, q.w, q.b, &q.spec));
-        free_all(state);
+        next_case();
     }
 }
 
@@ -303,10 +310,10 @@ static void test_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_batch_norm, free_all),  cmocka_unit_test_teardown(test_group_norm, free_all),
-        cmocka_unit_test_teardown(test_far, free_all),         cmocka_unit_test_teardown(test_portable, free_all),
-        cmocka_unit_test_teardown(test_differences, free_all), cmocka_unit_test_teardown(test_corners, free_all),
-        cmocka_unit_test_teardown(test_unaligned, free_all),   cmocka_unit_test_teardown(test_errors, free_all),
+        cmocka_unit_test_teardown(test_batch_norm, tidy),  cmocka_unit_test_teardown(test_group_norm, tidy),
+        cmocka_unit_test_teardown(test_far, tidy),         cmocka_unit_test_teardown(test_portable, tidy),
+        cmocka_unit_test_teardown(test_differences, tidy), cmocka_unit_test_teardown(test_corners, tidy),
+        cmocka_unit_test_teardown(test_unaligned, tidy),   cmocka_unit_test_teardown(test_errors, tidy),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_KERNEL_TESTS("norm", tests);
 }
