@@ -208,9 +208,9 @@ template <typename F> static inline int ld_each_size(ld_dtype t, const F &f) {
     }
 }
 
-/* Blocks for `work` threads' worth of work in blocks of `threads`: enough to fill the device `rounds` times over, the rest
- * in grid-stride loops. At least 1. */
-static inline unsigned ld_blocks(int64_t work, int threads, int rounds = 8) {
+/* Blocks for `work` threads' worth of work in blocks of `threads`: at most `rounds` a processor, several times what it holds, so
+ * that the last ones leave little of the device idle; the rest in grid-stride loops. At least 1. */
+static inline unsigned ld_blocks(int64_t work, int threads, int rounds = 32) {
     int64_t blocks = (work + threads - 1) / threads, most = (int64_t)ld_cuda_processors() * rounds;
     return (unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most);
 }

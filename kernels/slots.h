@@ -1,6 +1,7 @@
 /* The slots of backend/backend.h as CUDA implements them: ld_cuda_<slot>, with the slot's parameters. Data pointers of
- * views are device memory. Work goes to the one stream; nothing waits for it, except where a number comes back to the host
- * (sumsq). For C and C++. */
+ * views are device memory. Where the contract says floats these take f32, bf16, f16 and f64 (arithmetic and sums of 16-bit
+ * types in f32; losses and their gradients may then be f32); parameters and states of optimisers are f32 or f64. Work goes
+ * to the one stream; nothing waits for it, except where a number comes back to the host (sumsq). For C and C++. */
 #ifndef LD_CUDA_SLOTS_H
 #define LD_CUDA_SLOTS_H
 

@@ -152,7 +152,9 @@ static void adam_case(ld_dtype t, int64_t n, bool decoupled) {
         p[i] = get(k.p, i);
     for (s.step = 1; s.step <= 4; s.step++) {
         randomise(k.g, 1, 0.2);
-        ok(ld_cpu_update(&(ld_update){t, n, k.p->data, k.m->data, k.v->data, NULL, k.g->data, s}, 1, 1, 0));
+        ok(ld_cpu_update(
+            &(ld_update){.dtype = t, .n = n, .p = k.p->data, .m = k.m->data, .v = k.v->data, .g = k.g->data, .adam = s},
+            1, 1, 0));
         double c1 = 1 - pow(s.beta1, (double)s.step), c2 = 1 - pow(s.beta2, (double)s.step);
         for (int64_t i = 0; i < n; i++) {
             double g = get(k.g, i) + (decoupled ? 0 : s.weight_decay * p[i]);

@@ -16,7 +16,9 @@ int ld_cuda_launched(const char *kernel);
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
-#ifndef __x86_64__
+#if defined(__x86_64__) && !defined(LD_SIM_UCONTEXT)
+#define LD_SIM_SWITCH /* a switch of ten instructions instead of the C library's */
+#else
 #include <ucontext.h>
 #endif
 
@@ -32,7 +34,7 @@ enum state { READY, AT_BARRIER, IN_WARP, ENDED };
 /* ---- fibers ---------------------------------------------------------------------------------------------------------- */
 
 struct stack {
-#ifdef __x86_64__
+#ifdef LD_SIM_SWITCH
     void *at; /* the stack pointer while it does not run */
 #else
     ucontext_t at;
@@ -41,7 +43,7 @@ struct stack {
     size_t size;
 };
 
-#ifdef __x86_64__
+#ifdef LD_SIM_SWITCH
 extern "C" void ld_sim_switch(void **save, void *load);
 asm(".text\n.globl ld_sim_switch\n.type ld_sim_switch,@function\nld_sim_switch:\n"
     "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
@@ -105,7 +107,7 @@ QUIET void change(stack *from, stack *to) {
     void *fake = NULL;
     __sanitizer_start_switch_fiber(&fake, to->base, to->size);
 #endif
-#ifdef __x86_64__
+#ifdef LD_SIM_SWITCH
     ld_sim_switch(&from->at, to->at);
 #else
     swapcontext(&from->at, &to->at);
@@ -142,7 +144,7 @@ void prepare(thread *t) {
     __asan_unpoison_memory_region(t->own.base, t->own.size);
 #endif
     t->now = READY;
-#ifdef __x86_64__
+#ifdef LD_SIM_SWITCH
     void **top = (void **)(t->own.base + t->own.size);
     top[-1] = NULL; /* where entry would return to */
     top[-2] = (void *)entry;
