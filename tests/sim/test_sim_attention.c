@@ -1,4 +1,4 @@
-/* Attention on the simulator against the CPU backend in f64, with operands laid out as layers lay them. */
+/* Attention against the CPU backend in f64, with operands laid out as layers lay them. */
 #include "against.h"
 
 typedef struct att_case {

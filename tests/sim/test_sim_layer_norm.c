@@ -1,4 +1,4 @@
-/* Layer normalisation on the simulator against the CPU backend in f64. */
+/* Layer normalisation against the CPU backend in f64. */
 #include "against.h"
 
 typedef struct layer_case {

@@ -1,4 +1,4 @@
-/* Batch and group normalisation on the simulator against the CPU backend in f64. */
+/* Batch and group normalisation against the CPU backend in f64. */
 #include "against.h"
 
 typedef struct norm_case {
