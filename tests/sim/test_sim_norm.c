@@ -1,0 +1,319 @@
+/* Batch and group normalisation against the CPU backend in f64. */
+#include "against.h"
+
+typedef struct norm_case {
+    ld_norm_spec spec;
+    ld_dtype t, small; /* of data; of film, w, b and their gradients */
+    int64_t n, p, c;
+    ld_view *x, *film, *w, *b, *g, *mean, *var; /* mean, var: given, or NULL */
+} norm_case;
+
+typedef struct norm_results {
+    ld_view *y, *stats, *mean, *var, *dx, *dfilm, *dw, *db;
+} norm_results;
+
+static ld_dtype wide_of(ld_dtype t) {
+    return t == LD_F64 ? LD_F64 : LD_F32;
+}
+
+/* bits: 1 affine, 2 film, 4 and 8 the activation, 16 given */
+static norm_case make_case(ld_dtype t, int64_t n, int64_t p, int64_t c, int groups, int bits) {
+    norm_case q = {.t = t, .small = bits & 32 ? t : wide_of(t), .n = n, .p = p, .c = c};
+    q.spec = (ld_norm_spec){.groups = groups,
+                            .given = bits >> 4 & 1,
+                            .eps = 1e-3,
+                            .act = (ld_norm_act)(bits >> 2 & 3),
+                            .slope = 0.1,
+                            .sub = 0.4};
+    q.x = random_view(t, 1, t == LD_BF16 ? 1 : 3, SHAPE(n, p, c));
+    q.g = random_view(t, 1, 0.1, SHAPE(n, p, c));
+    if (bits & 1) {
+        q.w = random_view(q.small, 1, 0, SHAPE(c));
+        q.b = random_view(q.small, 1, 0, SHAPE(c));
+    }
+    if (bits & 2)
+        q.film = random_view(q.small, 1, 0, SHAPE(n, 2 * c));
+    if (q.spec.given) {
+        q.mean = random_view(wide_of(t), 1, 3, SHAPE(c));
+        q.var = random_view(wide_of(t), 0.5, 1, SHAPE(c));
+    }
+    return q;
+}
+
+/* y, stats, mean and var of the device. */
+static norm_results forward(const norm_case *q) {
+    norm_results r = {0};
+    ld_dtype s = wide_of(q->t);
+    r.y = room_like(q->x);
+    r.stats = dense(s, SHAPE(q->n, LD_NORM_STATS(q->film), q->c));
+    r.mean = q->spec.given ? q->mean : q->spec.groups ? NULL : dense(s, SHAPE(q->c));
+    r.var = q->spec.given ? q->var : q->spec.groups ? NULL : dense(s, SHAPE(q->c));
+    ok(ld_cuda_norm(r.y, r.stats, r.mean, r.var, q->x, q->film, q->w, q->b, &q->spec));
+    return r;
+}
+
+static void backward(const norm_case *q, norm_results *r) {
+    r->dx = room_like(q->x);
+    r->dfilm = room_like(q->film);
+    r->dw = room_like(q->w);
+    r->db = room_like(q->b);
+    ok(ld_cuda_norm_bwd(r->dx, r->dfilm, r->dw, r->db, q->g, q->x, r->stats, q->film, q->w, q->b, &q->spec));
+}
+
+/* The same by the CPU in f64. */
+static norm_results expected(const norm_case *q) {
+    norm_results r = {0};
+    ld_view *x = in_f64(q->x), *film = in_f64(q->film), *w = in_f64(q->w), *b = in_f64(q->b), *g = in_f64(q->g);
+    r.y = room_like(x);
+    r.stats = dense(LD_F64, SHAPE(q->n, LD_NORM_STATS(film), q->c));
+    r.mean = q->spec.given ? in_f64(q->mean) : q->spec.groups ? NULL : dense(LD_F64, SHAPE(q->c));
+    r.var = q->spec.given ? in_f64(q->var) : q->spec.groups ? NULL : dense(LD_F64, SHAPE(q->c));
+    ok(ld_cpu_norm(r.y, r.stats, r.mean, r.var, x, film, w, b, &q->spec));
+    r.dx = room_like(x);
+    r.dfilm = room_like(film);
+    r.dw = room_like(w);
+    r.db = room_like(b);
+    ok(ld_cpu_norm_bwd(r.dx, r.dfilm, r.dw, r.db, g, x, r.stats, film, w, b, &q->spec));
+    return r;
+}
+
+/* How much a rounding of x counts in xhat or, times w, in y; also the size of dx before it loses its part along 1 and xhat:
+ * the usual r f (w). */
+static double slope(const norm_case *q, const ld_view *stats, const ld_view *w) {
+    double sum = 0;
+    for (int64_t i = 0; i < q->n * q->c; i++) {
+        int64_t n = i / q->c, j = i % q->c;
+        double r = get(stats, (n * LD_NORM_STATS(q->film) + 2) * q->c + j);
+        r *= q->film ? 1 + get(q->film, n * 2 * q->c + j) : 1;
+        r *= w ? get(w, j) : 1;
+        sum += r * r;
+    }
+    return q->n ? sqrt(sum / (double)(q->n * q->c)) : 1;
+}
+
+/* 16 roundings of the arithmetic and one of the result. x lies around 3 where its spread is 1/2, and sums of terms of
+ * either sign cancel: they are measured against the size that their terms would give. */
+static void compare(const norm_case *q, const norm_results *r, const norm_results *want) {
+    double work = (q->t == LD_F64 ? 64 : 16) * rounding(wide_of(q->t)), /* in f64 what is expected rounds as well */
+        data = work + rounding(q->t), small = work + rounding(q->small);
+    double rows = (double)q->p, all = rows * (double)q->n;
+    near("y", r->y, want->y, data, slope(q, want->stats, q->w));
+    near("mean", r->mean, want->mean, work, 0);
+    near("var", r->var, want->var, work, 0);
+    near("dx", r->dx, want->dx, data, slope(q, want->stats, q->w));
+    near("dfilm", r->dfilm, want->dfilm, small, 8 * sqrt(rows));
+    near("dw", r->dw, want->dw, small, sqrt(all) * fmax(1, slope(q, want->stats, NULL)));
+    near("db", r->db, want->db, small, sqrt(all));
+}
+
+/* Every order of threads gives the same bits; the kept statistics give y again, to the bit. */
+static void check_case(const norm_case *q) {
+    norm_results want = expected(q), first = {0};
+    for (int i = 0; i < ORDERS; i++) {
+        set_order(i);
+        norm_results r = forward(q);
+        backward(q, &r);
+        if (!i) {
+            first = r;
+            compare(q, &r, &want);
+        }
+        same("y", r.y, first.y);
+        same("stats", r.stats, first.stats);
+        same("dx", r.dx, first.dx);
+        same("dfilm", r.dfilm, first.dfilm);
+        same("dw", r.dw, first.dw);
+        same("db", r.db, first.db);
+    }
+    ld_norm_spec again = q->spec;
+    again.again = true;
+    ld_view *y = room_like(q->x);
+    ok(ld_cuda_norm(y, first.stats, NULL, NULL, q->x, q->film, q->w, q->b, &again));
+    same("y again", y, first.y);
+}
+
+static const ld_dtype dtypes[] = {LD_F32, LD_BF16, LD_F16, LD_F64};
+
+static void test_batch_norm(void **state) {
+    (void)state;
+    static const int64_t sizes[][3] = {{1, 31, 1}, {33, 1, 4}, {1, 1000, 31}, {2, 1, 96},    {3, 70, 64}, {2, 600, 31},
+                                       {0, 5, 4},  {3, 0, 4},  {2, 33, 64},   {1, 4097, 96}, {1, 1, 1},   {1, 70, 512}};
+    for (int t = 0; t < 4; t++)
+        for (int i = 0; i < 12; i++)
+            for (int bits = 0; bits < 64; bits++) {
+                bool large = sizes[i][1] > 200, wanted = t ? (bits + i) % 7 == t : !(bits & 32) && (bits ^ i) & 1;
+                if (!wanted || (large && bits % 3 != i % 3))
+                    continue;
+                norm_case q = make_case(dtypes[t], sizes[i][0], sizes[i][1], sizes[i][2], 0, bits);
+                check_case(&q);
+                next_case();
+            }
+}
+
+static void test_group_norm(void **state) {
+    (void)state;
+    static const int64_t sizes[][4] = {{1, 1, 4, 1}, {2, 33, 6, 3}, {3, 31, 64, 32},   {1, 1000, 96, 4},
+                                       {2, 9, 5, 5}, {2, 3, 64, 1}, {31, 1, 33, 11},   {1, 33, 1, 1},
+                                       {0, 3, 4, 2}, {2, 0, 4, 2},  {1, 2500, 96, 32}, {2, 40, 132, 3}};
+    for (int t = 0; t < 4; t++)
+        for (int i = 0; i < 12; i++)
+            for (int bits = 0; bits < 64; bits++) {
+                bool large = sizes[i][1] > 200, wanted = t ? (bits + i) % 7 == t : !(bits & 32) && (bits ^ i) & 1;
+                if (bits & 16 || !wanted || (large && bits % 3 != i % 3))
+                    continue;
+                norm_case q = make_case(dtypes[t], sizes[i][0], sizes[i][1], sizes[i][2], (int)sizes[i][3], bits);
+                check_case(&q);
+                next_case();
+            }
+}
+
+/* The view one element further on, over memory that was made larger: no longer at a multiple of 16 bytes. */
+static ld_view *shifted(const ld_view *v) {
+    ld_view *room = dense(v->dtype, SHAPE(ld_view_numel(v) + 1)), *w = dense(v->dtype, SHAPE(0));
+    *w = *v;
+    w->data = (char *)room->data + ld_dtype_size(v->dtype);
+    for (int64_t i = 0; i < ld_view_numel(v); i++)
+        put(w, i, get(v, i));
+    return w;
+}
+
+/* Operands that cannot be read 16 bytes at a time give what the others do, to a few roundings. */
+static void test_unaligned(void **state) {
+    (void)state;
+    for (int k = 0; k < 10; k++) {
+        norm_case q = make_case(k & 1 ? LD_BF16 : LD_F32, 2, 40, 32, k & 2 ? 4 : 0, 3 | LD_NORM_SILU << 2);
+        norm_results want = expected(&q);
+        ld_view **operand[] = {&q.x, &q.film, &q.w, &q.b, &q.g};
+        *operand[k / 2] = shifted(*operand[k / 2]);
+        norm_results r = forward(&q);
+        backward(&q, &r);
+        compare(&q, &r, &want);
+        next_case();
+    }
+}
+
+/* Far from 0, where a careless variance keeps nothing: x around 1e4 and spread 1, the first value of a column apart. */
+static void test_far(void **state) {
+    (void)state;
+    for (int kind = 0; kind < 16; kind++) {
+        norm_case q = make_case(LD_F32, 2, 300, 8, kind & 4 ? 4 : 0, 1 | (kind & 1) << 1 | (kind & 2 ? 12 : 0));
+        randomise(q.x, 1, 1e4);
+        if (kind & 8)
+            for (int j = 0; j < 8; j++)
+                put(q.x, j, -1e4);
+        for (int i = 0; q.film && i < 32; i++)
+            put(q.film, i, 0.5);
+        norm_results want = expected(&q), r = forward(&q);
+        near("y", r.y, want.y, 16 * rounding(LD_F32), 0);
+        near("var", r.var, want.var, 16 * rounding(LD_F32), 0);
+        next_case();
+    }
+}
+
+/* A tape written by one backend serves the other: gradients, and y again. */
+static void test_portable(void **state) {
+    (void)state;
+    for (int kind = 0; kind < 8; kind++) {
+        norm_case q =
+            make_case(LD_F32, 3, 70, 32, kind & 1 ? 8 : 0, 1 | (kind & 2) | LD_NORM_SILU << 2 | (kind & 4) << 2);
+        if (q.spec.given && q.spec.groups)
+            continue;
+        norm_results cuda = forward(&q), cpu = {0}, want = expected(&q);
+        cpu.stats = room_like(cuda.stats);
+        cpu.y = room_like(q.x);
+        cpu.mean = q.spec.given ? q.mean : room_like(cuda.mean);
+        cpu.var = q.spec.given ? q.var : room_like(cuda.var);
+        ok(ld_cpu_norm(cpu.y, cpu.stats, cpu.mean, cpu.var, q.x, q.film, q.w, q.b, &q.spec));
+        ld_view *stats = cuda.stats;
+        cuda.stats = cpu.stats;
+        backward(&q, &cuda);
+        compare(&q, &cuda, &want);
+        ld_norm_spec again = q.spec;
+        again.again = true;
+        ok(ld_cpu_norm(cpu.y, stats, NULL, NULL, q.x, q.film, q.w, q.b, &again));
+        near("y of the cpu", cpu.y, want.y, 16 * rounding(LD_F32), 0);
+        ok(ld_cuda_norm(cpu.y, cpu.stats, NULL, NULL, q.x, q.film, q.w, q.b, &again));
+        near("y of cuda", cpu.y, want.y, 16 * rounding(LD_F32), 0);
+        next_case();
+    }
+}
+
+static double loss(const norm_case *q) {
+    double sum = 0;
+    norm_results r = forward(q);
+    for (int64_t i = 0; i < ld_view_numel(r.y); i++)
+        sum += get(r.y, i) * get(q->g, i);
+    return sum;
+}
+
+/* Central differences in f64: h^2 = 1e-8 of truncation, and rounding below. */
+static void test_differences(void **state) {
+    (void)state;
+    for (int kind = 0; kind < 6; kind++) {
+        static const int acts[] = {LD_NORM_PLAIN, LD_NORM_SILU, LD_NORM_SILU};
+        norm_case q = make_case(LD_F64, 2, 9, 4, kind & 1 ? 2 : 0, 3 | acts[kind / 2] << 2 | (kind == 4) << 4);
+        q.spec.eps = 0.5;
+        norm_results r = forward(&q);
+        backward(&q, &r);
+        ld_view *in[] = {q.x, q.film, q.w, q.b}, *out[] = {r.dx, r.dfilm, r.dw, r.db};
+        for (int k = 0; k < 4; k++)
+            for (int64_t i = 0; i < ld_view_numel(in[k]); i++) {
+                double at = get(in[k], i), h = 1e-4;
+                put(in[k], i, at + h);
+                double above = loss(&q);
+                put(in[k], i, at - h);
+                double below = loss(&q), want = (above - below) / (2 * h);
+                put(in[k], i, at);
+                if (!(fabs(get(out[k], i) - want) <= 1e-6 * (1 + fabs(want))))
+                    fail_msg("operand %d, element %d: %g, differences say %g", k, (int)i, get(out[k], i), want);
+            }
+        next_case();
+    }
+}
+
+/* What nobody wants is not computed into; NaN stays in its column; far out an activation neither overflows nor makes NaN. */
+static void test_corners(void **state) {
+    (void)state;
+    for (int act = 0; act < 4; act++) {
+        norm_case q = make_case(LD_F32, 2, 3, 2, 0, 3 | act << 2 | 16);
+        put(q.w, 0, 1e4);
+        put(q.w, 1, -1e4);
+        put(q.x, 0, NAN);
+        norm_results r = forward(&q);
+        backward(&q, &r);
+        assert_true(isnan(get(r.y, 0)));
+        for (int64_t i = 1; i < 12; i++)
+            assert_true(isfinite(get(r.y, i)) && isfinite(get(r.dx, i)));
+        ok(ld_cuda_norm_bwd(NULL, NULL, NULL, NULL, q.g, q.x, r.stats, q.film, q.w, q.b, &q.spec));
+        next_case();
+    }
+}
+
+static void test_errors(void **state) {
+    (void)state;
+    norm_case q = make_case(LD_BF16, 2, 3, 4, 0, 3);
+    norm_results r = forward(&q);
+    ld_view wrong = *r.stats;
+    wrong.dtype = LD_BF16;
+    assert_int_equal(ld_cuda_norm(r.y, &wrong, NULL, NULL, q.x, NULL, NULL, NULL, &q.spec), LD_EDTYPE);
+    assert_string_equal(ld_error(), "batch_norm: stats is bf16; f32 is needed");
+    for (int k = 0; k < 3; k++) {
+        ld_norm_spec s = q.spec;
+        s.again = k == 2;
+        ld_sim_fail_workspace(1);
+        ld_error_clear();
+        int err = k == 1 ? ld_cuda_norm_bwd(r.y, NULL, NULL, NULL, q.g, q.x, r.stats, q.film, q.w, q.b, &s)
+                         : ld_cuda_norm(r.y, r.stats, NULL, NULL, q.x, q.film, q.w, q.b, &s);
+        assert_int_equal(err, LD_EMEM);
+    }
+    ld_sim_fail_workspace(0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_batch_norm, tidy),  cmocka_unit_test_teardown(test_group_norm, tidy),
+        cmocka_unit_test_teardown(test_far, tidy),         cmocka_unit_test_teardown(test_portable, tidy),
+        cmocka_unit_test_teardown(test_differences, tidy), cmocka_unit_test_teardown(test_corners, tidy),
+        cmocka_unit_test_teardown(test_unaligned, tidy),   cmocka_unit_test_teardown(test_errors, tidy),
+    };
+    return RUN_KERNEL_TESTS("norm", tests);
+}
