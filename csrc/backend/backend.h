@@ -3,7 +3,9 @@
  * Unless a line says otherwise: arguments are checked by the caller; views are dense, row-major, of one float dtype (f32 or
  * f64; statistics have the same dtype); outputs do not overlap inputs; sizes of 0 are allowed; a result is fully
  * overwritten; sums accumulate in at least f32 (f64 for f64). A function returns 0, or an error code after ld_fail (LD_EMEM
- * for workspace, LD_EDTYPE for a dtype it lacks, LD_EINTERNAL). "NHWC" marks rank-4 views with logical shape (N,C,H,W) in
+ * for workspace, LD_EDTYPE for a dtype it lacks, LD_EINTERNAL). On a card x, y, g and dx of norms and attention may be bf16 or
+ * f16 as well: arithmetic, statistics and lse are then f32, and film, w, b and their gradients have x's dtype or that of the
+ * statistics, each its own. The layout of a norm's stats is the same on every device. "NHWC" marks rank-4 views with logical shape (N,C,H,W) in
  * canonical layout. "any" marks views of any strides and rank. Optional views are NULL. */
 #ifndef LD_BACKEND_H
 #define LD_BACKEND_H

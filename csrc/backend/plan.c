@@ -275,6 +275,15 @@ int ld_plan_begin(ld_device *d) {
     return 0;
 }
 
+/* What was neither given back nor put back. */
+static void find_survivors(ld_plan_report *r) {
+    for (int k = plan.n - 1; k >= 0; k--)
+        if (plan.entries[k].out_at_end && !plan.entries[k].old) {
+            r->outlived += plan.entries[k].bytes;
+            memcpy(r->outlived_who, plan.entries[k].who, sizeof r->outlived_who);
+        }
+}
+
 void ld_plan_end(ld_plan_report *r) {
     if (!plan.device)
         return;
@@ -284,6 +293,8 @@ void ld_plan_end(ld_plan_report *r) {
         undo u = plan.undos[--plan.n_undos];
         u.fn(u.arg);
     }
+    if (r)
+        find_survivors(r);
     plan.device->backend = plan.backend;
     ld_pool_plan(plan.device->pool, false);
     ld_ranges_drop(&plan.ranges);

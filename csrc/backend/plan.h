@@ -35,7 +35,9 @@ typedef struct ld_plan_use {
 
 typedef struct ld_plan_report {
     ld_plan_figures first, again;
-    size_t workspace; /* the most workspace of one kernel, at whatever moment */
+    size_t workspace;      /* the most workspace of one kernel, at whatever moment */
+    size_t outlived;       /* bytes that were made while planning and are still there when all is as before: zeros */
+    char outlived_who[24]; /* the operation that made the first of them */
     int uses;
     ld_plan_use use[LD_PLAN_BLOCKS]; /* what the call of `again` has taken and not given back at its peak, most first */
 } ld_plan_report;

@@ -69,6 +69,11 @@ static int push_report(lua_State *L, const ld_plan_report *r) {
     push_figures(L, &r->first);
     lua_setfield(L, -2, "first");
     set_number(L, "largest_workspace", (double)r->workspace);
+    set_number(L, "outlived", (double)r->outlived);
+    if (r->outlived) {
+        lua_pushstring(L, r->outlived_who);
+        lua_setfield(L, -2, "outlived_op");
+    }
     lua_createtable(L, r->uses, 0);
     for (int i = 0; i < r->uses; i++) {
         lua_createtable(L, 0, 3);
@@ -84,7 +89,8 @@ static int push_report(lua_State *L, const ld_plan_report *r) {
 
 /* memory.plan(f): how much memory calls of f need, in bytes, without computing: {peak, before (of it, there before the
  * call), workspace (of it), held (the most that is given out or kept for reuse), largest = {{op, bytes, blocks}, ...} at the
- * peak, largest_workspace, room (what the process may have in all), first = {the same figures of the first call}}. The
+ * peak, largest_workspace, room (what the process may have in all), outlived (what f made and
+ * kept; it holds zeros) and outlived_op (that made the first of it), first = {the same figures of the first call}}. The
  * figures of the table itself are those of a call that finds what an earlier one left, such as an optimiser's state. f is
  * run once: its operations take memory but compute nothing, new tensors read as zeros, and weights, gradients, optimisers,
  * averages and the generator are afterwards as they were. Other things f does, such as printing, it does. */

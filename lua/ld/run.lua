@@ -354,6 +354,11 @@ function Run:plan_memory(f)
   local ok, p = pcall(core.memory.plan, function() self:compute(f) end)
   if not ok then return self:say('memory: no plan: %s', p) end
   self.memory = p
+  if p.outlived > 0 then
+    core.fail(('run:step: the function keeps %s that it made (the first of it by %s). It is run once more before the '
+      .. 'first step to plan the memory, without computing, and what it makes then is zeros: make what is kept before '
+      .. 'the first step, or give ld.run plan = false'):format(amount(p.outlived), p.outlived_op))
+  end
   self:say('memory: a step needs %s (%s held between steps, %s activations and gradients, %s workspace), %s with what '
     .. 'is kept for reuse; %s here', amount(p.peak), amount(p.before), amount(p.peak - p.before - p.workspace),
     amount(p.workspace), amount(p.held), amount(p.room))

@@ -57,7 +57,7 @@ end
 
 function work.both()
   local vae, set = ld.vae.load(opt.vae), open()
-  vae:encode_images(set:read{1}) -- loaded and started
+  vae:encode_images((set:read{1})) -- loaded and started
   local from = ld.clock()
   ld.latents.encode(vae, set, opt.out, {quiet = true, batch = opt.batch, least_psnr = 0})
   emit('rate', 'both', set.count / (ld.clock() - from))

@@ -234,5 +234,26 @@ t.test('run:step plans its first step, and trains as without', function()
   for i = 2, #peaks do t.eq(peaks[i], run.memory.peak) end
 end)
 
+-- What a planned function makes and keeps is zeros for ever: a run refuses to train on that.
+t.test('what outlives a plan is told, and a run does not go on with it', function()
+  t.eq(ld.memory.plan(function() return ld.ones(3) * 2 end).outlived, 0)
+  local kept
+  local p = ld.memory.plan(function() kept = ld.keep(ld.exp(ld.ones(3))) end)
+  t.ok(p.outlived > 0)
+  t.eq(p.outlived_op, 'exp')
+  kept:release()
+  local net, scale = ld.nn.linear{in_features = 3, out_features = 2}, nil
+  local run = ld.run(tmp .. '/lazy', {model = net, optim = ld.optim.sgd(net:parameters(), {lr = 0.1}), quiet = true})
+  local x = ld.randn(4, 3)
+  t.raises(function()
+    for _ in run:batches({count = 8, name = 'eight'}, 4, 1) do
+      run:step(function()
+        scale = scale or ld.keep(ld.reciprocal(ld.full({3}, 4)))
+        return (net(x) * net(x)):mean() + (x * scale):sum()
+      end)
+    end
+  end, 'run:step: the function keeps .* by reciprocal.*plan = false')
+end)
+
 os.execute('rm -rf ' .. tmp)
 t.finish()
