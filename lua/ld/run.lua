@@ -252,8 +252,8 @@ function Run:start(data, size, epochs)
 end
 
 --- batches(data, size, epochs): iterates over {indices, first, epoch, count, seed, x, ...}: x and label of data:loader
--- where the data set has that, which reads ahead; else the fields of data:get, where it has that; tensors on the default
--- device. Order is a pure function of (seed, epoch); the last batch of an epoch may be smaller.
+-- where the data set has that, which reads ahead; else the fields of data:get, where it has that; tensors on the
+-- default device. Order is a pure function of (seed, epoch); the last batch of an epoch may be smaller.
 function Run:batches(data, size, epochs)
   self:start(data, size, epochs)
   return function()
