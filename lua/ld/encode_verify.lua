@@ -42,7 +42,7 @@ end
 -- Largest distance of a row from the store's, in standard deviations, and whether it is within what rounding explains.
 function Check:distance(name, row, z)
   local stored = self.file:read_rows(name, row, 1):f32()
-  local gap = core.abs(z:to(self.dtype):f32() - stored)
+  local gap = core.abs(z:cpu():to(self.dtype):f32() - stored)
   local allowed = core.abs(stored) * LAST_PLACE[self.dtype] + SPREAD * self.std
   return (gap:max():item()) / self.std, (gap - allowed):max():item() <= 0
 end

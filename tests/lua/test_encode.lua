@@ -36,7 +36,7 @@ local function faces(n)
   function set.read(_, list)
     local at = {}
     for i, k in ipairs(list) do at[i] = k - 1 end
-    return ld.gather(drawn, ld.tensor(at, {dtype = 'i64'})), {}
+    return ld.gather(drawn, ld.tensor(at, {dtype = 'i64', device = drawn.device})), {}
   end
   return set
 end
@@ -277,7 +277,7 @@ t.test('the round trip guards against a wrong autoencoder', function()
   for i = 1, 16 do list[i] = i end
   local x = (faces():read(list))
   local back = small:decode_images(small:encode_images(x))
-  local mse = ld.mean(ld.square(back - x:f32() * (1 / 255)), {2, 3, 4})
+  local mse = ld.mean(ld.square(back:cpu() - x:f32() * (1 / 255)), {2, 3, 4})
   local direct = 0
   for _, e in ipairs(mse:tolist()) do direct = direct - 10 * math.log(e) / math.log(10) / 16 end
   t.near(db, direct, 0.01)
@@ -399,7 +399,7 @@ t.test('a folder with bad pictures: skipped, counted, named', function()
   t.eq(x:slice(1, 6, 6):abs():max():item(), 0)
   -- the bad rows count nowhere
   local rows = {0, 1, 2, 3, 4, 6, 7, 9, 10, 11}
-  local good = ld.gather(x, ld.tensor(rows, {dtype = 'i64'})):f64()
+  local good = ld.gather(x, ld.tensor(rows, {dtype = 'i64', device = x.device})):f64()
   local mean = ld.mean(good, {1, 3, 4}, true)
   t.near(c['statistics/mean'], mean:reshape(4), 1e-12)
   t.near(c['statistics/std'], ld.sqrt(ld.mean(ld.square(good - mean), {1, 3, 4})), 1e-9)
