@@ -13,7 +13,7 @@ trap 'kill -KILL "$child" 2>/dev/null; rm -rf "$scratch"' EXIT
 child=
 export XDG_CACHE_HOME=$PWD/$scratch/cache # no list and no timed choice from before
 
-luajit tests/tools/make_tiny_archive.lua "$count" "$scratch/tiny.tar" || exit 1
+"$ldlua" tests/tools/make_tiny_archive.lua "$count" "$scratch/tiny.tar" || exit 1
 printf '%d pictures in an archive of %d MB\n' "$count" $(($(stat -c %s "$scratch/tiny.tar") / 1000000))
 cat "$scratch/tiny.tar" >/dev/null # read once
 

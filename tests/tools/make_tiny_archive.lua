@@ -1,4 +1,4 @@
--- An archive of many tiny pictures, for what only large sets show: luajit tests/tools/make_tiny_archive.lua N OUT.tar
+-- An archive of many tiny pictures, for what only large sets show: ldlua tests/tools/make_tiny_archive.lua N OUT.tar
 --
 -- Members are class-%03d/%07d.png, a thousand classes at most, 8 x 8 pixels, no two alike. PNG and tar are written here
 -- byte by byte (deflate in stored blocks), since a million files on the way would take longer than all that is tried.
@@ -7,7 +7,7 @@ local ffi = require 'ffi'
 
 local count, path = tonumber(arg[1]), arg[2]
 if not count or not path then
-  io.stderr:write('usage: luajit tests/tools/make_tiny_archive.lua N OUT.tar\n')
+  io.stderr:write('usage: ldlua tests/tools/make_tiny_archive.lua N OUT.tar\n')
   os.exit(2)
 end
 
