@@ -60,12 +60,8 @@ ld_archive_kind archive_find_kind(const char *path, int fd, uint64_t size) {
         return LD_ARCHIVE_TAR;
     if (n == sizeof block && !memcmp(block, zeros, sizeof block)) /* a tar's end and no member */
         return LD_ARCHIVE_TAR;
-    if (begins(block, "\x1f\x8b", 2) ||
-        begins(block,
-               "\xfd"
-               "7zXZ\0",
-               6) ||
-        begins(block, "\x28\xb5\x2f\xfd", 4) || begins(block, "BZh", 3))
+    if (begins(block, "\x1f\x8b", 2) || begins(block, "\xfd\x37zXZ\0", 6) || begins(block, "\x28\xb5\x2f\xfd", 4) ||
+        begins(block, "BZh", 3))
         return kind_of_packed(path, fd, size);
     ld_fail(LD_EFORMAT, "archive '%.500s': no tar, zip, or tar packed by gzip, xz, zstd or bzip2", path);
     return LD_ARCHIVE_NONE;
@@ -132,10 +128,6 @@ void ld_archive_close(ld_archive *a) {
         close(a->fd);
     free(a->path);
     free(a);
-}
-
-bool ld_archive_is_stream(const ld_archive *a) {
-    return a->kind == LD_ARCHIVE_STREAM;
 }
 
 /* ---- streams ---- */

@@ -17,9 +17,9 @@ typedef enum ld_packing { LD_PACK_STORED, LD_PACK_DEFLATE } ld_packing;
 
 /* One regular file in an archive. */
 typedef struct ld_member {
-    const char
-        *name; /* path inside the archive, as stored but without "./" and leading "/"; valid during the call. Where
-                       * the archive says that it is UTF-8 (pax, zip), accents are joined to their letters (NFC) */
+    /* Path inside the archive, as stored but without "./" and leading "/"; valid during the call. Where the archive says
+     * that it is UTF-8 (pax, zip), accents are joined to their letters (NFC). */
+    const char *name;
     uint64_t offset; /* of its first byte: in the file, or in the unpacked stream */
     uint64_t size;   /* in bytes, unpacked */
     ld_packing packing;
@@ -45,7 +45,6 @@ typedef struct ld_archive ld_archive;
 /* LD_EIO, LD_EFORMAT, LD_EMEM. */
 ld_archive *ld_archive_open(const char *path);
 void ld_archive_close(ld_archive *a);
-bool ld_archive_is_stream(const ld_archive *a);
 /* m->size bytes of member m (of which only offset, size and packing are looked at) to `to`. LD_EIO; LD_EFORMAT when the
  * file ends before, or does not unpack to that size. */
 int ld_archive_read(ld_archive *a, const ld_member *m, void *to);

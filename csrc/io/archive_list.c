@@ -51,7 +51,7 @@ static int fail_at(const listing *l, const level *v, const char *why) {
                    why ? why : "an entry is not whole");
 }
 
-/* The member's name, without "./" and "/" before it, behind the prefix in l->name. NULL: LD_EMEM. */
+/* The member's name, without "./" and "/" before it, behind the prefix in l->name. LD_EMEM. */
 static int set_name(listing *l, size_t prefix, const char *name) {
     while (name[0] == '/' || (name[0] == '.' && name[1] == '/'))
         name += name[0] == '/' ? 1 : 2;

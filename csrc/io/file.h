@@ -11,8 +11,8 @@
 /* Write n bytes safely. LD_EIO with the path and the system's reason (full disk, no permission, folder missing). */
 int ld_file_write(const char *path, const void *bytes, size_t n);
 
-/* Adds n bytes to the end of a file, which is made when it is not there, and brings them to the disk. A kill leaves all of
- * them or none; a power failure may leave a part. LD_EIO. */
+/* Adds n bytes to the end of a file, which is made when it is not there, and brings them to the disk. A failure, a kill
+ * and a loss of power may leave a part of them. LD_EIO. */
 int ld_file_append(const char *path, const void *bytes, size_t n);
 
 /* For writers that need a path (HDF5): put a temporary name for `path` into tmp[LD_PATH_MAX]; afterwards commit (fsync +

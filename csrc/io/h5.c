@@ -274,6 +274,7 @@ typedef struct row_data {
 static void drop_rows(row_data *r) {
     ld_tensor_drop(r->host);
     free(r->copy);
+    *r = (row_data){0};
 }
 
 /* 0, or an error code and nothing to drop. */
@@ -364,7 +365,7 @@ int ld_h5_write_rows(ld_h5 *f, const char *path, int64_t first, ld_tensor *x) {
     int bad = fits ? 0
                    : ld_fail(LD_ESHAPE, "hdf5: %s: rows %s at %lld do not fit '%s' %s", f->path, ld_tensor_text(x),
                              (long long)first, path, ndim >= 0 ? ld_shape_text(ndim, shape) : "");
-    row_data r = {.host = NULL};
+    row_data r = {0};
     if (!bad)
         bad = row_major(x, &r);
     if (!bad && ld_tensor_numel(x)) {
@@ -376,8 +377,7 @@ int ld_h5_write_rows(ld_h5 *f, const char *path, int64_t first, ld_tensor *x) {
         if (bad)
             bad = h5_fail(f, LD_EIO, "write rows of", path);
     }
-    if (r.data)
-        drop_rows(&r);
+    drop_rows(&r);
     h5.Dclose(set);
     return bad;
 }

@@ -30,8 +30,10 @@ int ld_h5_place(ld_h5 *f, const char *path, int64_t *offset, int64_t *bytes) {
         return h5_fail(f, LD_EFORMAT, "open the data set", path);
     hid_t space = h5.Dget_space(set), type = h5.Dget_type(set);
     haddr_t at = h5.Dget_offset(set);
-    int64_t n = (int64_t)h5.Sget_simple_extent_npoints(space) * (int64_t)h5.Tget_size(type);
-    bool whole = at != HADDR_UNDEF && (int64_t)h5.Dget_storage_size(set) == n && h5.Tis_variable_str(type) <= 0;
+    int64_t n;
+    bool whole = !__builtin_mul_overflow(h5.Sget_simple_extent_npoints(space), h5.Tget_size(type), &n) && n >= 0 &&
+                 at <= (haddr_t)(INT64_MAX - n) && h5.Dget_storage_size(set) == (uint64_t)n &&
+                 h5.Tis_variable_str(type) <= 0;
     h5.Tclose(type);
     h5.Sclose(space);
     h5.Dclose(set);

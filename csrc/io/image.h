@@ -68,15 +68,7 @@ extern const char *const ld_transform_names[LD_TRANSFORM_COUNT];
 int ld_transform_find(const char *name); /* -1 when there is none of that name */
 /* What ld_decode.scale_for has to be for transform t: `size` for dct-fast, else 0. */
 int ld_transform_scale_for(ld_transform t, int size);
+/* LD_EVALUE for no picture, a size below 1 or another t; LD_EMEM. `out` is zeroed then. */
 int ld_image_transform(ld_image *out, const ld_image *in, int size, ld_transform t);
-
-typedef enum ld_filter { LD_FILTER_BOX, LD_FILTER_BILINEAR, LD_FILTER_BICUBIC, LD_FILTER_LANCZOS } ld_filter;
-
-/* Separable, antialiased resize of the rectangle (x, y, w, h) of `in` (in pixels, fractions allowed) to width x height,
- * with the arithmetic of Pillow's `Image.resize(box=...)`: support scaled when shrinking, bicubic with a = -0.5,
- * weights fixed to 22 bits, rows first and then columns with 8 bits between. Equal to Pillow up to 12 byte for byte;
- * Pillow 13 takes the columns first where the height shrinks more than the width, and then rounds differently. */
-int ld_image_resize(ld_image *out, const ld_image *in, double x, double y, double w, double h, int width, int height,
-                    ld_filter filter);
 
 #endif

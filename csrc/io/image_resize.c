@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "io/image_codec.h"
 #include "io/image_resize.h"
 
 ld_part ld_image_part(const ld_image *im, int x, int y, int width, int height) {
@@ -172,24 +171,4 @@ int ld_image_stages(ld_image *out, const ld_part *in, ld_stage *stages, int coun
     if (code)
         ld_image_free(out);
     return code;
-}
-
-int ld_image_resize(ld_image *out, const ld_image *in, double x, double y, double w, double h, int width, int height,
-                    ld_filter filter) {
-    *out = (ld_image){0};
-    int code = ld_image_check(in, "resize");
-    if (code)
-        return code;
-    if (width < 1 || height < 1)
-        return ld_fail(LD_EVALUE, "resize: to %d x %d pixels; both sides need at least 1", width, height);
-    if ((unsigned)filter > LD_FILTER_LANCZOS)
-        return ld_fail(LD_EVALUE, "resize: filter %d; needs 0 to %d", (int)filter, LD_FILTER_LANCZOS);
-    if (!(x >= 0 && y >= 0 && w > 0 && h > 0 && x + w <= in->width && y + h <= in->height))
-        return ld_fail(LD_EVALUE, "resize: rectangle of %g x %g pixels at (%g, %g) is not inside %d x %d", w, h, x, y,
-                       in->width, in->height);
-    ld_part all = ld_image_part(in, 0, 0, in->width, in->height);
-    ld_stage stage = {{in->width, (float)x, (float)(x + w), width, 0, width},
-                      {in->height, (float)y, (float)(y + h), height, 0, height},
-                      filter};
-    return ld_image_stages(out, &all, &stage, 1);
 }

@@ -22,7 +22,6 @@ typedef struct shared {
     int refs;
     MDB_env *env;
     MDB_dbi dbi;
-    int64_t count;
 } shared;
 
 struct ld_kv {
@@ -76,7 +75,6 @@ static void close_file(shared *f) {
 /* liblmdb's part of opening. Its map is as large as the file, whatever size the file gives: nothing is written. */
 static int open_env(shared *f, const char *path, uint64_t size) {
     MDB_txn *txn = NULL;
-    MDB_stat st;
     int rc = mdb_env_create(&f->env);
     if (!rc)
         rc = mdb_env_set_mapsize(f->env, size);
@@ -86,10 +84,6 @@ static int open_env(shared *f, const char *path, uint64_t size) {
         rc = mdb_txn_begin(f->env, NULL, MDB_RDONLY, &txn);
     if (!rc)
         rc = mdb_dbi_open(txn, NULL, 0, &f->dbi);
-    if (!rc)
-        rc = mdb_stat(txn, f->dbi, &st);
-    if (!rc)
-        f->count = (int64_t)st.ms_entries;
     if (txn)
         mdb_txn_abort(txn);
     return rc ? fail_lmdb(path, rc) : 0;
@@ -163,10 +157,6 @@ void ld_kv_close(ld_kv *kv) {
     pthread_mutex_unlock(&lock);
     free(kv->path);
     free(kv);
-}
-
-int64_t ld_kv_count(const ld_kv *kv) {
-    return kv->file->count;
 }
 
 int ld_kv_list(ld_kv *kv, int (*fn)(void *arg, const void *key, size_t key_n, const void *value, size_t value_n),

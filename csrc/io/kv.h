@@ -13,7 +13,6 @@ bool ld_kv_is(const char *path); /* a folder with data.mdb, or a file that begin
  * LD_EIO, LD_EFORMAT (no LMDB file, damaged, another version or page size), LD_EMEM. */
 ld_kv *ld_kv_open(const char *path);
 void ld_kv_close(ld_kv *kv);
-int64_t ld_kv_count(const ld_kv *kv);
 /* Calls fn for every entry in order of keys; stops when it returns non-zero and returns that. */
 int ld_kv_list(ld_kv *kv, int (*fn)(void *arg, const void *key, size_t key_n, const void *value, size_t value_n),
                void *arg);

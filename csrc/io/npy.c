@@ -158,9 +158,11 @@ static int check_size(ld_npy *npy, uint64_t size) {
     }
     npy->row = (size_t)row;
     if (n * ld_dtype_size(npy->dtype) > size - npy->offset)
-        return ld_fail(LD_EFORMAT, "npy '%.500s': %s %s takes %llu bytes; behind the header are %llu (cut short?)",
-                       npy->path, ld_shape_text(npy->ndim, npy->shape), ld_dtype_names[npy->dtype],
-                       (unsigned long long)(n * ld_dtype_size(npy->dtype)), (unsigned long long)(size - npy->offset));
+        return ld_fail(LD_EFORMAT, "npy '%.500s': %s %s takes %llu bytes; %s %llu (cut short?)", npy->path,
+                       ld_shape_text(npy->ndim, npy->shape), ld_dtype_names[npy->dtype],
+                       (unsigned long long)(n * ld_dtype_size(npy->dtype)),
+                       npy->offset ? "behind the header are" : "the file has",
+                       (unsigned long long)(size - npy->offset));
     return 0;
 }
 
@@ -191,7 +193,8 @@ static int read_all(ld_npy *npy, uint64_t size) {
     return code ? code : check_size(npy, size);
 }
 
-ld_npy *ld_npy_open(const char *path) {
+/* A reader of which only path and fd are set. */
+static ld_npy *open_file(const char *path, uint64_t *size) {
     ld_npy *npy = calloc(1, sizeof *npy);
     if (!npy || !(npy->path = strdup(path))) {
         free(npy);
@@ -202,9 +205,37 @@ ld_npy *ld_npy_open(const char *path) {
     int code = npy->fd < 0 || fstat(npy->fd, &st) ? fail_io(path) : 0;
     if (!code && !S_ISREG(st.st_mode))
         code = ld_fail(LD_EIO, "npy '%.500s': not a regular file", path);
-    if (!code)
-        code = read_all(npy, (uint64_t)st.st_size);
-    if (!code)
+    if (!code) {
+        *size = (uint64_t)st.st_size;
+        return npy;
+    }
+    ld_npy_close(npy);
+    return NULL;
+}
+
+ld_npy *ld_npy_open(const char *path) {
+    uint64_t size;
+    ld_npy *npy = open_file(path, &size);
+    if (!npy || !read_all(npy, size))
+        return npy;
+    ld_npy_close(npy);
+    return NULL;
+}
+
+ld_npy *ld_npy_open_raw(const char *path, ld_dtype t, int ndim, const int64_t *shape) {
+    double numel = 1;
+    for (int k = 0; k < ndim; k++)
+        numel *= shape[k] > 0 ? (double)shape[k] : 0;
+    if (ndim < 1 || ndim > LD_MAX_DIMS || numel < 1 || numel > 0x1p48)
+        return ld_fail_null(LD_EVALUE, "npy: a shape of %s", ld_shape_text(ndim, shape));
+    uint64_t size;
+    ld_npy *npy = open_file(path, &size);
+    if (!npy)
+        return NULL;
+    npy->dtype = t;
+    npy->ndim = ndim;
+    memcpy(npy->shape, shape, (size_t)ndim * sizeof *shape);
+    if (!check_size(npy, size))
         return npy;
     ld_npy_close(npy);
     return NULL;

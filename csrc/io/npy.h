@@ -22,6 +22,9 @@ typedef struct ld_npy {
 /* The header is read and checked wholly, the elements against the file's size; bytes behind them are tolerated. LD_EIO;
  * LD_EFORMAT (no .npy, cut short, another version, dtype or order; more than 8 dimensions or 2^48 elements), LD_EMEM. */
 ld_npy *ld_npy_open(const char *path);
+/* A file of numbers alone, row-major, without a header (NumPy's memmap): as if it had one of this dtype and shape. LD_EVALUE
+ * unless that has 1 to 8 dimensions and 1 to 2^48 elements; LD_EFORMAT when the file is shorter; LD_EIO, LD_EMEM. */
+ld_npy *ld_npy_open_raw(const char *path, ld_dtype t, int ndim, const int64_t *shape);
 void ld_npy_close(ld_npy *npy); /* NULL is fine */
 
 /* Rows first .. first + n - 1 as they lie in the file, n * npy->row bytes, to `to`. Any number of threads at once.

@@ -3,13 +3,9 @@
 #include "base/error.h"
 #include "io/file.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 struct ld_npy_folder {
     char *root;
@@ -208,9 +204,9 @@ static int read_file(const ld_npy_folder *f, int64_t i, char *to) {
 
 ld_tensor *ld_npy_folder_rows(const ld_npy_folder *f, int64_t first, int64_t n) {
     ld_view from = {.dtype = f->dtype, .ndim = f->ndim + 1};
-    if (first < 0 || n < 1 || first + n > f->files.count)
-        return ld_fail_null(LD_EINDEX, "npy: files %lld to %lld of %lld", (long long)first + 1, (long long)(first + n),
-                            (long long)f->files.count);
+    if (first < 0 || n < 1 || first > f->files.count || n > f->files.count - first)
+        return ld_fail_null(LD_EINDEX, "npy: '%.900s' has %lld files; asked for %lld from file %lld on", f->root,
+                            (long long)f->files.count, (long long)n, (long long)first);
     from.shape[0] = n;
     memcpy(from.shape + 1, f->shape, (size_t)f->ndim * sizeof *f->shape);
     int64_t step = 1;
@@ -230,34 +226,5 @@ ld_tensor *ld_npy_folder_rows(const ld_npy_folder *f, int64_t first, int64_t n) 
     if (!bad)
         return x;
     ld_tensor_drop(x);
-    return NULL;
-}
-
-ld_npy *ld_npy_open_raw(const char *path, ld_dtype t, int ndim, const int64_t *shape) {
-    double numel = 1;
-    for (int k = 0; k < ndim; k++)
-        numel *= shape[k] > 0 ? (double)shape[k] : 0;
-    if (ndim < 1 || ndim > LD_MAX_DIMS || numel < 1 || numel > 0x1p48)
-        return ld_fail_null(LD_EVALUE, "npy: a shape of %s", ld_shape_text(ndim, shape));
-    struct stat st;
-    ld_npy *f = calloc(1, sizeof *f);
-    if (!f || !(f->path = strdup(path))) {
-        free(f);
-        return ld_fail_null(LD_EMEM, "npy: out of host memory");
-    }
-    f->dtype = t;
-    f->ndim = ndim;
-    memcpy(f->shape, shape, (size_t)ndim * sizeof *shape);
-    double bytes = numel * (double)ld_dtype_size(t);
-    f->row = (size_t)(bytes / (double)shape[0]);
-    f->fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (f->fd < 0 || fstat(f->fd, &st))
-        ld_fail(LD_EIO, "npy: cannot open '%.900s': %s", path, strerror(errno));
-    else if ((double)st.st_size < bytes)
-        ld_fail(LD_EFORMAT, "npy: '%.900s' has %lld bytes; %s %s needs %.0f", path, (long long)st.st_size,
-                ld_shape_text(ndim, shape), ld_dtype_names[t], bytes);
-    else
-        return f;
-    ld_npy_close(f);
     return NULL;
 }

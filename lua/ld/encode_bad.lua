@@ -33,7 +33,7 @@ function Bad:add(row, name, why)
   self.rows[row] = {name, why}
 end
 
--- A line that a power failure has cut off at the end goes, so that the next one begins where it should.
+-- A line that a kill or a power failure has cut off at the end goes, so that the next one begins where it should.
 function Bad:load()
   local f = io.open(self.path, 'rb')
   if not f then return end

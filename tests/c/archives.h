@@ -1,4 +1,4 @@
-/* Shared by the tests of archives: the fixtures' paths, a list of what was found, a tar's header. */
+/* Shared by the tests of archives: the fixtures' paths, a list of what was found, a tar's header, a file to write to. */
 #ifndef LD_TEST_ARCHIVES_H
 #define LD_TEST_ARCHIVES_H
 
@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct found {
     char *name;
@@ -59,6 +60,21 @@ static inline void tar_header(uint8_t head[512], const char *name, unsigned long
     for (int i = 0; i < 512; i++)
         sum += head[i];
     snprintf((char *)head + 148, 8, "%06o", sum);
+}
+
+/* A file of the test's own: setup and teardown. */
+static char scratch[64];
+
+static inline int make_scratch(void **state) {
+    (void)state;
+    strcpy(scratch, "/tmp/ld_archive_XXXXXX");
+    int fd = mkstemp(scratch);
+    return fd < 0 ? -1 : close(fd);
+}
+
+static inline int remove_scratch(void **state) {
+    (void)state;
+    return unlink(scratch);
 }
 
 #endif

@@ -17,20 +17,6 @@
 
 enum { ROUNDS = 400 };
 
-static char scratch[64];
-
-static int make_scratch(void **state) {
-    (void)state;
-    strcpy(scratch, "/tmp/ld_archive_XXXXXX");
-    int fd = mkstemp(scratch);
-    return fd < 0 ? -1 : close(fd);
-}
-
-static int remove_scratch(void **state) {
-    (void)state;
-    return unlink(scratch);
-}
-
 typedef struct sums {
     ld_archive *a;
     bool plain;

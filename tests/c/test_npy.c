@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -242,10 +243,35 @@ static void test_mutated(void **state) {
 
 #define WITH_SCRATCH(f) cmocka_unit_test_setup_teardown(f, make_scratch, remove_scratch)
 
+/* Numbers without a header; what is no regular file is refused, not waited for. */
+static void test_raw(void **state) {
+    (void)state;
+    static const float x[6] = {1, 2, 3, 4, 5, 6};
+    static const int64_t shape[2] = {3, 2}, more[2] = {4, 2}, none[2] = {0, 2};
+    float row[2];
+    put(x, sizeof x);
+    ld_npy *npy = ld_npy_open_raw(scratch, LD_F32, 2, shape);
+    assert_non_null(npy);
+    assert_int_equal(ld_npy_read_rows(npy, 2, 1, row), 0);
+    assert_memory_equal(row, x + 4, sizeof row);
+    assert_int_equal(ld_npy_read_rows(npy, 2, 2, row), LD_EINDEX);
+    ld_npy_close(npy);
+    assert_null(ld_npy_open_raw(scratch, LD_F32, 2, more));
+    assert_int_equal(ld_error_code(), LD_EFORMAT);
+    assert_non_null(strstr(ld_error(), "takes 32 bytes; the file has 24"));
+    assert_null(ld_npy_open_raw(scratch, LD_F32, 2, none));
+    assert_int_equal(ld_error_code(), LD_EVALUE);
+    assert_int_equal(unlink(scratch), 0);
+    assert_int_equal(mkfifo(scratch, 0600), 0);
+    assert_null(ld_npy_open_raw(scratch, LD_F32, 2, shape));
+    assert_int_equal(ld_error_code(), LD_EIO);
+    assert_non_null(strstr(ld_error(), "not a regular file"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_SCRATCH(test_dtypes),  WITH_SCRATCH(test_rows),    WITH_SCRATCH(test_small),
-        WITH_SCRATCH(test_refused), WITH_SCRATCH(test_mutated),
+        WITH_SCRATCH(test_refused), WITH_SCRATCH(test_mutated), WITH_SCRATCH(test_raw),
     };
     return cmocka_run_group_tests_name("npy", tests, NULL, NULL);
 }

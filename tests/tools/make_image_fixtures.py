@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/fixtures/images: small pictures and, as raw bytes (rows top to bottom, interleaved), what they must become.
 
-Needs Pillow and numpy; the results kept here are of Pillow 13.0. The results are kept in the repository; run this again only to change them:
+Needs Pillow and numpy. The results, of Pillow 13.0, are kept in the repository; run this again only to change them:
 
     tests/tools/make_image_fixtures.py tests/fixtures/images
 """
