@@ -136,6 +136,9 @@ t.test('what cannot be is refused', function()
   t.raises(function() w:put(1, {mean = ld.zeros{9, 2, 4, 3}}) end, '%(9,2,3,4%) is needed')
   t.raises(function() w:put(1, {mean = ld.zeros{2, 2, 3, 4}, label = {1}}) end, 'label must be a list or a tensor of 2')
   t.raises(function() w:put(1, {}) end, 'rows 1 to 0')
+  for _, label in ipairs{1e20, -2, 0.5} do
+    t.raises(function() w:put(1, {mean = ld.zeros{1, 2, 3, 4}, label = {label}}) end, 'a class from 0, or %-1 for none')
+  end
   w:close()
   t.raises(function() w:flush() end, 'closed ld.store_writer')
   local f = core.h5_create(tmp .. '/old.h5')
@@ -143,6 +146,19 @@ t.test('what cannot be is refused', function()
   f:commit()
   t.raises(function() ld.latents.open(tmp .. '/old.h5') end, 'is a store of an earlier version; delete it and make')
   t.raises(function() ld.latents.open(tmp .. '/absent.h5') end, 'absent.h5')
+  for k, case in ipairs{{ld.zeros(2, 3), 8, 0, 'no usable /latents/mean'},
+                        {ld.zeros(2, 4, 0, 3), 8, 0, 'no usable /latents/mean'},
+                        {ld.zeros({2, 4, 3, 3}, {dtype = 'f64'}), 8, 0, 'no usable /latents/mean'},
+                        {ld.zeros(2, 4, 3, 3), 0, 2, 'batches of 0 rows in 2 shards'}} do
+    local path = ('%s/foreign-%d.h5'):format(tmp, k)
+    local g = core.h5_create(path)
+    g:attribute('/', 'format', 'ldlua latents 2')
+    g:attribute('/', 'batch', case[2])
+    g:attribute('/', 'shards', case[3])
+    g:write('/latents/mean', case[1])
+    g:commit()
+    t.raises(function() ld.latents.open(path) end, case[4])
+  end
   t.raises(function() ld.latents.open(make(9), {resident = 'yes'}) end, "resident is 'yes'; known: true false 'auto'")
 end)
 
