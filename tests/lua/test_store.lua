@@ -3,15 +3,11 @@ local ffi = require 'ffi'
 local ld = require 'ld'
 local core = require 'ld.core'
 local t = dofile 'tests/lua/harness.lua'
+local put = t.put
 
 local tmp = os.getenv 'TEST_TMP' or '/tmp/ldlua-test-store'
 local ldlua = os.getenv 'LDLUA' or './ldlua'
 os.execute('mkdir -p ' .. tmp)
-
-local function put(path, bytes)
-  ld.write_file(path, bytes)
-  return path
-end
 
 local function shell(command)
   local p = io.popen(command .. ' 2>&1')
