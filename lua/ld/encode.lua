@@ -157,11 +157,12 @@ function Job:put(b, rows)
 end
 
 -- A batch in which no picture could be read waits for one that can be: a disk that is gone makes no rows of the store.
+-- With bad_in_a_row 0 none waits, since there is no bound on how many would.
 function Job:hold(b, rows)
   for _, x in pairs(rows) do core.keep(x) end
   self.held[#self.held + 1] = {{first = b.first, count = b.count, bad = b.bad}, rows}
   self.in_a_row = self.in_a_row + b.count
-  if self.o.bad_in_a_row > 0 and self.in_a_row >= self.o.bad_in_a_row then
+  if self.in_a_row >= self.o.bad_in_a_row then
     core.fail(('latents: %d pictures in a row could not be read, the last one: %s; what was done before is kept. '
       .. 'Pass bad_in_a_row = 0 to go on all the same'):format(self.in_a_row, b.bad[b.count]))
   end
@@ -184,7 +185,7 @@ function Job:step()
     local bad = 0
     for _ in pairs(b.bad or {}) do bad = bad + 1 end
     local rows = self:rows_of(b, bad == b.count)
-    if bad == b.count then
+    if bad == b.count and self.o.bad_in_a_row > 0 then
       self:hold(b, rows)
     else
       self:put_held()

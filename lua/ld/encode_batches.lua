@@ -43,7 +43,7 @@ function Own.close() end
 
 local function own(set, o)
   local bits = o.done and ffi.cast('const uint8_t *', o.done)
-  return setmetatable({set = set, batch = o.batch, at = 1, bits = bits, held = o.done}, Own)
+  return setmetatable({set = set, batch = o.batch, at = 1, bits = bits, done = o.done}, Own) -- done: a string stays alive
 end
 
 return function(set, o)

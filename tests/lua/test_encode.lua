@@ -393,6 +393,20 @@ t.test('any number of bad pictures, where that is asked for', function()
   t.eq(select(2, get(path .. '.bad.txt'):gsub('\n', '')), 5)
 end)
 
+t.test('batches of bad pictures wait only while there is a bound on them', function()
+  for most, rows in pairs{[0] = 8, [256] = 0} do
+    local set, path = failing(faces(), 4), fresh() -- the first reading is the round trip's
+    local inner = set.read
+    function set.read(self, list)
+      local x, why = inner(self, list), {}
+      for i = 1, #list do why[i] = 'gone' end
+      return x, why
+    end
+    t.raises(function() encode(small, set, path, {bad_in_a_row = most}) end, 'pulled the plug')
+    t.eq(done(path), rows)
+  end
+end)
+
 t.test("on_bad = 'zero' keeps the rows, as zeros", function()
   local path = fresh()
   t.eq(encode(small, pictures(), path, {on_bad = 'zero', mirrored = true}).count, 12)

@@ -80,6 +80,11 @@ matches 'option --out needs a value'
 refuse 'a missing last value' recipe celeba --out
 matches 'option --out needs a value'
 
+check 'options of imagenet_latents' recipe imagenet_latents --dry-run
+for name in $(awk 'NF { print $1 }' <<<"$output"); do
+    if grep -qE -- "^\| .*--$name[ \`].*\|" docs/data.md; then pass; else fail 'docs/data.md lists them' "not --$name"; fi
+done
+
 # ---- without data ----
 
 refuse 'imagenet_latents without data' recipe imagenet_latents --data "$tmp/absent"
