@@ -6,7 +6,7 @@
 local ld = require 'ld'
 
 local opt = ld.demo.options{
-  data   = 'data/celeba-hq',           -- folder of images
+  data   = 'data/celeba-hq',           -- pictures
   vae    = 'data/vae-small.h5',        -- or sd-vae-ft-ema: a diffusers folder or .safetensors file
   judge  = 'runs/imagenet-classifier/best.h5', -- latent classifier for the perceptual loss; the demo trains its own
   out    = 'runs/celeba',
@@ -27,8 +27,8 @@ local faces  = ld.images.exists(opt.data) and ld.images.open(opt.data, {size = o
                or ld.images.synthetic_faces{n = opt.demo and 3000 or 30000, size = opt.size, seed = opt.seed}
 if not ld.images.exists(opt.data) then
   if not opt.demo then
-    print(('there is no folder %s; for real faces get CelebA-HQ (30 000 pictures, docs/data.md says where) and name '
-      .. 'its folder with --data'):format(opt.data))
+    print(('there is no %s; for real faces get CelebA-HQ (30 000 pictures, docs/data.md says where) and name it with '
+      .. '--data'):format(opt.data))
   end
   print('training on ' .. tostring(faces))
 end

@@ -3,6 +3,7 @@
 --   path    a folder, a tar or zip (also packed tars), a folder of those, an LMDB, CIFAR's binary files; a path may go
 --           on inside an archive
 --   labels  a file that gives classes, such as ImageNet's lists for its validation pictures
+--   sample  so many pictures are read, for their forms and sides; size: that latents are reckoned for
 --   partial: take what a damaged archive has before the damage
 local ld = require 'ld'
 

@@ -7,6 +7,7 @@
 --   vae     --vae: sd-vae-ft-ema (a diffusers folder or .safetensors file), or data/vae-small.h5, which ships
 --   run     ldlua recipes/imagenet_latents.lua --data data/imagenet/train --out runs/imagenet/train.h5
 --           run it again to go on where it stopped, or was killed: the store comes out the same. Ctrl-C stops in order
+--   pixels  --size, --transform, --range, --exif: docs/data.md has the table of transforms, and all options
 --   rows    --dtype f16, bf16 or f32; --moments: log-variances too; --mirrored: the mirrored pictures too;
 --           --shards N: rows in N files beside the store, which has virtual data sets over them
 --   bad     pictures that cannot be read are listed in OUT.bad.txt; --on_bad skip (the row is invalid), zero (it stays,
@@ -25,7 +26,7 @@ local opt = ld.options{
   dtype = 'f16', moments = false, mirrored = false, shards = 0,
   bad_in_a_row = 256,                 -- so many and the data are taken to be gone, and the run stops; 0: never
   batch = 16, on_bad = 'skip', limit = 1e9, least_psnr = 15,
-  save_seconds = 10,                  -- how much work a kill may cost
+  save_seconds = 10,                  -- of work that a kill may cost; more changes nothing
   verify = 0, deterministic = false, readers = 0, decoders = 0, ahead = 0,
 }
 

@@ -13,10 +13,10 @@ local opt = ld.options{
 }
 
 if not ld.images.exists(opt.data) then
-  ld.fail([[there is no folder %s.
+  ld.fail([[there is no %s.
 The recipe uses the 303 125 bedroom pictures of fast.ai's bedroom.tgz (a tenth of LSUN bedrooms, short side 256):
-unpack it and name the folder with --data. The autoencoder sd-vae-ft-ema is at stabilityai's page on Hugging Face
-(MIT): name its folder with --vae.]], opt.data)
+name the folder or the plain tar of them with --data (docs/data.md). The autoencoder sd-vae-ft-ema is at stabilityai's
+page on Hugging Face (MIT): name its folder with --vae.]], opt.data)
 end
 
 local sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}

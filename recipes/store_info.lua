@@ -2,6 +2,7 @@
 --   run     ldlua recipes/store_info.lua PATH [--vae PATH --samples 16 --out FOLDER]
 --   vae     decodes samples into a picture; without it data/vae-small.h5 does, where the store was made with that
 --   scale   latents are shown as a network would see them with this scale, beside the one that fits the data
+--   bad     so many bad pictures are named
 --   --quick leaves out what needs every latent: minima, maxima, statistics of an unfinished store
 local ld = require 'ld'
 

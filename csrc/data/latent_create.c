@@ -9,14 +9,13 @@
 const char *const latent_set_names[LD_LATENT_SETS] = {"/latents/mean", "/latents/logvar", "/mirrored/mean",
                                                       "/mirrored/logvar"};
 
-enum { MAX_SHARDS = 1000 };
-
 bool latent_is_part(const char *path) {
     size_t n = strlen(path);
     return n > 5 && !strcmp(path + n - 5, ".part");
 }
 
-void latent_shard_name(const char *path, int k, char *name, size_t n) {
+/* "a.h5.part" or "a.h5": a name for shard k of it, without folder and ".part": "a-003.h5". */
+static void shard_name(const char *path, int k, char *name, size_t n) {
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     size_t length = strlen(base) - (latent_is_part(path) ? 5 : 0);
     if (length > 3 && !strncmp(base + length - 3, ".h5", 3))
@@ -27,6 +26,12 @@ void latent_shard_name(const char *path, int k, char *name, size_t n) {
 int64_t latent_shard_rows(int64_t count, int shards, int batch) {
     int64_t rows = (count + shards - 1) / shards;
     return (rows + batch - 1) / batch * batch;
+}
+
+bool latent_is_row(ld_dtype t, int64_t channels, int64_t height, int64_t width) {
+    enum { MOST = 1 << 24 };
+    return (t == LD_F16 || t == LD_BF16 || t == LD_F32) && channels >= 1 && channels <= 64 && height >= 1 &&
+           height <= MOST && width >= 1 && width <= MOST && height * width <= MOST;
 }
 
 static bool wanted(const ld_latent_spec *s, int set) {
@@ -40,13 +45,13 @@ static int check(const char *part, const ld_latent_spec *s) {
         return ld_fail(LD_EVALUE, "%s: the name '%.900s' of a store in the making must end with .part", who, part);
     if (s->count < 1 || s->count > UINT32_MAX)
         return ld_fail(LD_EVALUE, "%s: a store of %lld pictures; 1 to 2^32 - 1 are possible", who, (long long)s->count);
-    if (s->channels < 1 || s->channels > 64 || s->height < 1 || s->width < 1 || (int64_t)s->height * s->width > 1 << 24)
+    if (!latent_is_row(LD_F32, s->channels, s->height, s->width))
         return ld_fail(LD_EVALUE, "%s: latents of shape (%d,%d,%d)", who, s->channels, s->height, s->width);
-    if (s->dtype != LD_F16 && s->dtype != LD_BF16 && s->dtype != LD_F32)
+    if (!latent_is_row(s->dtype, 1, 1, 1))
         return ld_fail(LD_EDTYPE, "%s: latents of dtype '%s'; known: f16 bf16 f32", who, ld_dtype_names[s->dtype]);
-    if (s->batch < 1 || s->shards < 0 || s->shards > MAX_SHARDS)
+    if (s->batch < 1 || s->shards < 0 || s->shards > LATENT_SHARDS)
         return ld_fail(LD_EVALUE, "%s: %d shards, batches of %d; 0 to %d shards and batches of at least 1 are possible",
-                       who, s->shards, s->batch, MAX_SHARDS);
+                       who, s->shards, s->batch, LATENT_SHARDS);
     return 0;
 }
 
@@ -136,7 +141,7 @@ static int create_main(const char *part, const ld_latent_spec *s, const ld_h5_pa
     ld_h5 *f = ld_h5_create(part);
     if (!f)
         return ld_error_code();
-    const char *names[MAX_SHARDS];
+    const char *names[LATENT_SHARDS];
     for (int k = 0; k < shards; k++)
         names[k] = shard[k].file;
     int bad = write_attributes(f, s, LD_LATENT_FORMAT) || make_rows(f, s, s->count, shard, shards) ||
@@ -156,7 +161,7 @@ int ld_latent_create(const char *part, const ld_latent_spec *s) {
     int bad = shard && name ? 0 : ld_fail(LD_EMEM, "latents: out of host memory"), n = 0;
     int64_t most = s->shards ? latent_shard_rows(s->count, s->shards, s->batch) : 0;
     for (int64_t first = 0; !bad && s->shards && first < s->count; first += most, n++) {
-        latent_shard_name(part, n, name[n], NAME);
+        shard_name(part, n, name[n], NAME);
         shard[n] = (ld_h5_part){name[n], s->count - first < most ? s->count - first : most};
         bad = create_shard(part, s, name[n], first, shard[n].rows);
     }

@@ -136,15 +136,18 @@ static int read_shape(latent_files *f, ld_h5 *h) {
     int64_t shape[LD_MAX_DIMS];
     ld_latent_info *i = &f->info;
     int ndim = ld_h5_shape(h, latent_set_names[0], shape, &i->dtype);
-    if (ndim != 4 || shape[0] < 1 || shape[1] < 1 || shape[1] > 64)
+    if (ndim != 4 || shape[0] < 1 || shape[0] > UINT32_MAX || !latent_is_row(i->dtype, shape[1], shape[2], shape[3]))
         return ld_fail(LD_EFORMAT, "latents: '%.900s' has no usable /latents/mean", f->path);
     i->count = shape[0];
     i->channels = (int)shape[1], i->height = (int)shape[2], i->width = (int)shape[3];
     for (int k = 0; k < LD_LATENT_SETS; k++)
         i->set[k] = ld_h5_exists(h, latent_set_names[k]);
     i->row_bytes = (size_t)(shape[1] * shape[2] * shape[3]) * ld_dtype_size(i->dtype);
-    i->batch = (int)attribute(h, "batch");
-    i->shards = (int)attribute(h, "shards");
+    int64_t batch = attribute(h, "batch"), shards = attribute(h, "shards");
+    if (batch < 1 || batch > INT32_MAX || shards < 0 || shards > LATENT_SHARDS)
+        return ld_fail(LD_EFORMAT, "latents: '%.900s' has batches of %lld rows in %lld shards", f->path,
+                       (long long)batch, (long long)shards);
+    i->batch = (int)batch, i->shards = (int)shards;
     return 0;
 }
 

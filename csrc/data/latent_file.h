@@ -23,6 +23,8 @@ typedef struct latent_files {
     size_t name_width;
 } latent_files;
 
+enum { LATENT_SHARDS = 1000 }; /* at most */
+
 extern const char *const latent_set_names[LD_LATENT_SETS];
 
 int latent_files_open(latent_files *f, const char *path, bool writable);
@@ -36,10 +38,9 @@ int latent_read_rows(const latent_files *f, ld_latent_set set, int64_t first, in
 int latent_write_rows(const latent_files *f, ld_latent_set set, int64_t first, int64_t count, const void *data);
 int latent_sync(int fd, const char *path);
 
-/* "a.h5.part" or "a.h5": a name for shard k of it, without folder and ".part": "a-003.h5". */
-void latent_shard_name(const char *path, int k, char *name, size_t n);
 bool latent_is_part(const char *path);
-int64_t latent_shard_rows(int64_t count, int shards, int batch); /* of every shard but the last */
+bool latent_is_row(ld_dtype t, int64_t channels, int64_t height, int64_t width); /* what rows can be */
+int64_t latent_shard_rows(int64_t count, int shards, int batch);                 /* of every shard but the last */
 
 /* Mean, spread and range by channel over the valid rows; `valid` has a byte a row, NULL: all. */
 int latent_measure(const latent_files *f, const uint8_t *valid, ld_latent_statistics *m);

@@ -63,11 +63,10 @@ typedef struct ld_latent_writer ld_latent_writer;
 typedef struct ld_latent_rows {
     int64_t first;
     int count;
-    ld_tensor
-        *set[LD_LATENT_SETS]; /* (count,C,h,w), any device, converted to the store's dtype; those it has, not more */
-    const int32_t *label;     /* NULL: -1 */
-    const uint8_t *valid;     /* NULL: 1 */
-    const uint32_t *crc32;    /* NULL: 0 */
+    ld_tensor *set[LD_LATENT_SETS]; /* (count,C,h,w), any device and dtype, converted; those the store has, not more */
+    const int32_t *label;           /* NULL: -1 */
+    const uint8_t *valid;           /* NULL: 1 */
+    const uint32_t *crc32;          /* NULL: 0 */
 } ld_latent_rows;
 
 typedef struct ld_latent_writer_stats {
@@ -78,8 +77,8 @@ typedef struct ld_latent_writer_stats {
 
 /* One writer at a time has a store: LD_ESTATE while another process writes to it. */
 ld_latent_writer *ld_latent_writer_open(const char *part);
-int ld_latent_writer_put(ld_latent_writer *w,
-                         const ld_latent_rows *r);         /* copies; waits for room; LD_ESHAPE, LD_EINDEX */
+/* Copies; waits for room. LD_ESHAPE, LD_EINDEX, LD_EVALUE (other sets than the store's), LD_EMEM. */
+int ld_latent_writer_put(ld_latent_writer *w, const ld_latent_rows *r);
 int ld_latent_writer_flush(ld_latent_writer *w);           /* everything put is on the disk, with its bits */
 int64_t ld_latent_writer_count(const ld_latent_writer *w); /* rows of the store */
 int64_t ld_latent_writer_done_count(ld_latent_writer *w);  /* rows with a bit */

@@ -1,6 +1,7 @@
 /* Latent stores: writing rows in a thread of its own, and finishing a store. */
 #define _GNU_SOURCE /* locks of open files */
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/thread.h"
 #include "data/latent_file.h"
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { SYNC_SECONDS = 10 };
@@ -47,12 +47,6 @@ struct ld_latent_writer {
     int64_t lowest, highest; /* bytes of `written` that differ from `done`; lowest > highest: none */
     bool *dirty;             /* the parts written to since the last sync */
 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static size_t bitmap_bytes(const ld_latent_writer *w) {
     return (size_t)(w->files.info.count + 7) / 8;
@@ -127,14 +121,14 @@ static void fail(ld_latent_writer *w, bool while_writing) {
 
 /* Waits for a chunk, a flush, the end, or `until`; the lock is held. */
 static void wait_for_work(ld_latent_writer *w, double until) {
-    struct timespec t = {.tv_sec = (time_t)until, .tv_nsec = (long)((until - (double)(time_t)until) * 1e9)};
-    while (!w->head && !w->flush && !w->stop && now() < until)
+    struct timespec t = ld_clock_moment(until);
+    while (!w->head && !w->flush && !w->stop && ld_clock() < until)
         pthread_cond_timedwait(&w->work, &w->lock, &t);
 }
 
 static void *run(void *arg) {
     ld_latent_writer *w = arg;
-    double synced = now();
+    double synced = ld_clock();
     for (;;) {
         pthread_mutex_lock(&w->lock);
         wait_for_work(w, synced + SYNC_SECONDS);
@@ -144,9 +138,9 @@ static void *run(void *arg) {
             w->tail = NULL;
         pthread_mutex_unlock(&w->lock);
         int unwritten = c ? write_chunk(w, c) : 0, bad = unwritten;
-        if (!bad && (flush || end || now() >= synced + SYNC_SECONDS)) {
+        if (!bad && (flush || end || ld_clock() >= synced + SYNC_SECONDS)) {
             bad = bring_to_disk(w);
-            synced = now();
+            synced = ld_clock();
         }
         if (bad)
             fail(w, unwritten != 0);
@@ -316,11 +310,11 @@ int ld_latent_writer_put(ld_latent_writer *w, const ld_latent_rows *r) {
     chunk *c = chunk_of(&w->files.info, r);
     if (!c)
         return ld_error_code();
-    double started = now();
+    double started = ld_clock();
     pthread_mutex_lock(&w->lock);
     while (!w->code && w->waiting > 0 && w->bytes + c->bytes > room)
         pthread_cond_wait(&w->moved, &w->lock);
-    w->wait += now() - started;
+    w->wait += ld_clock() - started;
     int bad = told(w);
     if (!bad) {
         if (w->tail)
@@ -339,13 +333,13 @@ int ld_latent_writer_put(ld_latent_writer *w, const ld_latent_rows *r) {
 }
 
 int ld_latent_writer_flush(ld_latent_writer *w) {
-    double started = now();
+    double started = ld_clock();
     pthread_mutex_lock(&w->lock);
     w->flush = true;
     pthread_cond_signal(&w->work);
     while (!w->code && w->flush)
         pthread_cond_wait(&w->moved, &w->lock);
-    w->wait += now() - started;
+    w->wait += ld_clock() - started;
     int bad = told(w);
     pthread_mutex_unlock(&w->lock);
     return bad;

@@ -2,6 +2,7 @@
 #include "data/loader.h"
 
 #include "backend/device.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/rng.h"
 #include "base/thread.h"
@@ -9,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { AHEAD = 4, THREADS = 4, MOST = 64, TURN = 8 }; /* TURN: rows a thread takes at a time */
 
@@ -44,12 +44,6 @@ struct ld_loader {
     pthread_cond_t work, ready;
     bool stop;
 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* ---- which rows ----------------------------------------------------------------------------------------------------- */
 
@@ -197,6 +191,13 @@ static void wait_slot(ld_loader *l, const slot *s) {
     pthread_mutex_unlock(&l->lock);
 }
 
+static void pop(ld_loader *l) {
+    pthread_mutex_lock(&l->lock);
+    l->used--;
+    l->head = (l->head + 1) % l->o.ahead;
+    pthread_mutex_unlock(&l->lock);
+}
+
 /* Forgets every batch on its way. */
 static void empty(ld_loader *l) {
     pthread_mutex_lock(&l->lock);
@@ -206,15 +207,10 @@ static void empty(ld_loader *l) {
         s->begun = s->share;
     }
     pthread_mutex_unlock(&l->lock);
-    for (; l->used; l->used--, l->head = (l->head + 1) % l->o.ahead)
+    while (l->used) {
         wait_slot(l, &l->slot[l->head]);
-}
-
-static void pop(ld_loader *l) {
-    pthread_mutex_lock(&l->lock);
-    l->used--;
-    l->head = (l->head + 1) % l->o.ahead;
-    pthread_mutex_unlock(&l->lock);
+        pop(l);
+    }
 }
 
 /* Those that follow the last one, as many as there is room for. */
@@ -238,12 +234,12 @@ static int expect(ld_loader *l, int64_t images, int count) {
 }
 
 static int take(ld_loader *l, int64_t images, int count, float *x, int64_t *label) {
-    double started = now();
+    double started = ld_clock();
     if (expect(l, images, count))
         return ld_error_code();
     const slot *s = &l->slot[l->head];
     wait_slot(l, s);
-    l->wait += now() - started;
+    l->wait += ld_clock() - started;
     int bad = s->code ? ld_fail(s->code, "%s", s->message) : 0;
     if (bad) {
         empty(l);
@@ -271,7 +267,7 @@ static int gather(ld_loader *l, int64_t images, int count, float *x, int64_t *la
 }
 
 int ld_loader_batch(ld_loader *l, int64_t images, int count, ld_tensor **x, ld_tensor **label) {
-    double started = now();
+    double started = ld_clock();
     if (check_batch(l, images, count))
         return ld_error_code();
     const ld_latent_info *info = ld_latent_store_info(ld_latents_store(l->data));
@@ -288,7 +284,7 @@ int ld_loader_batch(ld_loader *l, int64_t images, int count, ld_tensor **x, ld_t
         return bad;
     }
     l->batches++;
-    l->spent += now() - started;
+    l->spent += ld_clock() - started;
     return 0;
 }
 

@@ -48,8 +48,8 @@ typedef struct ld_loader_stats {
     size_t memory; /* bytes that batches read ahead take, or that are resident */
 } ld_loader_stats;
 
-ld_loader *ld_loader_new(const ld_latents *d,
-                         const ld_loader_options *o); /* holds references. LD_EVALUE, LD_EIO, LD_EMEM */
+/* Holds references. LD_EVALUE, LD_EIO, LD_EMEM, LD_EINTERNAL (no thread), LD_EINTERRUPT (while loading). */
+ld_loader *ld_loader_new(const ld_latents *d, const ld_loader_options *o);
 /* This rank's share of the batch of `count` at `images`: x (count / R,C,h,w) f32, label (count / R) i64, owned by the
  * caller. Batches asked for in the order that ld_loader_next gives are ready or on their way; any other starts anew
  * there. LD_EVALUE (beyond the end of an epoch, fewer than one for every rank), LD_EIO, LD_EMEM. */

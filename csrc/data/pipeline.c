@@ -4,6 +4,7 @@
  * read drains: no order of threads can lock up. A claimed picture that waits for room gets it once the others have drained. */
 #include "data/pipeline.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/thread.h"
 #include "io/hash.h"
@@ -12,9 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-enum { GRACE = 5, NAME = 512 };
+enum { GRACE = 5, NAME = 512, AHEAD = 4, MOST_WAITING = 1 << 24 };
 
 /* One batch in the making. */
 typedef struct place {
@@ -63,17 +63,6 @@ struct ld_pipeline {
     int threads;
     ld_pipeline_stats stats;
 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static struct timespec moment(double t) {
-    time_t s = (time_t)t;
-    return (struct timespec){.tv_sec = s, .tv_nsec = (long)((t - (double)s) * 1e9)};
-}
 
 /* ---- memory --------------------------------------------------------------------------------------------------------- */
 
@@ -206,9 +195,9 @@ static void finish(ld_pipeline *p, const file *f, uint32_t crc32, char *why) {
 }
 
 static void wait_for(ld_pipeline *p, pthread_cond_t *what, double *waited) {
-    double t = now();
+    double t = ld_clock();
     pthread_cond_wait(what, &p->lock);
-    *waited += now() - t;
+    *waited += ld_clock() - t;
 }
 
 /* Claims the next picture. false: there is none, or the work is to stop. With the lock held. */
@@ -358,6 +347,9 @@ static int check(const ld_source *s, const ld_pipeline_options *o) {
                        "pipeline: batch %d, ahead %d, readers %d, decoders %d; a batch of at least 1 is needed, "
                        "and no negative number",
                        o->batch, o->ahead, o->readers, o->decoders);
+    if ((int64_t)o->batch * (o->ahead ? o->ahead : AHEAD) > MOST_WAITING)
+        return ld_fail(LD_EVALUE, "pipeline: %d batches of %d pictures ahead; %d pictures in all are possible",
+                       o->ahead ? o->ahead : AHEAD, o->batch, MOST_WAITING);
     if (o->readers > 256 || o->decoders > 256)
         return ld_fail(LD_EVALUE, "pipeline: %d readers and %d decoders; at most 256 are possible", o->readers,
                        o->decoders);
@@ -373,7 +365,7 @@ static ld_pipeline_options with_defaults(ld_source *s, ld_pipeline_options o) {
     o.count = o.count ? o.count : ld_source_count(s);
     o.readers = o.readers ? o.readers : ld_source_in_order(s) ? 1 : 2;
     o.decoders = o.decoders ? o.decoders : ld_threads();
-    o.ahead = o.ahead ? o.ahead : 4;
+    o.ahead = o.ahead ? o.ahead : AHEAD;
     o.raw_bytes = o.raw_bytes ? o.raw_bytes : (size_t)64 << 20;
     o.most = o.most ? o.most : (size_t)256 << 20;
     return o;
@@ -441,7 +433,7 @@ ld_pipeline *ld_pipeline_new(ld_source *s, const ld_pipeline_options *options) {
 
 int ld_pipeline_wait(ld_pipeline *p, double seconds) {
     const double slice = 0.05; /* how soon an interruption is seen */
-    double begun = now(), t = begun;
+    double begun = ld_clock(), t = begun;
     int result = 0;
     pthread_mutex_lock(&p->lock);
     while (!result) {
@@ -455,12 +447,12 @@ int ld_pipeline_wait(ld_pipeline *p, double seconds) {
             break;
         else {
             double until = begun + seconds < t + slice ? begun + seconds : t + slice;
-            struct timespec end = moment(until);
+            struct timespec end = ld_clock_moment(until);
             pthread_cond_timedwait(&p->ready, &p->lock, &end);
-            t = now();
+            t = ld_clock();
         }
     }
-    p->stats.take_wait += now() - begun;
+    p->stats.take_wait += ld_clock() - begun;
     pthread_mutex_unlock(&p->lock);
     return result;
 }
@@ -537,7 +529,7 @@ void ld_pipeline_state(ld_pipeline *p, ld_pipeline_stats *s) {
 void ld_pipeline_drop(ld_pipeline *p) {
     if (!p)
         return;
-    struct timespec end = moment(now() + GRACE);
+    struct timespec end = ld_clock_moment(ld_clock() + GRACE);
     pthread_mutex_lock(&p->lock);
     p->stop = true;
     pthread_cond_broadcast(&p->room);

@@ -16,18 +16,18 @@ typedef struct ld_source ld_source;
 typedef struct ld_source_reader ld_source_reader;
 
 typedef struct ld_source_options {
-    const char *labels; /* a file that gives classes (ImageNet's validation lists); NULL: folders, .cls members */
-    const char
-        *synsets;      /* the file with the wnids in the order of ILSVRC2012_ID; needed for the devkit's ground truth */
-    const char *cache; /* folder in which lists of archives are kept; NULL: none is kept */
-    bool partial;      /* take what a damaged or truncated archive has before the damage */
+    const char *labels;  /* a file that gives classes (ImageNet's validation lists); NULL: folders, .cls members */
+    const char *synsets; /* a file of the wnids in order of ILSVRC2012_ID; needed for the devkit's ground truth */
+    const char *cache;   /* folder in which lists of archives are kept; NULL: none is kept */
+    bool partial;        /* take what a damaged or truncated archive has before the damage */
     void (*progress)(void *arg, int64_t members, const char *archive); /* now and then while listing; may be NULL */
     void *arg;
 } ld_source_options;
 
 /* path: a folder; an archive (io/archive.h); a folder of archives; either followed by a path inside
- * ("ilsvrc.zip/ILSVRC/Data/CLS-LOC/train"; "train/n01440764" for train/n01440764.tar); an LMDB folder or file; a CIFAR-10 or CIFAR-100 binary file, or the folder with
- * data_batch_1.bin .. data_batch_5.bin. LD_EIO, LD_EFORMAT, LD_EMEM. */
+ * ("ilsvrc.zip/ILSVRC/Data/CLS-LOC/train"; "train/n01440764" for train/n01440764.tar); an LMDB folder or file; a CIFAR-10
+ * or CIFAR-100 binary file (.bin), or the folder with data_batch_1.bin .. data_batch_5.bin or train.bin. LD_EIO, LD_EFORMAT,
+ * LD_EVALUE (path, labels), LD_EMEM, LD_EINTERRUPT. */
 ld_source *ld_source_open(const char *path, const ld_source_options *o);
 ld_source *ld_source_ref(ld_source *s); /* counted atomically */
 void ld_source_drop(ld_source *s);

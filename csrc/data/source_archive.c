@@ -17,7 +17,7 @@ static int archive_path(const ld_source *s, int64_t file, char *path) {
     return ld_source_join(path, s->root, ld_names_get(&s->file, file));
 }
 
-int ld_source_stamp(const char *path, ld_stamp *stamp) {
+static int stamp_of(const char *path, ld_stamp *stamp) {
     struct stat st;
     if (stat(path, &st))
         return ld_fail(LD_EIO, "images: cannot read %s: %s", path, strerror(errno));
@@ -32,7 +32,7 @@ static ld_archive *archive_of(ld_source_reader *r, int64_t file) {
     for (int k = 0; k < LD_READER_FILES; k++)
         if (r->file[k] == file)
             return r->archive[k];
-    if (archive_path(r->s, file, path) || ld_source_stamp(path, &now))
+    if (archive_path(r->s, file, path) || stamp_of(path, &now))
         return NULL;
     const ld_stamp *was = &r->s->stamp[file];
     if (now.size != was->size || now.mtime != was->mtime)
@@ -49,7 +49,7 @@ static ld_archive *archive_of(ld_source_reader *r, int64_t file) {
     return a;
 }
 
-int ld_source_read_member(ld_source_reader *r, int64_t i, ld_bytes *b, size_t most) {
+static int read_member(ld_source_reader *r, int64_t i, ld_bytes *b, size_t most) {
     const ld_source *s = r->s;
     const ld_member m = {.offset = s->place[i],
                          .size = s->size[i],
@@ -384,7 +384,7 @@ static int look_at_files(ld_source *s) {
     if (!s->stamp)
         return ld_fail(LD_EMEM, "images: out of host memory for %lld archives", (long long)s->file.count);
     for (int64_t k = 0; k < s->file.count; k++) {
-        if (archive_path(s, k, path) || ld_source_stamp(path, &s->stamp[k]))
+        if (archive_path(s, k, path) || stamp_of(path, &s->stamp[k]))
             return ld_error_code();
         ld_archive_kind kind = ld_archive_kind_of(path);
         common = k == 0 || kind == common ? kind : LD_ARCHIVE_NONE;
@@ -412,7 +412,7 @@ int ld_source_find_archives(ld_source *s) {
 }
 
 int ld_source_archives(ld_source *s, const ld_source_options *o) {
-    s->read = ld_source_read_member;
+    s->read = read_member;
     if (look_at_files(s))
         return ld_error_code();
     if (ld_source_index_load(s, o))

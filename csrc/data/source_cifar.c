@@ -81,7 +81,7 @@ int ld_source_cifar_decode(const ld_source *s, const ld_bytes *b, const ld_decod
 
 /* ---- listing -------------------------------------------------------------------------------------------------------- */
 
-/* Labels of the records in file `path`, whose record has `record` bytes; *n of them. *is false: no such file. */
+/* Labels of the records in file `path`, each of `record` bytes: *n of them, malloc'd; NULL where it is no such file. */
 static int32_t *labels_of(const char *path, int record, int64_t *n) {
     int most = record == PIXELS + 1 ? 9 : 99;
     ld_map m;

@@ -174,7 +174,8 @@ static int note_empty(ld_source *s) {
     return bad ? ld_error_code() : 0;
 }
 
-int ld_source_note_splits(ld_source *s) {
+/* Parts of a data set side by side: names must be sorted. */
+static int note_splits(ld_source *s) {
     static const char *const split[] = {"train", "training", "val", "valid", "validation", "test"};
     char found[128] = "", prefix[32];
     int n = 0;
@@ -205,7 +206,7 @@ int ld_source_folder(ld_source *s, int64_t *archives) {
     if (*archives &&
         ld_source_add_note(s, "%lld archives that lie beside the pictures are passed over", (long long)*archives))
         return ld_error_code();
-    if (ld_source_folder_classes(s, NULL) || ld_source_note_splits(s))
+    if (ld_source_folder_classes(s, NULL) || note_splits(s))
         return ld_error_code();
     return s->class_name.count ? note_empty(s) : 0;
 }

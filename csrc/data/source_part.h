@@ -77,14 +77,12 @@ int ld_source_label_file(ld_source *s, const ld_source_options *o);
 bool ld_source_index_load(ld_source *s, const ld_source_options *o); /* false: there is none that fits */
 void ld_source_index_save(ld_source *s, const ld_source_options *o);
 
-int ld_source_stamp(const char *path, ld_stamp *stamp); /* LD_EIO */
-int ld_source_make_room(ld_source *s, int64_t room);    /* of place, size, container and label where there is one */
-void ld_source_empty(ld_source *s);                     /* forgets pictures, classes and notes */
+int ld_source_make_room(ld_source *s, int64_t room); /* of place, size, container and label where there is one */
+void ld_source_empty(ld_source *s);                  /* forgets pictures, classes and notes */
 
 __attribute__((format(printf, 2, 3))) int ld_source_add_note(ld_source *s, const char *fmt, ...);
 /* root/name into path[LD_PATH_MAX]; root alone where name is "". LD_EVALUE when it is too long. */
 int ld_source_join(char *path, const char *root, const char *name);
-int ld_source_note_splits(ld_source *s);     /* names must be sorted */
 int ld_bytes_reserve(ld_bytes *b, size_t n); /* at least n bytes of room. LD_EMEM */
 
 /* A picture by its suffix: png, jpg, jpeg, webp in any case. */

@@ -6,6 +6,7 @@
 #define LDL_H
 
 #include "base/error.h"
+#include "io/image.h"
 #include "op/op.h"
 
 #include <lauxlib.h>
@@ -66,6 +67,7 @@ const char *ldl_field_string(lua_State *L, int i, const char *key, const char *o
 /* One number or a table of n numbers (n_max at most); returns how many were given, 0 if absent. */
 int ldl_field_ints(lua_State *L, int i, const char *key, int64_t *out, int n_max, const char *who);
 ld_dtype ldl_field_dtype(lua_State *L, int i, ld_dtype otherwise, const char *who);
+ld_transform ldl_field_transform(lua_State *L, int i, const char *who); /* lua_source.c; 'adm' if absent */
 ld_device *ldl_field_device(lua_State *L, int i, const char *who);
 /* stride and padding (n, {h, w} or {top, bottom, left, right}) of convolutions. */
 ld_conv_shape ldl_field_conv(lua_State *L, int i, const char *who);

@@ -3,7 +3,7 @@
 
 #include "data/loader.h"
 
-#include <stdlib.h>
+#include <string.h>
 
 #define CLASS        "ld.latents"
 #define CLASS_LOADER "ld.loader"
@@ -242,7 +242,7 @@ static int resident_field(lua_State *L, int i, const char *who) {
     int v = -1;
     if (lua_isboolean(L, -1))
         v = lua_toboolean(L, -1);
-    else if (!lua_isnil(L, -1) && !(lua_type(L, -1) == LUA_TSTRING && lua_tostring(L, -1)[0] == 'a'))
+    else if (!lua_isnil(L, -1) && !(lua_type(L, -1) == LUA_TSTRING && !strcmp(lua_tostring(L, -1), "auto")))
         ldl_error(L, "%s: resident must be true, false or 'auto'", who);
     lua_pop(L, 1);
     return v;

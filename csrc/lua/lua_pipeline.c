@@ -7,14 +7,6 @@
 
 #define CLASS "ld.pipeline"
 
-static ld_transform transform_field(lua_State *L, int i, const char *who) {
-    const char *name = ldl_field_string(L, i, "transform", "adm", who);
-    int t = ld_transform_find(name);
-    if (t < 0)
-        ldl_error(L, "%s: unknown transform '%s'", who, name);
-    return (ld_transform)t;
-}
-
 /* A whole number from least up that fits an int. */
 static int count_field(lua_State *L, int i, const char *key, int otherwise, int least, const char *who) {
     int64_t n = ldl_field_int(L, i, key, otherwise, who);
@@ -39,16 +31,15 @@ static const uint8_t *done_field(lua_State *L, int i, int64_t count, const char 
     return (const uint8_t *)bits;
 }
 
-/* pipeline(source, {size, transform = 'adm', exif = false, batch = 16, count, readers, decoders, ahead, done}): done is a
- * bitmap, bit i % 8 of byte i / 8 for row i (from 0), of the rows that are not wanted: a light userdata or a string; it is
- * copied */
+/* pipeline(source, {size = 256, transform = 'adm', exif = false, batch = 16, count, readers, decoders, ahead, raw_bytes,
+ * done}), as in data/pipeline.h: done, a light userdata or a string, is a bitmap of the rows that are not wanted */
 static int l_pipeline(lua_State *L) {
     static const char who[] = "pipeline";
     ldl_install_where(L);
     ld_source *s = ldl_object(L, 1, LDL_SOURCE, who);
     ldl_options(L, 2, who, "size transform exif batch count readers decoders ahead raw_bytes done");
     ld_pipeline_options o = {.size = count_field(L, 2, "size", 256, 1, who),
-                             .transform = transform_field(L, 2, who),
+                             .transform = ldl_field_transform(L, 2, who),
                              .exif = ldl_field_bool(L, 2, "exif", false, who),
                              .batch = count_field(L, 2, "batch", 16, 1, who),
                              .count = ldl_field_int(L, 2, "count", 0, who),
@@ -61,7 +52,7 @@ static int l_pipeline(lua_State *L) {
     return 1;
 }
 
-/* ld_dtype values of a list as a tensor, in field `key` of the table on top. */
+/* A new tensor of `count` numbers in field `key` of the table on top: where its numbers lie. */
 static void *number_field(lua_State *L, const char *key, ld_dtype type, int count) {
     int64_t shape[1] = {count};
     ld_tensor *x = ld_tensor_new(ld_device_find("cpu"), type, 1, shape, "pipeline");
@@ -70,7 +61,7 @@ static void *number_field(lua_State *L, const char *key, ld_dtype type, int coun
     return ld_tensor_data(x);
 }
 
-/* The batch on top of the stack as a table; b's own memory is freed by the caller. */
+/* The ld_batch at index 1 as a table; its own memory is freed by the caller. */
 static int push_batch(lua_State *L) {
     ld_batch *b = lua_touserdata(L, 1);
     size_t n = (size_t)b->count;

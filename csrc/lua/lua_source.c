@@ -151,7 +151,7 @@ static int l_fingerprint(lua_State *L) {
     return 1;
 }
 
-static ld_transform transform_field(lua_State *L, int i, const char *who) {
+ld_transform ldl_field_transform(lua_State *L, int i, const char *who) {
     const char *name = ldl_field_string(L, i, "transform", ld_transform_names[LD_ADM], who);
     int t = ld_transform_find(name);
     if (t >= 0)
@@ -173,7 +173,7 @@ static int l_read(lua_State *L) {
     lua_settop(L, 3);
     ldl_options(L, 3, who, "size transform exif");
     int n = (int)lua_objlen(L, 2), size = (int)ldl_field_int(L, 3, "size", 256, who);
-    ld_transform transform = transform_field(L, 3, who);
+    ld_transform transform = ldl_field_transform(L, 3, who);
     bool exif = ldl_field_bool(L, 3, "exif", false, who);
     int64_t *index = lua_newuserdata(L, (size_t)(n + 1) * sizeof *index);
     char **why = lua_newuserdata(L, (size_t)(n + 1) * sizeof *why);

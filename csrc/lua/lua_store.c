@@ -163,6 +163,10 @@ static int l_put(lua_State *L) {
     uint8_t *valids = lua_newuserdata(L, n);
     uint32_t *crcs = lua_newuserdata(L, n * sizeof *crcs);
     for (int i = 0; i < r.count; i++) {
+        if (label && !(label[i] >= -1 && label[i] <= INT32_MAX && label[i] == (int32_t)label[i]))
+            ldl_error(L, "%s: label %d is %g; a class from 0, or -1 for none, is needed", who, i + 1, label[i]);
+        if (crc && !(crc[i] >= 0 && crc[i] <= UINT32_MAX))
+            ldl_error(L, "%s: crc32 %d is %g", who, i + 1, crc[i]);
         labels[i] = label ? (int32_t)label[i] : -1;
         valids[i] = valid ? valid[i] != 0 : 1;
         crcs[i] = crc ? (uint32_t)crc[i] : 0;

@@ -157,11 +157,12 @@ function Job:put(b, rows)
 end
 
 -- A batch in which no picture could be read waits for one that can be: a disk that is gone makes no rows of the store.
+-- With bad_in_a_row 0 none waits, since there is no bound on how many would.
 function Job:hold(b, rows)
   for _, x in pairs(rows) do core.keep(x) end
   self.held[#self.held + 1] = {{first = b.first, count = b.count, bad = b.bad}, rows}
   self.in_a_row = self.in_a_row + b.count
-  if self.o.bad_in_a_row > 0 and self.in_a_row >= self.o.bad_in_a_row then
+  if self.in_a_row >= self.o.bad_in_a_row then
     core.fail(('latents: %d pictures in a row could not be read, the last one: %s; what was done before is kept. '
       .. 'Pass bad_in_a_row = 0 to go on all the same'):format(self.in_a_row, b.bad[b.count]))
   end
@@ -184,7 +185,7 @@ function Job:step()
     local bad = 0
     for _ in pairs(b.bad or {}) do bad = bad + 1 end
     local rows = self:rows_of(b, bad == b.count)
-    if bad == b.count then
+    if bad == b.count and self.o.bad_in_a_row > 0 then
       self:hold(b, rows)
     else
       self:put_held()
@@ -206,8 +207,7 @@ function Job:stop_requested()
   os.exit(0, true)
 end
 
--- What is encoded reaches the disk now and then: the writer sees to that by itself, but not more often than every ten
--- seconds.
+-- What is encoded reaches the disk every ten seconds or so by itself; more often where save_seconds asks for it.
 function Job:save()
   if core.clock() - self.saved < self.o.save_seconds then return end
   self.writer:flush()
@@ -266,8 +266,7 @@ end
 
 local known = {dtype = 'f16', moments = false, mirrored = false, batch = 16, on_bad = 'skip', shards = 0,
                bad_in_a_row = 256, least_psnr = 15, quiet = false, deterministic = false, save_seconds = 10,
-               readers = take.optional,
-               decoders = take.optional, ahead = take.optional}
+               readers = take.optional, decoders = take.optional, ahead = take.optional}
 
 local function check(vae, set, o)
   if o.on_bad ~= 'skip' and o.on_bad ~= 'stop' and o.on_bad ~= 'zero' then
@@ -293,14 +292,16 @@ local function check(vae, set, o)
 end
 
 --- encode(vae, set, path, {dtype = 'f16', 'bf16' or 'f32', moments = false, mirrored = false, batch = 16, on_bad =
--- 'skip', 'zero' or 'stop', shards = 0, least_psnr = 15, deterministic = false, quiet, readers, decoders, ahead}):
--- encode every picture of a set into a store at `path`, unless it is there already; then open it. A run that was
--- stopped, in whatever way, goes on where it was. A store made with another VAE, range, size, transform or set is
--- refused. Bad pictures: skip leaves the row out (/valid is 0), zero keeps it with a latent of zeros, stop ends with
--- the reason; the rows of both hold zeros and PATH.bad.txt lists them. Where bad_in_a_row (256; 0: any number) pictures
--- one after the other are bad, the source is taken to be gone, and the run ends with what it had before them. mirrored:
--- latents of the mirrored pictures too. deterministic: no ways of computing are timed from here on, ld.tune(false).
--- readers and decoders (threads) and ahead (batches kept ready) follow the machine where they are not given.
+-- 'skip', 'zero' or 'stop', bad_in_a_row = 256, shards = 0, least_psnr = 15, deterministic = false, save_seconds = 10,
+-- quiet, readers, decoders, ahead}): encode every picture of a set into a store at `path`, unless it is there already;
+-- then open it. A run that was stopped, in whatever way, goes on where it was. A store made with another VAE, range,
+-- size, transform or set is refused. Bad pictures: skip leaves the row out (/valid is 0), zero keeps it with a latent
+-- of zeros, stop ends with the reason; the rows of both hold zeros and PATH.bad.txt lists them. Where bad_in_a_row (0:
+-- any number) pictures one after the other are bad, the source is taken to be gone, and the run ends with what it had
+-- before them. moments: log-variances too; mirrored: latents of the mirrored pictures too. shards: files of rows beside
+-- the store, 0: none. least_psnr: dB that the first pictures must reach, encoded and decoded. save_seconds: how much
+-- work a kill may cost. deterministic: no ways of computing are timed from here on, ld.tune(false). readers and
+-- decoders (threads) and ahead (batches kept ready) follow the machine where they are not given.
 function encode.encode(vae, set, path, options)
   local o = take('latents.encode', options, known)
   check(vae, set, o)

@@ -43,7 +43,8 @@ function Own.close() end
 
 local function own(set, o)
   local bits = o.done and ffi.cast('const uint8_t *', o.done)
-  return setmetatable({set = set, batch = o.batch, at = 1, bits = bits, held = o.done}, Own)
+  -- done is there so that a string stays alive
+  return setmetatable({set = set, batch = o.batch, at = 1, bits = bits, done = o.done}, Own)
 end
 
 return function(set, o)

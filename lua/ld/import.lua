@@ -59,7 +59,19 @@ local function open_labels(path, count)
     while at < first - 1 do next_label() end
     local list = {}
     for i = 1, n do list[i] = next_label() end
+    local more = at == count and f:read('*a')
+    if more and more:find('%S') then core.fail(('import: %s has more labels than %d latents'):format(path, count)) end
     return list
+  end
+end
+
+-- Classes that have a name, where names are given: labels counted from 1 show here.
+local function check_labels(list, first, classes)
+  for i, label in ipairs(list) do
+    if #classes > 0 and label >= #classes then
+      core.fail(('import: latent %d has the class %g; those with a name are 0 to %d'):format(first + i - 1, label,
+        #classes - 1))
+    end
   end
 end
 
@@ -111,11 +123,12 @@ local function open_part(part, source, classes, attributes, o)
   return core.store_writer(part)
 end
 
-local function copy_rows(w, source, labels, o)
+local function copy_rows(w, source, labels, classes, o)
   local count, told = source.shape[1], core.clock()
   for first = 1, count, BATCH do
     local n = math.min(BATCH, count - first + 1)
     local list = labels and labels(first, n)
+    if list then check_labels(list, first, classes) end
     if not (w:is_done(first) and w:is_done(first + n - 1)) then
       core.scope(function()
         local x = source.file:rows(first, n)
@@ -160,7 +173,7 @@ local function import(path, out, options)
   core.sweep_folder(folder or '.')
   local w = open_part(out .. '.part', source, classes, attributes, o)
   local ok, message = pcall(function()
-    copy_rows(w, source, labels, o)
+    copy_rows(w, source, labels, classes, o)
     w:finish()
   end)
   local closed, why = pcall(w.close, w)

@@ -1,10 +1,10 @@
 -- ldlua's side of `make bench-data`. Lines for the driver: kind, label, value, separated by tabs.
 --
---   ldlua tests/bench/data_side.lua check FOLDER FILE  --transform adm   the first pictures, raw bytes (n,size,size,3)
+--   ldlua tests/bench/data_side.lua check FOLDER FILE --transform adm      the first pictures, raw (n,size,size,3)
 --   ldlua tests/bench/data_side.lua decode FOLDER --transform adm          every picture, decoded and transformed
 --   ldlua tests/bench/data_side.lua encode FOLDER --vae PATH               one batch of pixels again and again
 --   ldlua tests/bench/data_side.lua both FOLDER --vae PATH --out FILE      the whole way into a store
---   ldlua tests/bench/data_side.lua load FOLDER --out FILE         training on latents of random numbers
+--   ldlua tests/bench/data_side.lua load FOLDER --out FILE                 training on latents of random numbers
 local ld = require 'ld'
 
 local what, folder = arg[1], arg[2]

@@ -520,7 +520,8 @@ static void test_refusals(void **state) {
                                          {.size = 8, .batch = 0},
                                          {.size = 8, .batch = 1, .count = 11},
                                          {.size = 8, .batch = 1, .readers = -1},
-                                         {.size = 8, .batch = 1, .decoders = 1000}};
+                                         {.size = 8, .batch = 1, .decoders = 1000},
+                                         {.size = 8, .batch = 1 << 16, .ahead = 1 << 16}};
     for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++) {
         assert_null(ld_pipeline_new(s, wrong + k));
         assert_int_equal(ld_error_code(), LD_EVALUE);

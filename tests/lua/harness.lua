@@ -5,7 +5,8 @@
 --   t.skip('adds on a GPU', 'no GPU here')
 --   t.finish()                           -- the last line of the file: prints the counts and ends the program
 --
--- t.device is the default device. Data that a test gets on the CPU (files, pictures) it moves there.
+-- t.get(path) gives a file's bytes, t.put(path, bytes) writes them. t.device is the default device; data that a test
+-- gets on the CPU (files, pictures) it moves there.
 -- A test ends at its first failed expectation or error. `ldlua tests/lua/test_x.lua WORD` runs only the tests whose
 -- name contains WORD.
 local t = {}
@@ -117,6 +118,22 @@ function t.raises(fn, text, ...)
     if not (valid and found) then fail('expected an error with %s, got %s', show(text), show(message)) end
   end
   return message
+end
+
+-- The bytes of a file.
+function t.get(path)
+  local f = assert(io.open(path, 'rb'))
+  local bytes = f:read('*a')
+  f:close()
+  return bytes
+end
+
+-- Writes the bytes; returns the path.
+function t.put(path, bytes)
+  local f = assert(io.open(path, 'wb'))
+  f:write(bytes)
+  f:close()
+  return path
 end
 
 local function report(kind, name, text) print(kind .. ' ' .. name .. ': ' .. text:gsub('\n', '\n     ')) end

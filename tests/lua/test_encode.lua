@@ -1,80 +1,21 @@
 -- From pictures to latents: what the rows hold, resuming, bad pictures, refusals, the pipeline, verifying.
 local ld = require 'ld'
 local t = dofile 'tests/lua/harness.lua'
+local get, put = t.get, t.put
 
 local tmp = os.getenv 'TEST_TMP' or '/tmp/ldlua-test-encode'
 os.execute('mkdir -p ' .. tmp)
+local tiny = dofile('tests/lua/tiny_store.lua')(tmp)
+local small, faces, fresh, encode, content = tiny.small, tiny.faces, tiny.fresh, tiny.encode, tiny.content
+local read = tiny.read
 
-local function get(path)
-  local f = assert(io.open(path, 'rb'))
-  local bytes = f:read('*a')
-  f:close()
-  return bytes
-end
-
-local function put(path, bytes)
-  local f = assert(io.open(path, 'wb'))
-  f:write(bytes)
-  f:close()
-end
-
--- Autoencoders with weights of chance, whose round trip is no better than chance either.
-ld.seed(11)
-ld.checkpoint.write(tmp .. '/small.h5', {model = ld.models.small_autoencoder{width = 8, blocks = 1},
-                                         record = {name = 'tiny'}})
-ld.checkpoint.write(tmp .. '/other.h5', {model = ld.models.small_autoencoder{width = 8, blocks = 1},
-                                         record = {name = 'tiny'}})
 ld.safetensors_write(tmp .. '/kl.safetensors',
   ld.models.kl_autoencoder{block_out_channels = {8, 16}, layers_per_block = 1, norm_num_groups = 8}:state())
-local small = ld.vae.load(tmp .. '/small.h5')
 local kl = ld.vae.load(tmp .. '/kl.safetensors')
-
--- Synthetic faces, drawn once: drawing takes longer than all the rest here.
-local drawn = ld.faces(22, {size = 16, seed = 3})
-local function faces(n)
-  local set = ld.images.synthetic_faces{n = n or 22, size = 16, seed = 3}
-  function set.read(_, list)
-    local at = {}
-    for i, k in ipairs(list) do at[i] = k - 1 end
-    return ld.gather(drawn, ld.tensor(at, {dtype = 'i64', device = drawn.device})), {}
-  end
-  return set
-end
 
 t.test('the drawn faces are those of the set', function()
   t.eq(faces():read{2, 3}, (ld.images.synthetic_faces{n = 22, size = 16, seed = 3}:read{2, 3}))
 end)
-
-local serial = 0
-local function fresh()
-  serial = serial + 1
-  return ('%s/new/store-%d.h5'):format(tmp, serial)
-end
-
-local function encode(vae, set, path, more)
-  local o = {least_psnr = -1000, quiet = true, batch = 4}
-  for key, value in pairs(more or {}) do o[key] = value end
-  local store = ld.latents.encode(vae, set, path, o) -- no tail call, so that errors have this line
-  return store
-end
-
--- Everything in an HDF5 file: data sets, strings and attributes of the root.
-local function content(path)
-  local f, out = ld.h5_open(path), {}
-  for _, name in ipairs(f:list()) do
-    out[name] = f:shape(name) and f:read(name):tolist() or f:read_strings(name)
-  end
-  for _, key in ipairs(f:attributes()) do out['@' .. key] = f:attribute('/', key) end
-  f:close()
-  return out
-end
-
-local function read(path, name)
-  local f = ld.h5_open(path)
-  local x = f:read(name)
-  f:close()
-  return x
-end
 
 -- How many rows of an unfinished store are done.
 local function done(path)
@@ -103,6 +44,7 @@ t.test('rows are what the autoencoder gives', function()
   local store = encode(small, faces(), path, {dtype = 'f32'})
   t.eq(store.count, 22)
   t.eq(store.shape, {4, 2, 2})
+  t.eq(store:get{3, 1}.x[2], read(path, '/latents/mean')[1])
   local list = {}
   for i = 1, 22 do list[i] = i end
   t.near(read(path, '/latents/mean'), small:encode_images((faces():read(list))), 1e-6)
@@ -120,6 +62,8 @@ t.test('rows are what the autoencoder gives', function()
   t.eq(c['@batch'], 4)
   t.eq(c.name[22], 'face-000022')
   t.eq(c.label[1], -1)
+  t.eq(c.done, {255, 255, 63})
+  t.eq(c.complete, {1})
   t.eq(ld.file_kind(path .. '.part'), nil)
   t.eq(ld.file_kind(path .. '.part.bad'), nil)
   t.eq(ld.file_kind(path .. '.bad.txt'), nil)
@@ -239,7 +183,7 @@ t.test('refusals', function()
   local other, signed = ld.vae.load(tmp .. '/other.h5'), ld.vae.load(tmp .. '/small.h5', {range = 'signed'})
   local function refuse(text, ...)
     local message = t.raises(encode, text, ...)
-    t.ok(message:find('test_encode.lua:%d+: latents: ') and message:find(path, 1, true), message)
+    t.ok(message:find('tiny_store.lua:%d+: latents: ') and message:find(path, 1, true), message)
   end
   refuse('vae_hash is ' .. small.hash, other, faces(), path)
   refuse('pixel_range is unit, this run has signed', signed, faces(), path)
@@ -449,6 +393,20 @@ t.test('any number of bad pictures, where that is asked for', function()
   t.eq(select(2, get(path .. '.bad.txt'):gsub('\n', '')), 5)
 end)
 
+t.test('batches of bad pictures wait only while there is a bound on them', function()
+  for most, rows in pairs{[0] = 8, [256] = 0} do
+    local set, path = failing(faces(), 4), fresh() -- the first reading is the round trip's
+    local inner = set.read
+    function set.read(self, list)
+      local x, why = inner(self, list), {}
+      for i = 1, #list do why[i] = 'gone' end
+      return x, why
+    end
+    t.raises(function() encode(small, set, path, {bad_in_a_row = most}) end, 'pulled the plug')
+    t.eq(done(path), rows)
+  end
+end)
+
 t.test("on_bad = 'zero' keeps the rows, as zeros", function()
   local path = fresh()
   t.eq(encode(small, pictures(), path, {on_bad = 'zero', mirrored = true}).count, 12)
@@ -467,7 +425,7 @@ t.test("on_bad = 'stop' names the picture and keeps what was done", function()
   local whole, path = fresh(), fresh()
   encode(small, pictures(), whole)
   local message = t.raises(function() encode(small, pictures(), path, {on_bad = 'stop'}) end, 'bees/2.png')
-  t.ok(message:find('test_encode.lua:%d+: latents: '), message)
+  t.ok(message:find('tiny_store.lua:%d+: latents: '), message)
   t.eq(done(path), 4)
   t.eq(encode(small, pictures(), path).count, 10)
   t.ok(get(path) == get(whole))

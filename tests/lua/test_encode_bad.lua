@@ -1,22 +1,10 @@
 -- The list of pictures that could not be read, kept beside a store while it is made.
 local ld = require 'ld'
 local t = dofile 'tests/lua/harness.lua'
+local get, put = t.get, t.put
 
 local tmp = os.getenv 'TEST_TMP' or '/tmp/ldlua-test-encode-bad'
 os.execute('mkdir -p ' .. tmp)
-
-local function get(path)
-  local f = assert(io.open(path, 'rb'))
-  local bytes = f:read('*a')
-  f:close()
-  return bytes
-end
-
-local function put(path, bytes)
-  local f = assert(io.open(path, 'wb'))
-  f:write(bytes)
-  f:close()
-end
 
 t.test('the list of bad pictures outlives runs', function()
   local bad_list = require 'ld.encode_bad'

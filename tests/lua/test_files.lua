@@ -2,25 +2,13 @@
 -- should be.
 local ld = require 'ld'
 local t = dofile 'tests/lua/harness.lua'
+local get = t.get
 
 local tmp = os.getenv 'TEST_TMP' or '/tmp/ldlua-test-files'
 os.execute('mkdir -p ' .. tmp)
 local fixtures = 'tests/fixtures/images'
 
-local function put(name, bytes)
-  local path = tmp .. '/' .. name
-  local f = assert(io.open(path, 'wb'))
-  f:write(bytes)
-  f:close()
-  return path
-end
-
-local function get(path)
-  local f = assert(io.open(path, 'rb'))
-  local bytes = f:read('*a')
-  f:close()
-  return bytes
-end
+local function put(name, bytes) return t.put(tmp .. '/' .. name, bytes) end
 
 -- What a shell command prints.
 local function shell(command)

@@ -1,104 +1,15 @@
 -- Latent stores as data sets: rows, statistics, bad pictures, splits. tests/lua/test_encode.lua makes them.
 local ld = require 'ld'
 local t = dofile 'tests/lua/harness.lua'
+local get, put = t.get, t.put
 
 local tmp = os.getenv 'TEST_TMP' or '/tmp/ldlua-test-latents'
 os.execute('mkdir -p ' .. tmp)
-
-local function get(path)
-  local f = assert(io.open(path, 'rb'))
-  local bytes = f:read('*a')
-  f:close()
-  return bytes
-end
-
-local function put(path, bytes)
-  local f = assert(io.open(path, 'wb'))
-  f:write(bytes)
-  f:close()
-end
-
--- Autoencoders with weights of chance, whose round trip is no better than chance either.
-ld.seed(11)
-ld.checkpoint.write(tmp .. '/small.h5', {model = ld.models.small_autoencoder{width = 8, blocks = 1},
-                                         record = {name = 'tiny'}})
-ld.checkpoint.write(tmp .. '/other.h5', {model = ld.models.small_autoencoder{width = 8, blocks = 1},
-                                         record = {name = 'tiny'}})
-local small = ld.vae.load(tmp .. '/small.h5')
-
--- Synthetic faces, drawn once: drawing takes longer than all the rest here.
-local drawn = ld.faces(22, {size = 16, seed = 3})
-local function faces(n)
-  local set = ld.images.synthetic_faces{n = n or 22, size = 16, seed = 3}
-  function set.read(_, list)
-    local at = {}
-    for i, k in ipairs(list) do at[i] = k - 1 end
-    return ld.gather(drawn, ld.tensor(at, {dtype = 'i64', device = 'cpu'})), {}
-  end
-  return set
-end
-
-t.test('the drawn faces are those of the set', function()
-  t.eq(faces():read{2, 3}, (ld.images.synthetic_faces{n = 22, size = 16, seed = 3}:read{2, 3}))
-end)
-
-local serial = 0
-local function fresh()
-  serial = serial + 1
-  return ('%s/new/store-%d.h5'):format(tmp, serial)
-end
-
--- Everything in an HDF5 file: data sets, strings and attributes of the root.
-local function content(path)
-  local f, out = ld.h5_open(path), {}
-  for _, name in ipairs(f:list()) do
-    out[name] = f:shape(name) and f:read(name):tolist() or f:read_strings(name)
-  end
-  for _, key in ipairs(f:attributes()) do out['@' .. key] = f:attribute('/', key) end
-  f:close()
-  return out
-end
+local tiny = dofile('tests/lua/tiny_store.lua')(tmp)
+local small, faces, fresh, encode, content = tiny.small, tiny.faces, tiny.fresh, tiny.encode, tiny.content
 
 -- Every latent of a store, the rows left out too, as it is stored.
-local function rows_of(store)
-  local f = ld.h5_open(store.path)
-  local x = f:read('/latents/mean')
-  f:close()
-  return x
-end
-
-local function encode(vae, set, path, more)
-  local o = {least_psnr = -1000, quiet = true, batch = 4}
-  for key, value in pairs(more or {}) do o[key] = value end
-  local store = ld.latents.encode(vae, set, path, o) -- no tail call, so that errors have this line
-  return store
-end
-
-t.test('rows are what the autoencoder gives', function()
-  local path = fresh()
-  local store = encode(small, faces(), path, {dtype = 'f32'})
-  t.eq(store.count, 22)
-  t.eq(store.shape, {4, 2, 2})
-  local x = rows_of(store)
-  t.eq(x.dtype, 'f32')
-  local list = {}
-  for i = 1, 22 do list[i] = i end
-  local direct = small:encode_images((faces():read(list)))
-  t.near(x, direct, 1e-6)
-  t.eq(store:get(list).x, x)
-  local c = content(path)
-  t.eq(c['@vae'], 'tiny')
-  t.eq(c['@vae_hash'], small.hash)
-  t.eq(c['@pixel_range'], 'unit')
-  t.eq(c['@size'], 16)
-  t.eq(c['@count'], 22)
-  t.eq(c.name[22], 'face-000022')
-  t.eq(c.label[1], -1)
-  t.eq(c.done, {255, 255, 63})
-  t.eq(c.complete, {1})
-  t.eq(ld.file_kind(path .. '.part'), nil)
-  t.eq(ld.file_kind(path .. '.bad.txt'), nil)
-end)
+local function rows_of(store) return tiny.read(store.path, '/latents/mean') end
 
 t.test('statistics against direct computation', function()
   local store = encode(small, faces(), fresh(), {dtype = 'f32'})

@@ -1,24 +1,11 @@
 -- Training runs: resuming, steps that are not finite, stopping, the clock, logs, memory.
 local ld = require 'ld'
 local t = dofile 'tests/lua/harness.lua'
+local get, put = t.get, t.put
 
 local tmp = os.getenv 'TEST_TMP' or '/tmp/ldlua-test-run'
 local ldlua = os.getenv 'LDLUA' or './ldlua'
 os.execute('mkdir -p ' .. tmp)
-
-local function put(path, text)
-  local f = assert(io.open(path, 'wb'))
-  f:write(text)
-  f:close()
-  return path
-end
-
-local function get(path)
-  local f = assert(io.open(path, 'rb'))
-  local bytes = f:read('*a')
-  f:close()
-  return bytes
-end
 
 -- A small training with everything a run has: batch norm, dropout, averages, a schedule, random numbers of the program.
 -- The same text serves here and in child processes.

@@ -2,25 +2,16 @@
 local ld = require 'ld'
 local core = require 'ld.core'
 local t = dofile 'tests/lua/harness.lua'
+local get = t.get
 
 local tmp = os.getenv 'TEST_TMP' or '/tmp/ldlua-test-source'
 local program = os.getenv 'LDLUA' or './ldlua'
 os.execute('mkdir -p ' .. tmp)
 
-local function get(path)
-  local f = assert(io.open(path, 'rb'))
-  local bytes = f:read('*a')
-  f:close()
-  return bytes
-end
-
 local function put(name, bytes)
   local path = tmp .. '/' .. name
   ld.make_dirs(path:match('^(.*)/'))
-  local f = assert(io.open(path, 'wb'))
-  f:write(bytes)
-  f:close()
-  return path
+  return t.put(path, bytes)
 end
 
 local function png(v)

@@ -3,15 +3,11 @@ local ffi = require 'ffi'
 local ld = require 'ld'
 local core = require 'ld.core'
 local t = dofile 'tests/lua/harness.lua'
+local put = t.put
 
 local tmp = os.getenv 'TEST_TMP' or '/tmp/ldlua-test-store'
 local ldlua = os.getenv 'LDLUA' or './ldlua'
 os.execute('mkdir -p ' .. tmp)
-
-local function put(path, bytes)
-  ld.write_file(path, bytes)
-  return path
-end
 
 local function shell(command)
   local p = io.popen(command .. ' 2>&1')
@@ -136,6 +132,9 @@ t.test('what cannot be is refused', function()
   t.raises(function() w:put(1, {mean = ld.zeros{9, 2, 4, 3}}) end, '%(9,2,3,4%) is needed')
   t.raises(function() w:put(1, {mean = ld.zeros{2, 2, 3, 4}, label = {1}}) end, 'label must be a list or a tensor of 2')
   t.raises(function() w:put(1, {}) end, 'rows 1 to 0')
+  for _, label in ipairs{1e20, -2, 0.5} do
+    t.raises(function() w:put(1, {mean = ld.zeros{1, 2, 3, 4}, label = {label}}) end, 'a class from 0, or %-1 for none')
+  end
   w:close()
   t.raises(function() w:flush() end, 'closed ld.store_writer')
   local f = core.h5_create(tmp .. '/old.h5')
@@ -143,6 +142,19 @@ t.test('what cannot be is refused', function()
   f:commit()
   t.raises(function() ld.latents.open(tmp .. '/old.h5') end, 'is a store of an earlier version; delete it and make')
   t.raises(function() ld.latents.open(tmp .. '/absent.h5') end, 'absent.h5')
+  for k, case in ipairs{{ld.zeros(2, 3), 8, 0, 'no usable /latents/mean'},
+                        {ld.zeros(2, 4, 0, 3), 8, 0, 'no usable /latents/mean'},
+                        {ld.zeros({2, 4, 3, 3}, {dtype = 'f64'}), 8, 0, 'no usable /latents/mean'},
+                        {ld.zeros(2, 4, 3, 3), 0, 2, 'batches of 0 rows in 2 shards'}} do
+    local path = ('%s/foreign-%d.h5'):format(tmp, k)
+    local g = core.h5_create(path)
+    g:attribute('/', 'format', 'ldlua latents 2')
+    g:attribute('/', 'batch', case[2])
+    g:attribute('/', 'shards', case[3])
+    g:write('/latents/mean', case[1])
+    g:commit()
+    t.raises(function() ld.latents.open(path) end, case[4])
+  end
   t.raises(function() ld.latents.open(make(9), {resident = 'yes'}) end, "resident is 'yes'; known: true false 'auto'")
 end)
 
@@ -312,6 +324,11 @@ t.test('an .npy file, and the same numbers without a header', function()
   t.raises(function() ld.latents.import(raw, fresh(), with{shape = {601, 2, 2, 2}}) end, 'all.npmm')
   t.raises(function() ld.latents.import(file, fresh(), with{range = 'own'}) end, "range is 'own'")
   t.raises(function() ld.latents.import(file, a.path, with()) end, 'there is a .* already')
+  t.raises(function()
+    ld.latents.import(file, fresh(), with{labels = text, classes = put(tmp .. '/two.txt', 'ant\nbee\n')})
+  end, 'latent 3 has the class 2; those with a name are 0 to 1')
+  put(text, t.get(text) .. '0\n')
+  t.raises(function() ld.latents.import(file, fresh(), with{labels = text}) end, 'has more labels than 600 latents')
   put(text, '0\n1\n')
   t.raises(function() ld.latents.import(file, fresh(), with{labels = text}) end, 'line 3 of .* is missing')
   local flat = npy(tmp .. '/flat.npy', {8}, numbers)

@@ -80,6 +80,11 @@ matches 'option --out needs a value'
 refuse 'a missing last value' recipe celeba --out
 matches 'option --out needs a value'
 
+check 'options of imagenet_latents' recipe imagenet_latents --dry-run
+for name in $(awk 'NF { print $1 }' <<<"$output"); do
+    if grep -qE -- "^\| .*--$name[ \`].*\|" docs/data.md; then pass; else fail 'docs/data.md lists them' "not --$name"; fi
+done
+
 # ---- without data ----
 
 refuse 'imagenet_latents without data' recipe imagenet_latents --data "$tmp/absent"
@@ -90,7 +95,7 @@ refuse 'imagenet_classifier without a store' recipe imagenet_classifier --train 
 matches "recipes/imagenet_classifier\.lua:[0-9]+: there is no store $tmp/absent.h5: make it with"
 says recipes/imagenet_latents.lua
 refuse 'lsun without data' recipe lsun --data "$tmp/absent"
-matches "recipes/lsun\.lua:[0-9]+: there is no folder $tmp/absent"
+matches "recipes/lsun\.lua:[0-9]+: there is no $tmp/absent"
 says bedroom.tgz
 refuse 'compare without a store' recipe compare --store "$tmp/absent.h5"
 matches "recipes/compare\.lua:[0-9]+: there is no $tmp/absent.h5: recipes/celeba.lua makes the store"
@@ -121,7 +126,7 @@ head -c 200 "$tmp/faces/class-1/01.png" >"$tmp/faces/class-1/cut.png"
 
 refuse 'celeba without pictures says what to get and takes synthetic faces' \
     recipe celeba --vae "$tmp/tiny.h5" --data "$tmp/absent" --out "$tmp/none" --size 16 --least-psnr 1000
-says "there is no folder $tmp/absent; for real faces get CelebA-HQ"
+says "there is no $tmp/absent; for real faces get CelebA-HQ"
 says 'training on 30000 synthetic faces'
 matches 'recipes/celeba\.lua:[0-9]+: latents: the round trip of the first pictures is'
 
