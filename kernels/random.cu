@@ -9,33 +9,13 @@
  * tests/sim/test_sim_random.c against the CPU's slots. */
 #include "kernels/space.h"
 
+#include "base/philox.h"
 #include "base/rng.h"
 
 struct stream {
     uint64_t seed, sample;
     uint32_t purpose;
 };
-
-/* ld_philox on the device. */
-LD_DEVICE void philox(uint32_t *out, const stream &s, uint64_t sample, uint32_t element4) {
-    uint32_t c0 = element4, c1 = (uint32_t)sample, c2 = (uint32_t)(sample >> 32), c3 = s.purpose;
-    uint32_t k0 = (uint32_t)s.seed, k1 = (uint32_t)(s.seed >> 32);
-#pragma unroll
-    for (int round = 0; round < 10; round++) {
-        uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
-        uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-        c1 = (uint32_t)p1;
-        c3 = (uint32_t)p0;
-        c0 = n0;
-        c2 = n2;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    out[0] = c0;
-    out[1] = c1;
-    out[2] = c2;
-    out[3] = c3;
-}
 
 /* 24 random bits as a float in [0, 1). */
 LD_DEVICE float unit(uint32_t u) {
@@ -53,14 +33,14 @@ template <int V>
 LD_DEVICE void numbers(float *u, const stream &s, int64_t e, int64_t row, const bool *same, bool normal) {
     uint32_t w[4];
     if (V == 4 && !same[0] && same[1]) { /* e is a multiple of 4 */
-        philox(w, s, s.sample + (uint64_t)row, (uint32_t)(e / 4));
+        ld_philox_block(w, s.seed, s.purpose, s.sample + (uint64_t)row, (uint32_t)(e / 4));
         for (int i = 0; i < V; i++)
             u[i] = normal ? bell(w, i) : unit(w[i]);
         return;
     }
     for (int i = 0; i < V; i++) {
         int64_t at = e + (same[0] ? 0 : i);
-        philox(w, s, s.sample + (uint64_t)(row + (same[1] ? 0 : i)), (uint32_t)(at / 4));
+        ld_philox_block(w, s.seed, s.purpose, s.sample + (uint64_t)(row + (same[1] ? 0 : i)), (uint32_t)(at / 4));
         int j = (int)(at & 3);
         uint32_t one = j & 2 ? (j & 1 ? w[3] : w[2]) : (j & 1 ? w[1] : w[0]);
         uint32_t pair[2] = {j & 2 ? w[2] : w[0], j & 2 ? w[3] : w[1]};

@@ -71,4 +71,28 @@ static inline void same(const char *what, const ld_view *a, const ld_view *b) {
                      get(b, i));
 }
 
+/* The gradients `out` of the f64 operands `in` against central differences of loss(of), which looks at the operands as they
+ * are: h^2 = 1e-8 of truncation, and rounding below. */
+static inline void as_differences(ld_view *const *in, ld_view *const *out, int n, double (*loss)(void *), void *of) {
+    for (int k = 0; k < n; k++)
+        for (int64_t i = 0; i < ld_view_numel(in[k]); i++) {
+            double at = get(in[k], i), h = 1e-4;
+            put(in[k], i, at + h);
+            double above = loss(of);
+            put(in[k], i, at - h);
+            double below = loss(of), want = (above - below) / (2 * h);
+            put(in[k], i, at);
+            if (!(fabs(get(out[k], i) - want) <= 1e-6 * (1 + fabs(want))))
+                fail_msg("operand %d, element %d: %g, differences say %g", k, (int)i, get(out[k], i), want);
+        }
+}
+
+/* A loss whose gradient with respect to y is g. */
+static inline double weighed(const ld_view *y, const ld_view *g) {
+    double sum = 0;
+    for (int64_t i = 0; i < ld_view_numel(y); i++)
+        sum += get(y, i) * get(g, i);
+    return sum;
+}
+
 #endif

@@ -42,7 +42,7 @@ static void one_case(ld_dtype t, ld_dtype gradient, layout l, int64_t no, int64_
             for (int r = 0; r < 9; r++)
                 check_value("unfold", gradient, r, get(dw, (o * nc + c) * 9 + r), unfolded(k, no, o, c, r), 4);
     check_guards(dw);
-    free_views(NULL);
+    next_case();
 }
 
 static void fold_and_unfold(void **state) {
@@ -59,6 +59,6 @@ static void fold_and_unfold(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(fold_and_unfold, tidy, tidy)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const struct CMUnitTest tests[] = {cmocka_unit_test_teardown(fold_and_unfold, tidy)};
+    return RUN_KERNEL_TESTS("folded weights of convolutions", tests);
 }

@@ -131,8 +131,6 @@ static void check_case(const norm_case *q) {
     same("y again", y, first.y);
 }
 
-static const ld_dtype dtypes[] = {LD_F32, LD_BF16, LD_F16, LD_F64};
-
 static void test_batch_norm(void **state) {
     (void)state;
     static const int64_t sizes[][3] = {{1, 31, 1}, {33, 1, 4}, {1, 1000, 31}, {2, 1, 96},    {3, 70, 64}, {2, 600, 31},
@@ -143,7 +141,7 @@ static void test_batch_norm(void **state) {
                 bool large = sizes[i][1] > 200, wanted = t ? (bits + i) % 7 == t : !(bits & 32) && (bits ^ i) & 1;
                 if (!wanted || (large && bits % 3 != i % 3))
                     continue;
-                norm_case q = make_case(dtypes[t], sizes[i][0], sizes[i][1], sizes[i][2], 0, bits);
+                norm_case q = make_case(all_dtypes[t], sizes[i][0], sizes[i][1], sizes[i][2], 0, bits);
                 check_case(&q);
                 next_case();
             }
@@ -160,7 +158,7 @@ static void test_group_norm(void **state) {
                 bool large = sizes[i][1] > 200, wanted = t ? (bits + i) % 7 == t : !(bits & 32) && (bits ^ i) & 1;
                 if (bits & 16 || !wanted || (large && bits % 3 != i % 3))
                     continue;
-                norm_case q = make_case(dtypes[t], sizes[i][0], sizes[i][1], sizes[i][2], (int)sizes[i][3], bits);
+                norm_case q = make_case(all_dtypes[t], sizes[i][0], sizes[i][1], sizes[i][2], (int)sizes[i][3], bits);
                 check_case(&q);
                 next_case();
             }
@@ -237,15 +235,11 @@ static void test_portable(void **state) {
     }
 }
 
-static double loss(const norm_case *q) {
-    double sum = 0;
-    norm_results r = forward(q);
-    for (int64_t i = 0; i < ld_view_numel(r.y); i++)
-        sum += get(r.y, i) * get(q->g, i);
-    return sum;
+static double loss(void *of) {
+    const norm_case *q = of;
+    return weighed(forward(q).y, q->g);
 }
 
-/* Central differences in f64: h^2 = 1e-8 of truncation, and rounding below. */
 static void test_differences(void **state) {
     (void)state;
     for (int kind = 0; kind < 6; kind++) {
@@ -255,17 +249,7 @@ static void test_differences(void **state) {
         norm_results r = forward(&q);
         backward(&q, &r);
         ld_view *in[] = {q.x, q.film, q.w, q.b}, *out[] = {r.dx, r.dfilm, r.dw, r.db};
-        for (int k = 0; k < 4; k++)
-            for (int64_t i = 0; i < ld_view_numel(in[k]); i++) {
-                double at = get(in[k], i), h = 1e-4;
-                put(in[k], i, at + h);
-                double above = loss(&q);
-                put(in[k], i, at - h);
-                double below = loss(&q), want = (above - below) / (2 * h);
-                put(in[k], i, at);
-                if (!(fabs(get(out[k], i) - want) <= 1e-6 * (1 + fabs(want))))
-                    fail_msg("operand %d, element %d: %g, differences say %g", k, (int)i, get(out[k], i), want);
-            }
+        as_differences(in, out, 4, loss, &q);
         next_case();
     }
 }

@@ -3,6 +3,7 @@
  * with base/rng.h one by one. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/iterate.h"
+#include "base/philox.h"
 #include "base/rng.h"
 
 #include <math.h>
@@ -22,26 +23,11 @@ typedef struct stream {
 
 /* The words of BATCH consecutive counters; ld_philox side by side. */
 LD_CLONES static void words(uint32_t *restrict out, const stream *s, uint32_t first) {
-    const uint32_t low = (uint32_t)s->sample, high = (uint32_t)(s->sample >> 32), purpose = s->purpose;
-    const uint32_t key0 = (uint32_t)s->seed, key1 = (uint32_t)(s->seed >> 32);
+    const uint64_t seed = s->seed, sample = s->sample;
+    const uint32_t purpose = s->purpose;
 #pragma omp simd
-    for (uint32_t i = 0; i < BATCH; i++) {
-        uint32_t c0 = first + i, c1 = low, c2 = high, c3 = purpose, k0 = key0, k1 = key1;
-        for (int round = 0; round < 10; round++) {
-            uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
-            uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-            c1 = (uint32_t)p1;
-            c3 = (uint32_t)p0;
-            c0 = n0;
-            c2 = n2;
-            k0 += 0x9E3779B9u;
-            k1 += 0xBB67AE85u;
-        }
-        out[4 * i] = c0;
-        out[4 * i + 1] = c1;
-        out[4 * i + 2] = c2;
-        out[4 * i + 3] = c3;
-    }
+    for (uint32_t i = 0; i < BATCH; i++)
+        ld_philox_block(out + 4 * i, seed, purpose, sample, first + i);
 }
 
 LD_CLONES static void to_unit(float *restrict u, const uint32_t *restrict w) {
