@@ -27,7 +27,7 @@ struct att_shape {
     int lanes, slots,
         packed;     /* threads of a row; groups of lanes of a unit in a block; units in a block. Powers of two */
     int runs, tile; /* blocks along the rows of a unit; rows in a tile, a multiple of 8 */
-    int stride;     /* floats from one unit\'s tile to the next\'s: units of a warp then meet in no bank */
+    int stride;     /* floats from one unit's tile to the next's: units of a warp then meet in no bank */
     bool packs;     /* 4 elements may be read at once */
     float scale;
 };
@@ -75,7 +75,7 @@ template <typename T> LD_DEVICE void att_load4(float *to, const T *row, int c, c
 template <typename T> LD_DEVICE void att_store4(T *row, const float *from, int c, const att_shape &z) {
     if (z.packs) {
         if (c < z.d)
-            store_wide<T, 4>(row + c, from);
+            store_narrow<4>(row + c, from);
     } else {
 #pragma unroll
         for (int k = 0; k < 4; k++)
@@ -148,9 +148,7 @@ template <typename T, int DEPTH>
 LD_DEVICE void att_load_tile(float *a, float *b, const att_heads<T> &ha, const att_heads<T> &hb, const att_shape &z,
                              const att_place &at, int first, float fa) {
     int chunks = DEPTH / 4 * at.lanes, all = z.packed * z.tile * chunks;
-    int64_t unit0 = at.unit - at.mine;
-    if (!at.there)
-        unit0 = (int64_t)(blockIdx.x / (unsigned)z.runs) * z.packed;
+    int64_t unit0 = (int64_t)(blockIdx.x / (unsigned)z.runs) * z.packed;
 #pragma unroll 2
     for (int i = (int)threadIdx.x; i < all; i += (int)blockDim.x) {
         int c = i % chunks * 4, r = i / chunks, mine = r / z.tile, in = r % z.tile, row = first + in;

@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(LAYER_THREADS, 2) k_layer_norm(layer_shape z, 
         for (int e = 0; e < V; e++)
             sum += widen(in.v[e]);
     });
-    A centre = layer_sum(sum, z.lanes) / count;
+    A centre = warp_fold<fold_sum>(sum, z.lanes) / count;
     layer_each<V, K>(z, at, [&](int k, int64_t j) {
         pack<T, V> in = layer_get<T, V, K>(x, k, j);
         for (int e = 0; e < V; e++) {
@@ -35,8 +35,8 @@ __global__ void __launch_bounds__(LAYER_THREADS, 2) k_layer_norm(layer_shape z, 
             square += d * d;
         }
     });
-    rest = layer_sum(rest, z.lanes) / count;
-    square = layer_sum(square, z.lanes) / count;
+    rest = warp_fold<fold_sum>(rest, z.lanes) / count;
+    square = warp_fold<fold_sum>(square, z.lanes) / count;
     A mean = centre + rest, lost = (centre - mean) + rest;
     A r = 1 / sqrt(square - rest * rest + (A)q.eps);
     layer_each<V, K>(z, at, [&](int k, int64_t j) {
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(LAYER_THREADS, 2) k_layer_norm(layer_shape z, 
         operand_pack<A, V>(b, q.b, j, 0);
         for (int e = 0; e < V; e++)
             w[e] = (widen(in.v[e]) - mean - lost) * r * w[e] + b[e];
-        store_wide<T, V>(q.y + at.row * z.c + j, w);
+        store_narrow<V>(q.y + at.row * z.c + j, w);
     });
     if (at.there && !at.lane) {
         q.mean[at.row] = mean;

@@ -5,6 +5,7 @@
 #ifndef LD_KERNEL_LAYER_NORM_H
 #define LD_KERNEL_LAYER_NORM_H
 
+#include "kernels/fold.h"
 #include "kernels/operand.h"
 
 enum { LAYER_THREADS = 256 };
@@ -60,12 +61,6 @@ LD_DEVICE void layer_load(layer_row<T, V, K> &r, const T *x, const layer_shape &
 
 template <typename T, int V, int K> LD_DEVICE pack<T, V> layer_get(const layer_row<T, V, K> &r, int k, int64_t j) {
     return K ? r.kept[k] : load_pack<T, V>(r.row + j);
-}
-
-template <typename A> LD_DEVICE A layer_sum(A v, int lanes) {
-    for (int far = lanes / 2; far; far /= 2)
-        v += __shfl_xor_sync(LD_ALL_LANES, v, far);
-    return v;
 }
 
 /* f(V, K) with the constants as types, for rows of c elements of T. */

@@ -31,15 +31,15 @@ __global__ void __launch_bounds__(LAYER_THREADS, 2) k_layer_norm_dx(layer_shape 
             second += f * (widen(xs.v[e]) - mean);
         }
     });
-    first = layer_sum(first, z.lanes) / (A)z.c;
-    second = layer_sum(second, z.lanes) * r * r / (A)z.c;
+    first = warp_fold<fold_sum>(first, z.lanes) / (A)z.c;
+    second = warp_fold<fold_sum>(second, z.lanes) * r * r / (A)z.c;
     layer_each<V, K>(z, at, [&](int k, int64_t j) {
         pack<T, V> xs = layer_get<T, V, K>(x, k, j), gs = layer_get<T, V, K>(g, k, j);
         A w[V];
         operand_pack<A, V>(w, q.w, j, 1);
         for (int e = 0; e < V; e++)
             w[e] = r * (w[e] * widen(gs.v[e]) - first - (widen(xs.v[e]) - mean) * second);
-        store_wide<T, V>(q.dx + at.row * z.c + j, w);
+        store_narrow<V>(q.dx + at.row * z.c + j, w);
     });
 }
 

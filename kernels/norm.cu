@@ -179,7 +179,7 @@ template <typename T, int V> __global__ void __launch_bounds__(NORM_THREADS) k_n
         for (int k = 0; k < V; k++)
             v[k] = (widen(in.v[k]) - m[k].centre) * m[k].a + m[k].b;
         norm_act<A, V>(v, q.act, (A)q.slope, (A)q.sub);
-        store_wide<T, V>(y + base + r * q.z.c, v);
+        store_narrow<V>(y + base + r * q.z.c, v);
     }
 }
 

@@ -2,8 +2,8 @@
  *
  * With dz = g act'((x - centre) a + b): (1) g and x are read for the sums of dz and dz (x - centre) of each column of each
  * part; (2) sums of parts become the coefficients of dx, and the gradients of FiLM, weight and bias, in double; (3) g and x
- * are read again, dz is computed again, and dx = c0 dz + (x - centre) c1 + c2 is written. Computing dz twice takes less
- * than storing and reading it would. Memory traffic: g and x twice, dx once; without dx, g and x once.
+ * are read again, dz is computed again, and dx = c0 dz + (x - centre) c1 + c2 is written. Memory traffic: g and x twice, dx
+ * once, 5 passes, where storing dz would make 6; without dx, g and x once.
  * Parallel over parts of rows and tiles of columns; no atomics. Test: tests/sim/test_sim_norm.c. */
 #include "kernels/norm.h"
 
@@ -191,7 +191,7 @@ __global__ void __launch_bounds__(NORM_THREADS) k_norm_bwd(norm_call q, T *dx, c
 #pragma unroll
         for (int k = 0; k < V; k++)
             dz[k] = c0[k] * dz[k] + (e[k] * c1[k] + c2[k]);
-        store_wide<T, V>(dx + base + r * c, dz);
+        store_narrow<V>(dx + base + r * c, dz);
     }
 }
 

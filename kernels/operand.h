@@ -1,20 +1,10 @@
-/* Helpers of the norms and attention: wide numbers in packs, small operands whose dtype shows at run time, and what the
- * host checks about views. */
+/* Helpers of the norms and attention: small operands whose dtype shows at run time, and what the host checks about views. */
 #ifndef LD_KERNEL_OPERAND_H
 #define LD_KERNEL_OPERAND_H
 
-#include "kernels/kernel.h"
+#include "kernels/space.h"
 
 template <typename T> using wide = typename ld_wide<T>::type;
-
-/* V wide numbers rounded and stored at once. */
-template <typename T, int V> LD_DEVICE void store_wide(T *p, const wide<T> *v) {
-    pack<T, V> out;
-#pragma unroll
-    for (int k = 0; k < V; k++)
-        out.v[k] = narrow<T>(v[k]);
-    store_pack<T, V>(p, out);
-}
 
 /* A vector of parameters, or the like: NULL where absent; of any float dtype. */
 struct operand {

@@ -164,7 +164,7 @@ static E *upload_table(const E *table, int n, size_t more, char **rest, const ch
     size_t bytes = ((size_t)n * sizeof *table + 255) / 256 * 256;
     char *device = (char *)ld_cuda_workspace(bytes + more, who);
     *bad = device ? ld_cuda_upload(device, table, (size_t)n * sizeof *table) : ld_cuda_workspace_missing();
-    if (rest)
+    if (rest && device)
         *rest = device + bytes;
     if (device && *bad)
         ld_cuda_workspace_done(device);

@@ -8,14 +8,6 @@
 
 enum { CUBE = LD_UNARY_COUNT }; /* x^3: of POW with a = 3 */
 
-/* Normal distribution: Phi(x). */
-LD_DEVICE float ld_phi(float x) {
-    return normcdff(x);
-}
-LD_DEVICE double ld_phi(double x) {
-    return normcdf(x);
-}
-
 template <int V, typename W> LD_DEVICE void apply(int op, W a, W b, const W *x, W *y) {
 #define EACH(expression)                                                                                               \
     _Pragma("unroll") for (int i = 0; i < V; i++) {                                                                    \
@@ -55,7 +47,7 @@ template <int V, typename W> LD_DEVICE void apply(int op, W a, W b, const W *x, 
     case LD_SILU:
         EACH(v / (1 + exp(-v)));
     case LD_GELU:
-        EACH(v * ld_phi(v));
+        EACH(v * normcdf(v));
     case LD_RELU: /* a NaN stays */
         EACH(v <= 0 ? 0 : v);
     case LD_LEAKY:

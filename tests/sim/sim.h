@@ -190,7 +190,7 @@ static inline int __ffs(int i) {
 static inline double normcdf(double x) {
     return 0.5 * erfc(-x * 0.70710678118654752440);
 }
-static inline float normcdff(float x) {
+static inline float normcdf(float x) {
     return (float)normcdf((double)x);
 }
 static inline float rsqrtf(float x) {
