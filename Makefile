@@ -191,11 +191,22 @@ $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/sim/test
 	$(call say,link  $@)$(CXX) $(MODE) -o $@ $^ $(LDFLAGS) -lcmocka $(CORE_LIBS) -lm -ldl
 
 # Tests of the plug-in's host side that need no card: part of its files over the simulator, and cuDNN's plans.
-CUDA_TESTS := $(if $(PLUGIN),test_plans test_products test_conv_slots test_host_side)
+CUDA_TESTS := $(if $(PLUGIN),test_plans test_products test_conv_slots test_host_side test_missing)
 TESTS      += $(CUDA_TESTS:%=$(BUILD)/tests/%)
+# Stand-ins for the libraries of CUDA, under their names.
+STUBS       := $(addprefix $(BUILD)/tests/stub/,cuda.so old_cuda.so cudnn.so cublas.so)
+$(STUBS): $(BUILD)/tests/stub/%.so: tests/cuda/stub.c csrc/backend/cuda/functions.h
+	@mkdir -p $(@D)
+	$(call say,cc    $< ($*))$(CC) -std=gnu11 -O1 -fPIC -shared $(WARN) -Icsrc \
+	    -DSTUB_$(shell echo $* | tr a-z A-Z) -Wl,-soname,$(STUB_NAME_$(subst .so,,$(@F))) -o $@ $<
+STUB_NAME_cuda     := libcuda.so.1
+STUB_NAME_old_cuda := libcuda.so.1
+STUB_NAME_cudnn     = libcudnn.so.9
+STUB_NAME_cublas    = libcublasLt.so.13
 plugin_o    = $(patsubst %,$(BUILD)/plugin/csrc/backend/cuda/%.o,$(1))
-$(BUILD)/tests/test_plans: $(call plugin_o,conv_plan conv_spec library)
+$(BUILD)/tests/test_plans: $(call plugin_o,conv_plan conv_spec library search)
 $(BUILD)/tests/test_host_side: $(call plugin_o,error memory)
+$(BUILD)/tests/test_missing: $(call plugin_o,device error library search) | $(STUBS)
 $(BUILD)/tests/test_products: $(call plugin_o,matmul) $(call sim_object,$(SIM_PARTS) $(KERNELS))
 $(BUILD)/tests/test_conv_slots: $(call plugin_o,conv conv_spec) $(call sim_object,$(SIM_PARTS) $(KERNELS))
 $(CUDA_TESTS:%=$(BUILD)/cuda/%.o): $(BUILD)/cuda/%.o: tests/cuda/%.c $(BUILD)/.plugin-flags | build/.deps-test
