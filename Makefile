@@ -49,7 +49,7 @@ SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tes
 sim_object = $(patsubst %,$(BUILD)/sim/%.o,$(basename $(1)))
 TESTS     += $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%)
 
-.PHONY: all cuda demo test test-cuda check asan fuzz bench bench-data bench-million install uninstall clean help FORCE
+.PHONY: all cuda bundle demo test test-cuda check asan fuzz bench bench-data bench-million install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(LDLUA) cuda
@@ -141,6 +141,26 @@ $(BUILD)/ld_cuda.so: $(PLUGIN_O) $(CUDA_OBJECTS) csrc/backend/cuda/plugin.map
 cuda: $(PLUGIN)
 	$(if $(SANITIZE),,$(if $(PLUGIN),,@echo "cuda: ld_cuda.so is SKIPPED, $(if $(CUDA),no cudnn.h,no nvcc) \
 	below CUDA_HOME, in /usr/local/cuda or on the path"))
+
+# ---- the bundle ----
+
+# Weights and notes that the repository ships, not the pictures a user keeps in the same folder.
+SHARED := $(shell find lua recipes -type f -name '*.lua' | sort) $(wildcard data/README.md data/vae-small.h5 data/ilsvrc2012_synsets.txt)
+
+# ldlua with its libraries, for machines where nothing can be installed: tests/tools/bundle.sh says how. The folder is what
+# the test looks at; the archive is packed when it is asked for.
+VERSION     = $(shell sed -n 's/.*LD_VERSION "\(.*\)"/\1/p' csrc/base/version.h)
+BUNDLE_NAME = ldlua-$(VERSION)-linux-$(shell uname -m)
+$(BUILD)/bundle/ldlua: $(call object,$(TOP_C)) $(BUILD)/libld.a
+	@mkdir -p $(@D)
+	$(call say,link  $@)$(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS) -Wl,-rpath,'$$ORIGIN/lib' -Wl,--disable-new-dtags \
+	    $(HOST_LIBS) $(CORE_LIBS) -lm -ldl
+$(BUILD)/bundle/.staged: $(BUILD)/bundle/ldlua $(PLUGIN) tests/tools/bundle.sh csrc/base/version.h $(SHARED) README.md $(wildcard docs/*.md)
+	@CUDA='$(CUDA)' tests/tools/bundle.sh $(abspath $(BUILD))/bundle/$(BUNDLE_NAME) $(abspath $<) '$(abspath $(PLUGIN))'
+	@touch $@
+bundle: $(BUILD)/bundle/.staged | cuda
+	@tar -C $(BUILD)/bundle --sort=name --owner=0 --group=0 --numeric-owner -cf - $(BUNDLE_NAME) | xz -T0 -6 -c >$(BUILD)/$(BUNDLE_NAME).tar.xz
+	@echo "$(BUILD)/$(BUNDLE_NAME).tar.xz: $$(($$(stat -c %s $(BUILD)/$(BUNDLE_NAME).tar.xz) / 1000000)) MB"
 
 # A plug-in whose device's memory the host cannot read, for tests.
 FAKE := $(BUILD)/tests/ld_fake.so
@@ -234,8 +254,8 @@ test-cuda: cuda
 endif
 
 # ONLY=word runs the programs whose path contains the word.
-test: $(LDLUA) $(TESTS) $(FAKE) cuda | build/.deps-test
-	@LDLUA=$(abspath $(LDLUA)) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
+test: $(LDLUA) $(TESTS) $(FAKE) cuda $(if $(SANITIZE),,$(BUILD)/bundle/.staged) | build/.deps-test
+	@LDLUA=$(abspath $(LDLUA)) LD_TEST_BUNDLE=$(if $(SANITIZE),,$(abspath $(BUILD)/bundle/$(BUNDLE_NAME))) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
 
 asan: export ASAN_OPTIONS := detect_leaks=1:detect_stack_use_after_return=0:allocator_may_return_null=1:$(ASAN_OPTIONS)
 asan: export LSAN_OPTIONS := suppressions=$(CURDIR)/tests/tools/lsan.supp:print_suppressions=0:$(LSAN_OPTIONS)
@@ -303,8 +323,6 @@ check-floors check-sizes: check-%: | build/.deps-check
 
 # ---- installing ----
 
-# Weights and notes that the repository ships, not the pictures a user keeps in the same folder.
-SHARED = $(shell find lua recipes -type f -name '*.lua' | sort) $(wildcard data/README.md data/vae-small.h5 data/ilsvrc2012_synsets.txt)
 install: $(LDLUA) cuda
 	install -d '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 $(LDLUA) '$(DESTDIR)$(PREFIX)/bin/ldlua'
@@ -331,6 +349,7 @@ help:
 	@echo "make bench       measurements, beside PyTorch's where it is there (ARGS='--quick', PYTHON=...)"
 	@echo "make bench-data  pictures to pixels and latents, beside a DataLoader (ARGS='--pictures FOLDER')"
 	@echo "make bench-million  an archive of a million pictures: listed, encoded, killed and resumed"
+	@echo "make bundle      build/ldlua-VERSION-linux-x86_64.tar.xz: runs where nothing can be installed"
 	@echo "make install     to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
 	@echo "make clean       remove build/ and ./ldlua; runs/ and data/ stay"
 
