@@ -29,8 +29,8 @@ local function psnr(images)
 end
 
 for batch in run:batches(data, opt.batch, opt.epochs) do
-  run:step(function()
-    local x = ld.augment.random_flip(batch.x:f32():affine(1 / 255, 0), {seed = opt.seed, first = batch.first})
+  run:step(function(part)
+    local x = ld.augment.random_flip(part.x:f32():affine(1 / 255, 0), {seed = opt.seed, first = part.first})
     local y = net(x)
     local mse, l1 = ld.mse(y, x), ld.l1(y, x)
     return mse * 10 + l1 * opt.l1, {mse = mse}

@@ -164,10 +164,11 @@ static const ld_comm_plugin *load(void) {
             break;
     }
     if (access(path, R_OK))
-        return ld_fail_null(LD_EDEVICE,
-                            "ranks: %d were started, but there is no %s: ldlua was built without MPI (install an MPI, such "
-                            "as libopenmpi-dev, and run make)",
-                            ld_comm_ranks(), path);
+        return ld_fail_null(
+            LD_EDEVICE,
+            "ranks: %d were started, but there is no %s: ldlua was built without MPI (install an MPI, such "
+            "as libopenmpi-dev, and run make)",
+            ld_comm_ranks(), path);
     /* Open MPI's own plug-ins look for its symbols among the global ones */
     void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
     if (!library) {
@@ -213,10 +214,11 @@ int ld_comm_start(void) {
     if (bad)
         return bad;
     if (s.rank != ld_comm_rank() || s.ranks != ld_comm_ranks())
-        return ld_fail(LD_EINTERNAL,
-                       "ranks: the launcher says rank %d of %d, MPI rank %d of %d: they do not belong together; ldlua's "
-                       "plug-in was built with %s",
-                       ld_comm_rank(), ld_comm_ranks(), s.rank, s.ranks, text);
+        return ld_fail(
+            LD_EINTERNAL,
+            "ranks: the launcher says rank %d of %d, MPI rank %d of %d: they do not belong together; ldlua's "
+            "plug-in was built with %s",
+            ld_comm_rank(), ld_comm_ranks(), s.rank, s.ranks, text);
     plugin = s.p;
     return 0;
 }

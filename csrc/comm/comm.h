@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 /* What the launcher says in the environment, before anything is started: 0 and 1 without a launcher. */
-int ld_comm_rank(void);  /* from 0 */
-int ld_comm_ranks(void); /* how many */
+int ld_comm_rank(void);        /* from 0 */
+int ld_comm_ranks(void);       /* how many */
 int ld_comm_local_ranks(void); /* of those, on this machine; 1 where the launcher does not say */
 
 /* Begins the talking; nothing for a single rank, and the second time. LD_EDEVICE: no plug-in, or one that does not load;

@@ -71,7 +71,8 @@ static int l_gather_tensor(lua_State *L) {
     ld_tensor *all = flat ? ld_tensor_new(x->storage->device, x->dtype, x->ndim + 1, shape, "gather_tensor") : NULL;
     size_t bytes = (size_t)ld_tensor_numel(x) * ld_dtype_size(x->dtype);
     char *parts = all ? malloc(bytes * (size_t)shape[0] + 1) : NULL;
-    int bad = parts ? ld_comm_gather(ld_tensor_data(flat), bytes, parts) : ld_fail(LD_EMEM, "gather_tensor: out of memory");
+    int bad =
+        parts ? ld_comm_gather(ld_tensor_data(flat), bytes, parts) : ld_fail(LD_EMEM, "gather_tensor: out of memory");
     for (int r = 0; r < (int)shape[0] && !bad; r++) { /* each part lies as x does, `all` perhaps otherwise */
         ld_view from = ld_tensor_as_view(flat);
         from.data = parts + bytes * (size_t)r;
@@ -154,6 +155,11 @@ static int l_begin(lua_State *L) {
     return 0;
 }
 
+static int l_watch(lua_State *L) {
+    ld_grad_sum_watch(ldl_object(L, 1, CLASS, "watch"));
+    return 0;
+}
+
 static int l_add(lua_State *L) {
     ld_grad_sum *s = ldl_object(L, 1, CLASS, "add");
     ldl_ok(L, ld_grad_sum_add(s, ldl_number(L, 2, "add", "the weight")));
@@ -205,14 +211,12 @@ static int l_end(lua_State *L) {
 }
 
 void ldl_open_ranks(lua_State *L) {
-    static const luaL_Reg functions[] = {{"rank", l_rank},       {"count", l_count},
-                                         {"start", l_start},     {"abort", l_abort},
-                                         {"gather", l_gather},   {"gather_tensor", l_gather_tensor},
-                                         {"sum", l_sum},         {"own", l_own},
-                                         {"on_stop", l_on_stop}, {"finish", l_end},
-                                         {NULL, NULL}};
-    static const luaL_Reg methods[] = {
-        {"begin", l_begin}, {"add", l_add}, {"finish", l_finish}, {"__gc", l_gc}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"rank", l_rank},   {"count", l_count},   {"start", l_start},
+                                         {"abort", l_abort}, {"gather", l_gather}, {"gather_tensor", l_gather_tensor},
+                                         {"sum", l_sum},     {"own", l_own},       {"on_stop", l_on_stop},
+                                         {"finish", l_end},  {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"begin", l_begin},   {"watch", l_watch}, {"add", l_add},
+                                       {"finish", l_finish}, {"__gc", l_gc},     {NULL, NULL}};
     ldl_class(L, CLASS, methods);
     lua_newtable(L);
     luaL_register(L, NULL, functions);

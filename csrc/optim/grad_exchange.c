@@ -15,7 +15,7 @@ enum { BUCKET = 1 << 22 }; /* numbers in a bucket, about: small enough to begin 
 typedef struct bucket {
     ld_comm_job job;
     ld_exchange *e;
-    int first, last;
+    int first, last, missing; /* items: which, and how many of them have not been given yet */
     int64_t n;
     float *out, *in; /* what this rank sends: its nodes' parts by owner; what it gets, and in the end the sums */
 } bucket;
@@ -27,6 +27,10 @@ struct ld_exchange {
     int pieces;
     int *nodes; /* of every rank */
     ld_sum_node *at;
+    int posted;       /* buckets */
+    int *home;        /* the bucket of an item */
+    uint8_t *present; /* items of which some rank has numbers */
+    bool *given;
     bool stuck; /* a message never came back: its memory is left to the thread that waits for it */
 };
 
@@ -87,7 +91,8 @@ static int run_bucket(ld_comm_job *job) {
     bucket *b = (bucket *)job;
     ld_exchange *e = b->e;
     int R = e->ranks, size = (int)sizeof(float), all = 0;
-    int *table = calloc((size_t)R * 4, sizeof *table), *sent = table, *from = sent + R, *taken = from + R, *put = taken + R;
+    int *table = calloc((size_t)R * 4, sizeof *table), *sent = table, *from = sent + R, *taken = from + R,
+        *put = taken + R;
     ld_sum_node *at = NULL;
     if (table)
         for (int r = 0; r < R; r++)
@@ -139,22 +144,6 @@ static void place_item(bucket *b, int k, int own, int64_t at, const float *from,
     }
 }
 
-static int pack(bucket *b, int nodes, ld_tensor *const *const *x) {
-    for (int k = 0; k < nodes; k++) {
-        int64_t at = 0;
-        for (int i = b->first; i < b->last; i++) {
-            int64_t n = ld_tensor_numel(b->e->item[i]);
-            ld_tensor *host = x[k][i] ? ld_tensor_host(x[k][i], WHO) : NULL;
-            if (x[k][i] && !host)
-                return ld_error_code();
-            place_item(b, k, nodes, at, host ? ld_tensor_data(host) : NULL, n);
-            ld_tensor_drop(host);
-            at += n;
-        }
-    }
-    return 0;
-}
-
 /* The sums, which lie in b->out one after the other, into new tensors. */
 static int unpack(bucket *b, const uint8_t *present, int n_params) {
     float *from = b->out;
@@ -198,8 +187,11 @@ static int make_buckets(ld_exchange *e) {
             b->n += ld_tensor_numel(e->item[--i]);
         while (i > 0 && b->n < BUCKET);
         b->first = i;
+        for (int k = i; k < b->last; k++)
+            e->home[k] = e->n_buckets - 1;
         if (b->n > INT_MAX / (int64_t)sizeof(float) / (2 * LD_SUM_DEPTH))
-            return ld_fail(LD_EVALUE, WHO ": %lld numbers in one parameter are too many for a message", (long long)b->n);
+            return ld_fail(LD_EVALUE, WHO ": %lld numbers in one parameter are too many for a message",
+                           (long long)b->n);
     }
     return 0;
 }
@@ -220,9 +212,12 @@ ld_exchange *ld_exchange_new(ld_tensor *const *item, int n) {
     e->item = malloc(((size_t)n + 1) * sizeof(ld_tensor *));
     e->nodes = calloc(ranks, sizeof *e->nodes);
     e->at = malloc(ranks * 2 * LD_SUM_DEPTH * sizeof *e->at);
+    e->home = calloc((size_t)n + 1, sizeof *e->home);
+    e->present = calloc((size_t)n + 1, 1);
+    e->given = calloc((size_t)n + 1, sizeof *e->given);
     if (e->item)
         memcpy(e->item, item, (size_t)n * sizeof *item);
-    if (!e->item || !e->nodes || !e->at || make_buckets(e)) {
+    if (!e->item || !e->home || !e->present || !e->given || !e->nodes || !e->at || make_buckets(e)) {
         if (!ld_error_code())
             ld_fail(LD_EMEM, WHO ": out of host memory");
         ld_exchange_drop(e);
@@ -242,6 +237,9 @@ void ld_exchange_drop(ld_exchange *e) {
     free(e->item);
     free(e->nodes);
     free(e->at);
+    free(e->home);
+    free(e->present);
+    free(e->given);
     free(e);
 }
 
@@ -268,19 +266,61 @@ static int prepare(ld_exchange *e, int pieces) {
     return 0;
 }
 
+int ld_exchange_begin(ld_exchange *e, int pieces) {
+    e->posted = 0;
+    memset(e->present, 0, (size_t)e->n);
+    memset(e->given, 0, (size_t)e->n);
+    for (int i = 0; i < e->n_buckets; i++)
+        e->buckets[i].missing = e->buckets[i].last - e->buckets[i].first;
+    return prepare(e, pieces);
+}
+
+int ld_exchange_give(ld_exchange *e, int i, int nodes, ld_tensor *const *x) {
+    bucket *b = &e->buckets[e->home[i]];
+    int64_t at = 0, n = ld_tensor_numel(e->item[i]);
+    for (int k = b->first; k < i; k++)
+        at += ld_tensor_numel(e->item[k]);
+    for (int k = 0; k < nodes; k++) {
+        ld_tensor *host = x[k] ? ld_tensor_host(x[k], WHO) : NULL;
+        if (x[k] && !host)
+            return ld_error_code();
+        place_item(b, k, nodes, at, host ? ld_tensor_data(host) : NULL, n);
+        ld_tensor_drop(host);
+        e->present[i] |= x[k] != NULL;
+    }
+    e->given[i] = true;
+    b->missing--;
+    while (e->posted < e->n_buckets && !e->buckets[e->posted].missing)
+        ld_comm_post(&e->buckets[e->posted++].job);
+    return 0;
+}
+
 /* present[i]: some rank has item i. */
-static int find_present(ld_exchange *e, int nodes, ld_tensor *const *const *x, uint8_t *present) {
+static int find_present(ld_exchange *e) {
     size_t n = (size_t)e->n;
     uint8_t *all = malloc(n * (size_t)e->ranks + 1);
     if (!all)
         return ld_fail(LD_EMEM, WHO ": out of host memory");
-    for (size_t i = 0; i < n; i++)
-        for (int k = 0; k < nodes; k++)
-            present[i] |= x[k][i] != NULL;
-    int bad = ld_comm_gather(present, n, all);
+    int bad = ld_comm_gather(e->present, n, all);
     for (size_t i = 0; i < n * (size_t)e->ranks && !bad; i++)
-        present[i % n] |= all[i];
+        e->present[i % n] |= all[i];
     free(all);
+    return bad;
+}
+
+int ld_exchange_finish(ld_exchange *e, int n_params) {
+    static ld_tensor *const nothing[2 * LD_SUM_DEPTH];
+    int bad = 0;
+    for (int i = 0; i < e->n && !bad; i++)
+        if (!e->given[i])
+            bad = ld_exchange_give(e, i, e->nodes[e->rank], nothing);
+    int waited = ld_comm_wait();
+    e->stuck = waited == LD_EINTERRUPT;
+    bad = bad ? bad : waited;
+    if (!bad)
+        bad = find_present(e);
+    for (int i = 0; i < e->n_buckets && !bad; i++)
+        bad = unpack(&e->buckets[i], e->present, n_params);
     return bad;
 }
 
@@ -299,30 +339,5 @@ int ld_exchange_first(ld_tensor *x) {
     ld_tensor_drop(host);
     ld_tensor_drop(flat);
     free(all);
-    return bad;
-}
-
-int ld_exchange_run(ld_exchange *e, int pieces, int nodes, const ld_sum_node *at, ld_tensor *const *const *x,
-                    int n_params) {
-    (void)at;
-    int bad = prepare(e, pieces), posted = 0;
-    uint8_t *present = calloc((size_t)e->n + 1, 1);
-    if (!present)
-        bad = ld_fail(LD_EMEM, WHO ": out of host memory");
-    for (int i = 0; i < e->n_buckets && !bad; i++) {
-        bad = pack(&e->buckets[i], nodes, x);
-        if (!bad) {
-            ld_comm_post(&e->buckets[i].job);
-            posted++;
-        }
-    }
-    int waited = posted ? ld_comm_wait() : 0;
-    e->stuck = waited == LD_EINTERRUPT;
-    bad = bad ? bad : waited;
-    if (!bad)
-        bad = find_present(e, nodes, x, present);
-    for (int i = 0; i < e->n_buckets && !bad; i++)
-        bad = unpack(&e->buckets[i], present, n_params);
-    free(present);
     return bad;
 }

@@ -24,10 +24,14 @@ typedef struct ld_exchange ld_exchange;
 ld_exchange *ld_exchange_new(ld_tensor *const *item, int n);
 void ld_exchange_drop(ld_exchange *e);
 
-/* x[k][i] is item i of own node at[k], NULL for nothing. Gives the sum over all ranks' nodes to the items: the first
- * n_params get it as their gradient, none where no rank has one, the others as their value. */
-int ld_exchange_run(ld_exchange *e, int pieces, int nodes, const ld_sum_node *at, ld_tensor *const *const *x, int n_params);
-
+/* A sum over `pieces` begins. LD_EMEM. */
+int ld_exchange_begin(ld_exchange *e, int pieces);
+/* Item i of this rank's nodes, which are ld_sum_nodes of it; NULL for nothing. A bucket that is complete, and those before it, is
+ * sent. Each item once; those that are not given are nothing. */
+int ld_exchange_give(ld_exchange *e, int i, int nodes, ld_tensor *const *x);
+/* The sums over all ranks' nodes to the items: the first n_params get it as their gradient, none where no rank has one, the
+ * others as their value. LD_EINTERRUPT, LD_EINTERNAL, LD_EMEM. */
+int ld_exchange_finish(ld_exchange *e, int n_params);
 /* x becomes what it is on rank 0. */
 int ld_exchange_first(ld_tensor *x);
 

@@ -6,7 +6,8 @@
  * begins with those from before the batch, and their weighted mean remains. Whole numbers (batches counted) remain as the
  * first piece leaves them.
  *
- *   ld_grad_sum_begin(s, n); for each own piece: { loss times weight; backward; ld_grad_sum_add(s, weight); } ld_grad_sum_finish(s)
+ *   ld_grad_sum_begin(s, n); for each own piece: { loss times weight; ld_grad_sum_watch(s); backward;
+ *   ld_grad_sum_add(s, weight); } ld_grad_sum_finish(s)
  *
  * Partial sums are 1 + log2(own pieces) gradients at most. Between ranks every node's numbers go to the rank that owns their
  * part of the flat list, which adds them up in the tree's order, and come back from there: as many bytes as a ring needs when
@@ -26,6 +27,9 @@ void ld_grad_sum_drop(ld_grad_sum *s);
 
 /* A batch of `pieces` begins; gradients that are there are let go. LD_EVALUE. */
 int ld_grad_sum_begin(ld_grad_sum *s, int pieces);
+/* The next backward is that of the next own piece: where it is the last one, gradients are on their way to the other ranks
+ * as soon as they are complete. */
+void ld_grad_sum_watch(ld_grad_sum *s);
 /* The gradients of the next own piece, which are taken from the parameters, and its buffers, times weight. LD_ESTATE, LD_EMEM. */
 int ld_grad_sum_add(ld_grad_sum *s, double weight);
 /* Sums over all pieces into the parameters' gradients and the buffers. A parameter that no piece gave a gradient has none.

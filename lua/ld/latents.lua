@@ -6,7 +6,10 @@ local take = require 'ld.take'
 local latents = {}
 
 --- latents.encode(vae, set, path, options): every picture of a set into a store; see ld.encode.
-function latents.encode(...) return require('ld.encode').encode(...) end
+function latents.encode(...)
+  local arguments, n = {...}, select('#', ...)
+  return require('ld.ranks').first(function() return require('ld.encode').encode(unpack(arguments, 1, n)) end)
+end
 
 --- latents.verify(path, vae, set, options): rows chosen at random are encoded again and compared; see ld.encode_verify.
 function latents.verify(...) return require('ld.encode_verify')(...) end

@@ -3,7 +3,7 @@
 --
 --   local run = ld.run('runs/x', {opt = opt, model = net, optim = adamw, schedule = ..., ema = 0.999})
 --   for batch in run:batches(data, 128, 25) do
---     run:step(function() local loss, parts = ...; return loss, parts end)
+--     run:step(function(part) local loss, parts = ...; return loss, parts end)
 --   end
 --   run:finish()
 --

@@ -88,7 +88,11 @@ function Run:micro_gradient(f, n, micro)
       local part = piece(batch, i, n, micro)
       local loss, parts = call(f, part)
       local weight, value, at = part.count / batch.count, loss:item(), 2 + (i - first) * width
-      if finite(value) then (loss * weight):backward() end
+      if finite(value) then
+        local weighted = loss * weight
+        self.grad_sum:watch()
+        weighted:backward()
+      end
       mine[at], names = value * weight, {}
       for name in pairs(parts or {}) do names[#names + 1] = name end
       table.sort(names)
