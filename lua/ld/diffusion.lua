@@ -52,8 +52,9 @@ function Model:predict(x, t)
   return self.net(x, core.full({x.shape[1]}, t, {device = x.device}))
 end
 
---- sample{n, size, channels, sampler, seed, first, batch, each, split = false}: raw latents (n,channels,size,size). Sample first + i
--- of a seed is the same picture in any batch. each(step, x0) may look on. split: every rank draws its share. The network is put into eval mode and back.
+--- sample{n, size, channels, sampler, seed, first, batch, each, split = false}: raw latents (n,channels,size,size).
+-- Sample first + i of a seed is the same picture in any batch. each(step, x0) may look on. The network is put into eval
+-- mode and back. split: every rank draws its share, and all of them get all samples.
 function Model:sample(options)
   local o = take('sample', options, {n = 16, size = 32, channels = 4, seed = 0, first = 0, batch = 64,
                                      sampler = take.optional, each = take.optional, split = false})

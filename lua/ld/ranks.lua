@@ -1,5 +1,5 @@
 -- Ranks: processes that train one network together, started by `mpirun -np 4 ldlua recipe.lua` or srun. Every rank
--- runs the whole recipe and comes to the same calls; each computes its share of every batch, and rank 0 alone writes and
+-- runs the whole recipe and comes to the same calls; each computes its share of every batch. Rank 0 alone writes and
 -- prints.
 local core = require 'ld.core'
 local host = package.loaded['ld.host'] or {}
@@ -42,7 +42,7 @@ function ranks.equal(tensors, what)
   for rank, sum in ipairs(all) do
     for i, word in ipairs(sum) do
       if word ~= all[1][i] then
-        core.fail(('ranks: %s of rank %d are not those of rank 0; do all ranks run the same recipe, with the same '
+        core.fail(('ranks: the %s of rank %d is not that of rank 0; do all ranks run the same recipe, with the same '
           .. 'options, program and files?'):format(what, rank - 1))
       end
     end

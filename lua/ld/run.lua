@@ -158,9 +158,9 @@ function Run:check_ranks()
   for _, list in ipairs{self.parameters, self.model:buffers()} do
     for _, x in ipairs(list) do state[#state + 1] = x end
   end
-  ranks.equal(state, 'the network')
+  ranks.equal(state, 'network')
   local seed, draws = core.seed()
-  ranks.equal({core.tensor({self.images, self.n, self.batch_size, seed, draws}, {dtype = 'f64'})}, 'clock and data')
+  ranks.equal({core.tensor({self.images, self.n, self.batch_size, seed, draws}, {dtype = 'f64'})}, 'clock or data set')
   if self.micro == 0 and self.deterministic then
     self:say('another number of ranks gives other weights: a batch of %d is cut into %d; option micro fixes that',
       self.batch_size, ranks.count())

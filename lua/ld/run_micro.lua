@@ -48,8 +48,8 @@ end
 
 local function number(v) return type(v) == 'number' and v or v:item() end
 
--- The loss and its parts from what every rank knows of its micro-batches: {asked to stop, then for each one the loss and its
--- parts in the order of their names, all times the micro-batch's weight}.
+-- Loss and parts from what every rank knows of its micro-batches: {asked to stop, then for each one the loss and
+-- its parts in the order of their names, all times the micro-batch's weight}.
 function Run:collect(mine, n, names)
   local all = self.planning and {mine} or ranks.gather(mine)
   local value, parts, width = 0, {}, 1 + PARTS
@@ -68,8 +68,8 @@ end
 local function must_take_batch(f)
   local info = debug.getinfo(f, 'u')
   if info.nparams == 0 and not info.isvararg then
-    core.fail('run:step: with micro-batches or several ranks the function is called once for each, and needs to take it: '
-      .. 'run:step(function(batch) ... end)')
+    core.fail('run:step: with micro-batches or several ranks the function is called once for each, and needs to take '
+      .. 'it: run:step(function(batch) ... end)')
   end
 end
 

@@ -26,6 +26,7 @@ function Run:compute(f)
     return copies
   end)
   self.optim:zero_grad()
+  local seed, draws = core.seed()
   local done, value, parts = pcall(self.gradient, self, f)
   local norm = done and finite(value) and core.grad_norm(self.parameters) or 0
   local ok = done and finite(value) and finite(norm)
@@ -37,7 +38,10 @@ function Run:compute(f)
     end)
     self.optim:zero_grad()
   end
-  if not done then error(value, 0) end
+  if not done then
+    core.seed(seed, draws)
+    error(value, 0)
+  end
   return ok, value, parts, norm
 end
 
@@ -68,7 +72,7 @@ function Run:plan_memory(f)
   end
 end
 
---- step(f): f(batch) computes and returns the loss (and its parts by name: tensors or numbers); then backward, clipping,
+--- step(f): f(batch) returns the loss (and parts of it by name: tensors or numbers); then come backward, clipping,
 -- update, average. A step with a loss or gradient that is not finite changes nothing and is counted; ten in a row stop
 -- the run. Before the first step f is run once more, without computing, to plan the memory; option plan = false leaves
 -- that out.
