@@ -118,6 +118,15 @@ static int l_sum(lua_State *L) {
     return 1;
 }
 
+/* pieces(count, micro): how many micro-batches of `micro` pictures a batch of `count` has */
+static int l_pieces(lua_State *L) {
+    int64_t count = ldl_int(L, 1, "pieces", "the batch"), micro = ldl_int(L, 2, "pieces", "the micro-batch");
+    if (count < 1 || micro < 1)
+        return ldl_error(L, "pieces: micro-batches of %d of a batch of %d", (int)micro, (int)count);
+    lua_pushinteger(L, ld_sum_pieces((int)count, (int)micro));
+    return 1;
+}
+
 /* own(pieces[, rank]): the pieces of a rank, of this one by default: first and last, from 1; last below first for none */
 static int l_own(lua_State *L) {
     int first, last, pieces = (int)ldl_int(L, 1, "own", "the number of pieces");
@@ -211,10 +220,11 @@ static int l_end(lua_State *L) {
 }
 
 void ldl_open_ranks(lua_State *L) {
-    static const luaL_Reg functions[] = {{"rank", l_rank},   {"count", l_count},   {"start", l_start},
-                                         {"abort", l_abort}, {"gather", l_gather}, {"gather_tensor", l_gather_tensor},
-                                         {"sum", l_sum},     {"own", l_own},       {"on_stop", l_on_stop},
-                                         {"finish", l_end},  {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"rank", l_rank},       {"count", l_count},   {"start", l_start},
+        {"abort", l_abort},     {"gather", l_gather}, {"gather_tensor", l_gather_tensor},
+        {"sum", l_sum},         {"own", l_own},       {"pieces", l_pieces},
+        {"on_stop", l_on_stop}, {"finish", l_end},    {NULL, NULL}};
     static const luaL_Reg methods[] = {{"begin", l_begin},   {"watch", l_watch}, {"add", l_add},
                                        {"finish", l_finish}, {"__gc", l_gc},     {NULL, NULL}};
     ldl_class(L, CLASS, methods);

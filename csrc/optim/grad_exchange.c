@@ -36,6 +36,11 @@ struct ld_exchange {
 
 /* ---- the tree -------------------------------------------------------------------------------------------------------- */
 
+int ld_sum_pieces(int count, int micro) {
+    int n = count / micro + (count % micro >= 2);
+    return n > 0 ? n : 1;
+}
+
 void ld_sum_own(int pieces, int rank, int ranks, int *first, int *last) {
     *first = (int)(((int64_t)pieces * rank + ranks - 1) / ranks);
     *last = (int)(((int64_t)pieces * (rank + 1) + ranks - 1) / ranks);

@@ -15,6 +15,9 @@ static inline bool ld_sum_siblings(ld_sum_node left, ld_sum_node right) {
     return left.level == right.level && left.index % 2 == 0 && right.index == left.index + 1;
 }
 
+/* How many pieces a batch of `count` has when each is of `micro` pictures. A single one left over joins the piece before it:
+ * batch norm cannot use it alone. */
+int ld_sum_pieces(int count, int micro);
 /* The pieces of rank r of R: first to last - 1, about equally many, those of rank 0 first. */
 void ld_sum_own(int pieces, int rank, int ranks, int *first, int *last);
 

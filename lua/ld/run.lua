@@ -126,6 +126,7 @@ function Run:make_batch(data, count)
   end
   batch.first, batch.epoch, batch.count = images, math.floor(images / self.n) + 1, count
   batch.seed = self.seed
+  batch.from = self.loader and self:share(count) or 0 -- its tensors begin behind that many pictures
   return batch
 end
 
@@ -139,7 +140,8 @@ function Run:start(data, size, epochs)
   end
   size = math.min(size, n)
   self.n, self.batch_size, self.total_images, self.data_name = n, size, n * epochs, data.name
-  self.loader = data.loader and data:loader{batch = size, seed = self.seed}
+  self.loader = data.loader and data:loader{batch = size, seed = self.seed, micro = self.micro,
+                                            rank = ranks.rank() + 1, ranks = ranks.count()}
   self.total_steps = epochs * steps_per_epoch(n, size)
   self.images, self.counted, self.advance = self:seen(), 0, 0
   self.started, self.start_images, self.saved_at = now(), self.images, now()

@@ -10,12 +10,16 @@ local PARTS = 15   -- of a loss, that ranks tell each other
 
 local function finite(v) return v == v and v ~= math.huge and v ~= -math.huge end
 
--- How many micro-batches the present batch has, and their size. A single picture left over joins the one before it,
--- since batch norm cannot use it alone.
-function Run:pieces()
-  local count = self.batch.count
+-- How many micro-batches a batch has, and their size.
+function Run:pieces(count)
   local micro = self.micro > 0 and self.micro or math.ceil(self.batch_size / ranks.count())
-  return math.max(1, math.floor(count / micro) + (count % micro >= 2 and 1 or 0)), micro
+  return core.ranks.pieces(count, micro), micro
+end
+
+-- How many pictures of a batch lie before this rank's, of which a loader gives no others.
+function Run:share(count)
+  local n, micro = self:pieces(count)
+  return math.min((core.ranks.own(n) - 1) * micro, count)
 end
 
 -- Micro-batch i of n: the batch's tensors cut, its numbers moved on.
@@ -24,9 +28,9 @@ local function piece(batch, i, n, micro)
   local count = i < n and micro or batch.count - first
   local part = {first = batch.first + first, count = count, epoch = batch.epoch, seed = batch.seed}
   for key, value in pairs(batch) do
-    if type(value) == 'userdata' and core.is_tensor(value) and value.shape[1] == batch.count then
-      part[key] = value:slice(1, first + 1, first + count)
-    elseif part[key] == nil and key ~= 'indices' then
+    if type(value) == 'userdata' and core.is_tensor(value) then
+      part[key] = value:slice(1, first - batch.from + 1, first - batch.from + count)
+    elseif part[key] == nil and key ~= 'indices' and key ~= 'from' then
       part[key] = value
     end
   end
@@ -108,7 +112,7 @@ end
 
 -- Leaves the gradients of the batch's loss in the parameters, if that is finite; returns the loss and its parts.
 function Run:gradient(f)
-  local n, micro = self:pieces()
+  local n, micro = self:pieces(self.batch.count)
   if n > 1 or ranks.count() > 1 then return self:micro_gradient(f, n, micro) end
   local loss, parts = call(f, self.batch)
   local value = loss:item()
