@@ -1,4 +1,4 @@
--- One training step of a U-Net by however many ranks run this: mpirun -np 2 ./ldlua --threads 1 tests/bench/ranks.lua [BATCH
+-- A training step of a U-Net by the ranks that run this: mpirun -np 2 ./ldlua --threads 1 tests/bench/ranks.lua [BATCH
 -- [STEPS]]. Prints the median time of a step, pictures a second, and the bytes of gradients that a rank sends.
 local ld = require 'ld'
 local size, steps = tonumber(arg[1] or 16), tonumber(arg[2] or 8)
@@ -25,6 +25,6 @@ for _ in run:batches(data, size, 1) do
 end
 table.sort(times)
 local median, ranks = times[math.ceil(#times / 2)], ld.ranks.count()
-print(('%d ranks, %d threads each, batch %d: %.0f ms a step (%.0f to %.0f), %.2f pictures/s, %.1f MB sent a step'):format(
+print(('%d ranks of %d threads, batch %d: %.0f ms a step (%.0f to %.0f), %.2f pictures/s, %.1f MB sent a step'):format(
   ranks, ld.threads(), size, median * 1e3, times[1] * 1e3, times[#times] * 1e3, size / median,
   unet:count() * 4 * 2 * (ranks - 1) / ranks / 1e6))
