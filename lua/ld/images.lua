@@ -97,6 +97,21 @@ function images.open(path, options)
                        transform = o.transform, exif = o.exif, path = path, name = path}, Set)
 end
 
+--- picture(path, options): one picture file as (1,3,size,size) u8; options as for images.open.
+function images.picture(path, options)
+  local folder, name = path:match('^(.*)/([^/]+)$')
+  if core.file_kind(path) ~= 'file' then core.fail(('images: there is no file %s'):format(path)) end
+  local set = images.open(folder or '.', options)
+  for i = 1, set.count do
+    if set:file_name(i) == (name or path) then
+      local x, bad = set:read{i}
+      if bad[1] then core.fail(('images: %s: %s'):format(path, bad[1])) end
+      return x
+    end
+  end
+  core.fail(('images: %s is no PNG, JPEG or WebP'):format(path))
+end
+
 --- exists(path): whether there is something that open might read: a file or folder, or an archive of which the path
 -- names a part.
 function images.exists(path)
