@@ -247,6 +247,13 @@ static int l_ema_updates(lua_State *L) {
     return 1;
 }
 
+/* decay(d): that of the updates from now on; its range is checked there */
+static int l_ema_decay(lua_State *L) {
+    ld_ema *e = ldl_object(L, 1, CLASS_EMA, "decay");
+    e->decay = ldl_number(L, 2, "decay", "the decay");
+    return 0;
+}
+
 static int l_ema_gc(lua_State *L) {
     ld_ema **p = lua_touserdata(L, 1);
     ld_ema_drop(*p);
@@ -300,6 +307,7 @@ void ldl_open_optim(lua_State *L) {
                                         {"average", l_ema_average},
                                         {"load", l_ema_load},
                                         {"updates", l_ema_updates},
+                                        {"decay", l_ema_decay},
                                         {"__gc", l_ema_gc},
                                         {NULL, NULL}};
     static const luaL_Reg functions[] = {
