@@ -302,14 +302,9 @@ void ldl_open_optim(lua_State *L) {
                                        {"state", l_state}, {"load_state", l_load_state}, {NULL, NULL}};
     static const luaL_Reg meta[] = {
         {"__newindex", l_newindex}, {"__tostring", l_tostring}, {"__gc", l_gc}, {NULL, NULL}};
-    static const luaL_Reg averages[] = {{"update", l_ema_update},
-                                        {"swap", l_ema_swap},
-                                        {"average", l_ema_average},
-                                        {"load", l_ema_load},
-                                        {"updates", l_ema_updates},
-                                        {"decay", l_ema_decay},
-                                        {"__gc", l_ema_gc},
-                                        {NULL, NULL}};
+    static const luaL_Reg averages[] = {
+        {"update", l_ema_update},   {"swap", l_ema_swap},   {"average", l_ema_average}, {"load", l_ema_load},
+        {"updates", l_ema_updates}, {"decay", l_ema_decay}, {"__gc", l_ema_gc},         {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"ema", l_ema_new}, {"grad_norm", l_grad_norm}, {"clip_grad_norm", l_clip_grad_norm}, {NULL, NULL}};
     static const luaL_Reg schedules[] = {
