@@ -46,7 +46,8 @@ local ema    = #opt.sigma_rel > 0 and {sigma_rel = opt.sigma_rel} or opt.ema
 local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = ema, seed = opt.seed,
                                 schedule = ld.schedule.one_cycle{max = opt.lr},
                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae,
-                                          latent = store.shape}})
+                                          latent = store.shape,
+                                          judge = judge and ld.metrics.weights_hash(judge) or false}})
 local perceptual = judge and ld.perceptual{net = judge, mean = judge.record.mean, std = judge.record.std,
                                            weight = opt.perceptual, gate = opt.gate}
 print(('U-Net of %d parameters, %d latents, perceptual latent loss %s'):format(unet:count(), store.count,

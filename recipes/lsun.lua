@@ -39,7 +39,8 @@ local ema    = #opt.sigma_rel > 0 and {sigma_rel = opt.sigma_rel} or opt.ema
 local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = ema, seed = opt.seed,
                                 schedule = ld.schedule.one_cycle{max = opt.lr},
                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae, range = opt.range,
-                                          latent = train.shape}})
+                                          latent = train.shape,
+                                          judge = judge and ld.metrics.weights_hash(judge) or false}})
 local perceptual = judge and ld.perceptual{net = judge, mean = judge.record.mean, std = judge.record.std,
                                            weight = opt.perceptual, gate = opt.gate}
 

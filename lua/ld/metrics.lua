@@ -139,4 +139,10 @@ function metrics.kid(x, y, options)
   return mean, error_of_mean
 end
 
-return metrics
+-- Evaluations load networks and stores: only when they are asked for.
+return setmetatable(metrics, {__index = function(t, key)
+  local value = require('ld.metrics_record')[key]
+  if value == nil then core.fail(("ld.metrics has no '%s'"):format(tostring(key))) end
+  rawset(t, key, value)
+  return value
+end})
