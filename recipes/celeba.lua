@@ -62,8 +62,8 @@ local function draw()
 end
 
 local path
-for batch in run:batches(store, opt.batch, opt.epochs) do
-  run:step(function()
+for _ in run:batches(store, opt.batch, opt.epochs) do
+  run:step(function(batch)
     return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
   end)
   if run:every{epochs = opt.every} then path = run:image('samples', vae:decode_images(draw())) end

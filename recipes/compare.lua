@@ -44,8 +44,8 @@ local function train(name, weight)
   -- both runs measure the distance in feature space; only one is pulled by it
   local perceptual = ld.perceptual{net = judge, mean = judge.record.mean, std = judge.record.std,
                                    weight = math.max(weight, 1e-12), gate = opt.gate}
-  for batch in run:batches(store, opt.batch, opt.epochs) do
-    run:step(function()
+  for _ in run:batches(store, opt.batch, opt.epochs) do
+    run:step(function(batch)
       local loss, parts = model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
       return loss, {mse = parts.mse, distance = parts.perceptual:item() / perceptual.weight}
     end)

@@ -38,8 +38,9 @@ local function evaluate(folder)
   local model  = ld.diffusion.cosine(unet, {scale = x.scale, shift = x.shift})
   local weights = 'live'
   if opt.weights == 'ema' then
-    local averages
-    averages, weights = ld.ema.weights(folder, opt.sigma_rel > 0 and opt.sigma_rel or nil)
+    local averages, how
+    averages, weights, how = ld.ema.weights(folder, opt.sigma_rel > 0 and opt.sigma_rel or nil)
+    if how then print(('%s: %s from %d averages, profile error %.2g'):format(folder, weights, how.count, how.error)) end
     unet:load_state(averages, {strict = false})
     ld.ema.recalibrate(unet, function(i)
       model:loss(store:random_batch(128, i).x, {seed = 1, first = i * 128})
@@ -55,8 +56,7 @@ local function evaluate(folder)
       return model:sample{n = count, seed = opt.seed, batch = opt.batch, sampler = make(), channels = x.latent[1],
                           size = x.latent[2]}
     end}
-  local short = weights:match('^%w+ [%d.]+') or weights -- without how it was rebuilt
-  local name = ('%s/evaluation/%s-%08d.json'):format(folder, short:gsub(' ', '-'), record.images)
+  local name = ('%s/evaluation/%s-%08d.json'):format(folder, weights:gsub(' ', '-'), record.images)
   ld.metrics.write_record(name, r)
   print(name)
   return r

@@ -53,15 +53,15 @@ end
 
 local seen, right = 0, 0
 for batch in run:batches(train, opt.batch, opt.epochs) do
-  run:step(function()
-    local x = train:standardise(batch.x)
-    local key = {seed = opt.seed, first = batch.first}
+  run:step(function(part)
+    local x = train:standardise(part.x)
+    local key = {seed = opt.seed, first = part.first}
     if opt.pad > 0 then ld.augment.pad_crop(x, {pad = opt.pad, seed = key.seed, first = key.first}) end
     if opt.erase > 0 then ld.augment.rand_erase(x, {pct = opt.erase, max = 4, seed = key.seed, first = key.first}) end
     local logits = net(x)
-    seen = seen + batch.count
-    right = right + ld.eq(logits:argmax(2), batch.label):i64():sum():item()
-    return ld.cross_entropy(logits, batch.label, {smoothing = opt.smoothing})
+    seen = seen + part.count
+    right = right + ld.eq(logits:argmax(2), part.label):i64():sum():item()
+    return ld.cross_entropy(logits, part.label, {smoothing = opt.smoothing})
   end)
   if run:epoch_end() then
     local loss, accuracy = evaluate()

@@ -66,8 +66,8 @@ local function draw()
 end
 
 for batch in run:batches(train, opt.batch, opt.epochs) do
-  run:step(function()
-    return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
+  run:step(function(part)
+    return model:loss(part.x, {seed = opt.seed, first = part.first, perceptual = perceptual})
   end)
   if run:epoch_end() then
     local loss = evaluate()

@@ -25,8 +25,8 @@ local run   = ld.run(opt.out, {opt = opt, model = net, optim = adamw, ema = opt.
                                schedule = ld.schedule.one_cycle{max = opt.lr, pct_start = 0.1}})
 
 for batch in run:batches(data, opt.batch, opt.epochs) do
-  run:step(function()
-    local x = ld.augment.random_flip(batch.x:f32():affine(1 / 255, 0), {seed = opt.seed, first = batch.first})
+  run:step(function(part)
+    local x = ld.augment.random_flip(part.x:f32():affine(1 / 255, 0), {seed = opt.seed, first = part.first})
     local y = net(x)
     local mse, l1 = ld.mse(y, x), ld.l1(y, x)
     return mse * 10 + l1 * opt.l1, {mse = mse}

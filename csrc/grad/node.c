@@ -335,6 +335,31 @@ static ld_tensor *seed_gradient(ld_tensor *y, ld_tensor *g) {
     return ld_tensor_full(y->storage->device, y->dtype, y->ndim, y->shape, 1, "backward");
 }
 
+static int (*leaf_done)(ld_tensor *leaf, void *arg);
+static void *leaf_arg;
+
+void ld_backward_on_leaf(int (*done)(ld_tensor *leaf, void *arg), void *arg) {
+    leaf_done = done;
+    leaf_arg = arg;
+}
+
+static void count_uses(const node_list *l) {
+    for (size_t i = 0; i < l->n; i++)
+        for (int k = 0; k < l->at[i]->n_in; k++)
+            if (l->at[i]->in[k].leaf)
+                l->at[i]->in[k].leaf->uses++;
+}
+
+/* Node n is through; in case of an error it is only counted. */
+static int count_down(ld_node *n, int bad, int (*done)(ld_tensor *leaf, void *arg), void *arg) {
+    for (int k = 0; k < n->n_in; k++) {
+        ld_tensor *leaf = n->in[k].leaf;
+        if (leaf && --leaf->uses == 0 && !bad)
+            bad = done(leaf, arg);
+    }
+    return bad;
+}
+
 int ld_backward(ld_tensor *y, ld_tensor *g, bool retain) {
     if (!y->node)
         return ld_fail(LD_ESTATE, "backward: %s has no history: nothing it was made from requires a gradient",
@@ -349,8 +374,16 @@ int ld_backward(ld_tensor *y, ld_tensor *g, bool retain) {
         y->node->grad = seed;
         seed = NULL;
     }
-    for (size_t i = 0; i < l.n && !bad; i++)
-        bad = run_node(l.at[i], retain);
+    int (*done)(ld_tensor *, void *) = leaf_done;
+    leaf_done = NULL;
+    if (done)
+        count_uses(&l);
+    for (size_t i = 0; i < l.n && (!bad || done); i++) {
+        if (!bad)
+            bad = run_node(l.at[i], retain);
+        if (done)
+            bad = count_down(l.at[i], bad, done, leaf_arg);
+    }
     ld_set_recording(was);
     ld_tensor_drop(seed);
     for (size_t i = 0; i < l.n; i++) {

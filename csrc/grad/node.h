@@ -44,6 +44,10 @@ int ld_node_give(ld_node *n, int i, ld_tensor *dx);
  * used up, or a saved tensor changed in place. */
 int ld_backward(ld_tensor *y, ld_tensor *g, bool retain);
 
+/* done(leaf, arg) is called in the next backward for every leaf that it reaches, as soon as its gradient is complete; an error
+ * ends the backward. For that one only; NULL for none. */
+void ld_backward_on_leaf(int (*done)(ld_tensor *leaf, void *arg), void *arg);
+
 /* Recording is on by default; returns the previous state. */
 bool ld_set_recording(bool on);
 bool ld_recording(void);

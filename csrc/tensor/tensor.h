@@ -41,6 +41,7 @@ typedef struct ld_tensor {
     bool requires_grad;     /* a leaf whose gradient is wanted, or a result that depends on one */
     struct ld_node *node;   /* what made it (owned), NULL for a leaf */
     struct ld_tensor *grad; /* leaf only, owned; NULL before the first backward */
+    int uses;               /* leaf only: gradients a backward still has to add, where someone waits for that */
 } ld_tensor;
 
 /* Contents undefined. LD_EVALUE (rank above 8, a negative size, more than 2^48 elements), LD_EMEM (names `who`). */

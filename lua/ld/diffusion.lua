@@ -52,20 +52,25 @@ function Model:predict(x, t)
   return self.net(x, core.full({x.shape[1]}, t, {device = x.device}))
 end
 
---- sample{n, size, channels, sampler, seed, first, batch, each}: raw latents (n,channels,size,size). Sample first + i
--- of a seed is the same picture in any batch. each(step, x0) may look on. The network is put into eval mode and back.
+--- sample{n, size, channels, sampler, seed, first, batch, each, split = false}: raw latents (n,channels,size,size).
+-- Sample first + i of a seed is the same picture in any batch. each(step, x0) may look on. The network is put into eval
+-- mode and back. split: every rank draws its share, and all of them get all samples.
 function Model:sample(options)
   local o = take('sample', options, {n = 16, size = 32, channels = 4, seed = 0, first = 0, batch = 64,
-                                     sampler = take.optional, each = take.optional})
+                                     sampler = take.optional, each = take.optional, split = false})
   local sampler = o.sampler or core.sampler.ddim{steps = 100, eta = 1}
   local was_training = self.net.training
   self.net:eval()
-  local ok, out = pcall(core.no_grad, function()
+  local function draw(first, n)
     local parts = {}
-    for at = 0, o.n - 1, o.batch do
-      parts[#parts + 1] = self:sample_batch(o, sampler, o.first + at, math.min(o.batch, o.n - at))
+    for at = 0, n - 1, o.batch do
+      parts[#parts + 1] = self:sample_batch(o, sampler, o.first + first + at, math.min(o.batch, n - at))
     end
     return #parts == 1 and parts[1] or core.concat(parts, 1)
+  end
+  local ok, out = pcall(core.no_grad, function()
+    if o.split then return require('ld.ranks').split(o.n, draw) end
+    return draw(0, o.n)
   end)
   self.net:train(was_training)
   if not ok then error(out, 0) end

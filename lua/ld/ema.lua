@@ -267,7 +267,7 @@ end
 function ema.rebuild(...) return require('ld.ema_snapshot').rebuild(...) end
 
 --- ema.weights(folder, width): averaged weights of a finished run by parameter path, and what they are, as text: of
--- that width as it was kept, else rebuilt; without a width the first average.
+-- that width as it was kept, else rebuilt (then also what ema.rebuild says of them); without a width the first average.
 function ema.weights(folder, width)
   local path = folder .. '/last.h5'
   local c = require('ld.checkpoint').open(path)
@@ -276,7 +276,7 @@ function ema.weights(folder, width)
   for _, w in ipairs((c.record.averages or {}).sigma_rel or {}) do kept = kept or w == width end
   if kept then return ema.read(path, width) end
   local tensors, info = ema.rebuild(folder, width)
-  return tensors, ('ema %s rebuilt from %d snapshots, profile error %.2g'):format(width, info.count, info.error)
+  return tensors, ('ema %s rebuilt'):format(width), info
 end
 
 return ema

@@ -4,6 +4,7 @@
 local core = require 'ld.core'
 local checkpoint = require 'ld.checkpoint'
 local profile = require 'ld.ema_profile'
+local ranks = require 'ld.ranks'
 local take = require 'ld.take'
 
 local snapshot = {}
@@ -33,17 +34,20 @@ end
 function snapshot.open(average, folder)
   average.snapshots = {}
   if not core.file_kind(folder .. '/ema') then return end
-  core.sweep_folder(folder .. '/ema')
+  if ranks.rank() == 0 then core.sweep_folder(folder .. '/ema') end
   local list = read_list(folder)
   if not list then return end
   for _, images in ipairs(list.snapshots) do
     if images <= average.at then average.snapshots[#average.snapshots + 1] = images end
   end
-  if #average.snapshots < #list.snapshots then write_list(folder, average.widths, average.snapshots) end
+  if #average.snapshots < #list.snapshots and ranks.rank() == 0 then
+    write_list(folder, average.widths, average.snapshots)
+  end
 end
 
---- write(average, folder): a snapshot of the moment.
+--- write(average, folder): a snapshot of the moment; of several ranks the first writes it.
 function snapshot.write(average, folder)
+  if ranks.rank() > 0 then return end
   core.make_dirs(folder .. '/ema')
   core.scope(function()
     checkpoint.write(file_path(folder, average.at), {tensors = average:groups(),

@@ -176,25 +176,30 @@ local warnings = {
   unknown = 'note: the run does not say by which classifier its loss was computed',
 }
 
-local function row(name, v, r)
-  return ('%-32s %-10s %10.4g %12.4g +- %-8.2g %9.3f %9.3f'):format(name, r and text(r.images or '') or '', v.frechet,
-    v.kid, v.kid_error, v.precision, v.recall)
+local function row(width, name, v, images)
+  return ('%-' .. width .. 's %-10s %10.4g %12.4g +- %-8.2g %9.3f %9.3f'):format(name, images or '', v.frechet, v.kid,
+    v.kid_error, v.precision, v.recall)
 end
 
 --- summary(records): comparable records as a table in text, the floor first.
 function record.summary(records)
   record.check_comparable(records)
-  local r = records[1]
+  local r, names, width = records[1], {}, 24
+  for i, x in ipairs(records) do
+    names[i] = (x.run or '') .. ' ' .. (x.weights or '')
+    width = math.max(width, #names[i])
+  end
   local lines = {
-    ("N = %d generated against %d real latents; %d features pooled by the latent classifier %s (%s)"):format(r.n, r.n,
+    ('N = %d generated against %d real latents; %d features pooled by the latent classifier %s (%s)'):format(r.n, r.n,
       r.features.d, r.features.hash:sub(1, 12), r.features.path),
     ("data: %s; sampler: %s; k = %d. Not comparable with FID and KID by Inception's features"):format(r.data.source,
       text(r.sampler), r.k),
     '',
-    ('%-32s %-10s %10s %12s    %-8s %9s %9s'):format('', 'images', 'Frechet', 'KID', '', 'precision', 'recall'),
-    row('real against other real', r.floor),
+    ('%-' .. width .. 's %-10s %10s %12s    %-8s %9s %9s'):format('', 'images', 'Frechet', 'KID', '', 'precision',
+      'recall'),
+    row(width, 'real against other real', r.floor),
   }
-  for _, x in ipairs(records) do lines[#lines + 1] = row((x.run or '') .. ' ' .. (x.weights or ''), x.values, x) end
+  for i, x in ipairs(records) do lines[#lines + 1] = row(width, names[i], x.values, x.images and text(x.images)) end
   if r.n <= r.features.d then
     lines[#lines + 1] = ('warning: N is not above the %d features: the Frechet distance says little; look at KID')
       :format(r.features.d)

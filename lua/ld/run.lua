@@ -3,7 +3,7 @@
 --
 --   local run = ld.run('runs/x', {opt = opt, model = net, optim = adamw, schedule = ..., ema = 0.999})
 --   for batch in run:batches(data, 128, 25) do
---     run:step(function() local loss, parts = ...; return loss, parts end)
+--     run:step(function(part) local loss, parts = ...; return loss, parts end)
 --   end
 --   run:finish()
 --
@@ -11,6 +11,7 @@
 local core = require 'ld.core'
 local ema = require 'ld.ema'
 local take = require 'ld.take'
+local ranks = require 'ld.ranks'
 local host = package.loaded['ld.host'] or {}
 
 local Run = {}
@@ -18,23 +19,31 @@ Run.__index = Run
 
 local known = {opt = take.optional, model = take.optional, optim = take.optional, schedule = take.optional,
                ema = take.optional, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional,
-               quiet = false, plan = true, deterministic = false}
+               quiet = false, plan = true, deterministic = false, micro = 0}
 
 local now = core.clock
 
-for _, part in ipairs{'ld.run_state', 'ld.run_step', 'ld.run_log'} do
+for _, part in ipairs{'ld.run_state', 'ld.run_step', 'ld.run_micro', 'ld.run_log'} do
   for name, method in pairs(require(part)) do Run[name] = method end
 end
 
 --- run(folder, {model, optim, schedule, ema (a decay, 0 = none; or {sigma_rel = {0.05, 0.10}, every = images}: averages
 -- of these widths and snapshots of them, see ld.ema), clip (largest gradient norm, 0 = none), seed, opt,
 -- save_minutes = 5, log_every = 20 (steps), record (a table stored with every checkpoint), plan = true (the memory),
--- deterministic = false (true: no ways of computing are timed from here on, tune(false); the fixed rule chooses)})
+-- deterministic = false (true: no ways of computing are timed from here on, tune(false); the fixed rule chooses),
+-- micro = 0 (pictures of a micro-batch: gradients of a batch are summed from so many at a time; 0: a batch is cut into
+-- as many as there are ranks)})
 local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
-  core.make_dirs(folder)
-  core.lock_folder(folder)
-  core.sweep_folder(folder)
+  if o.micro ~= 0 and not (o.micro >= 2 and o.micro % 1 == 0) then
+    core.fail(('run: micro is %g; a whole number, at least 2, or 0 for the whole batch is needed'):format(o.micro))
+  end
+  ranks.start()
+  if ranks.rank() == 0 then
+    core.make_dirs(folder)
+    core.lock_folder(folder)
+    core.sweep_folder(folder)
+  end
   if o.deterministic then core.tune(false) end
   local self = setmetatable({folder = folder, images = 0, counted = 0, skipped = 0, in_a_row = 0}, Run)
   for key, value in pairs(o) do self[key] = value end
@@ -63,8 +72,10 @@ function Run:steps_at(images)
   return math.floor(images / n) * per_epoch + math.min(math.ceil((images % n) / batch), per_epoch)
 end
 
+-- With several ranks they have told each other in the step just done, so that all of them stop at the same one.
 function Run:stop_requested()
   local why = host.stop_requested and host.stop_requested()
+  if ranks.count() > 1 then why = self.stop_all and (why or 'asked on another rank') end
   if not why then return end
   self:flush_log()
   if self.in_a_row == 0 then self:save() end
@@ -72,6 +83,7 @@ function Run:stop_requested()
   self:say('%s: stopped at %d images; checkpoint %s. Run the same command again to resume.', why, self.images,
     self.last)
   if host.interactive then error('stopped', 0) end
+  core.ranks.finish()
   os.exit(0, true)
 end
 
@@ -116,6 +128,7 @@ function Run:make_batch(data, count)
   end
   batch.first, batch.epoch, batch.count = images, math.floor(images / self.n) + 1, count
   batch.seed = self.seed
+  batch.from = self.loader and self:share(count) or 0 -- its tensors begin behind that many pictures
   return batch
 end
 
@@ -129,16 +142,34 @@ function Run:start(data, size, epochs)
   end
   size = math.min(size, n)
   self.n, self.batch_size, self.total_images, self.data_name = n, size, n * epochs, data.name
-  self.loader = data.loader and data:loader{batch = size, seed = self.seed}
+  self.loader = data.loader and data:loader{batch = size, seed = self.seed, micro = self.micro,
+                                            rank = ranks.rank() + 1, ranks = ranks.count()}
   self.total_steps = epochs * steps_per_epoch(n, size)
   self.images, self.counted, self.advance = self:seen(), 0, 0
   self.started, self.start_images, self.saved_at = now(), self.images, now()
+  self:check_ranks()
   local before = self.before or {}
   if before.count and before.count ~= n then
     self:say('the data had %d pictures when %s was written, now there are %d', before.count, self.last, n)
   end
   if self.ema then self.ema:plan(self) end
   if host.on_stop then host.on_stop(true) end
+end
+
+-- Ranks begin with the same numbers, or never have them again.
+function Run:check_ranks()
+  if ranks.count() == 1 then return end
+  local state = {}
+  for _, list in ipairs{self.parameters, self.model:buffers()} do
+    for _, x in ipairs(list) do state[#state + 1] = x end
+  end
+  ranks.equal(state, 'network')
+  local seed, draws = core.seed()
+  ranks.equal({core.tensor({self.images, self.n, self.batch_size, seed, draws}, {dtype = 'f64'})}, 'clock or data set')
+  if self.micro == 0 and self.deterministic then
+    self:say('another number of ranks gives other weights: a batch of %d is cut into %d; option micro fixes that',
+      self.batch_size, ranks.count())
+  end
 end
 
 --- batches(data, size, epochs): iterates over {indices, first, epoch, count, seed, x, ...}: x and label of data:loader
@@ -206,8 +237,9 @@ end
 
 --- image(name, images, {columns}): a grid of (N,3,H,W) in [0,1] to samples/<name>-<images seen>.png; returns its path.
 function Run:image(name, x, options)
-  core.make_dirs(self.folder .. '/samples')
   local path = ('%s/samples/%s-%08d.png'):format(self.folder, name, self:seen())
+  if ranks.rank() > 0 then return path end
+  core.make_dirs(self.folder .. '/samples')
   core.scope(function() core.save_image(require('ld.grid')(x, options), path, {run = self.folder, what = name}) end)
   return path
 end
@@ -217,7 +249,7 @@ function Run:finish()
   self:flush_log()
   if self.in_a_row == 0 then self:save() end
   if host.on_stop then host.on_stop(false) end
-  core.unlock_folder(self.folder)
+  if ranks.rank() == 0 then core.unlock_folder(self.folder) end
   self:say('finished: %d images%s%s; %s', self:seen(), self.mean and (', loss %.4f'):format(self.mean.loss) or '',
     self.skipped > 0 and (', %d steps skipped'):format(self.skipped) or '', self.last)
 end

@@ -1,5 +1,6 @@
 -- What a run tells: log.jsonl, the live line, messages. Methods of ld.run's runs (run.lua).
 local core = require 'ld.core'
+local ranks = require 'ld.ranks'
 
 local Run = {}
 
@@ -7,6 +8,7 @@ local now = core.clock
 
 -- A kill may have left half a line at the end of the log: it is cut off.
 function Run:mend_log()
+  if ranks.rank() > 0 then return end
   local path = self.log_path
   local f = io.open(path, 'rb')
   if not f then return end
@@ -50,6 +52,7 @@ end
 
 --- log{...}: one line of log.jsonl, with the time.
 function Run:log(entry)
+  if ranks.rank() > 0 then return end
   entry.time = now()
   local line = core.json_encode(entry) .. '\n'
   local f, why = io.open(self.log_path, 'a')

@@ -1,6 +1,7 @@
 -- What a run keeps: checkpoints, resume, best. Methods of ld.run's runs (run.lua).
 local core = require 'ld.core'
 local checkpoint = require 'ld.checkpoint'
+local ranks = require 'ld.ranks'
 local host = package.loaded['ld.host'] or {}
 
 local Run = {}
@@ -31,6 +32,7 @@ end
 --- save(path): model, optimiser, average and clock; by default the run's last.h5. Timed choices are written first, so
 -- that the process that resumes computes as this one did.
 function Run:save(path)
+  if ranks.rank() > 0 then return end
   if host.save_tuning then host.save_tuning() end
   core.scope(function()
     local tensors = {optimizer = self.optim:state()}

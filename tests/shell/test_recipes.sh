@@ -214,7 +214,8 @@ matches "^$tmp/celeba ema +72 +[0-9.]+"
 lacks 'warning'
 check 'evaluate a width that was not kept, beside a record' recipe evaluate "$tmp/celeba/evaluation/ema-00000072.json" \
     "$tmp/widths" $evaluate --sigma-rel 0.15
-matches "^$tmp/widths ema 0.15 rebuilt from [0-9]+ "
+says "$tmp/widths: ema 0.15 rebuilt from "
+matches "^$tmp/widths ema 0.15 rebuilt +72 "
 check 'evaluate by the classifier of the loss' recipe evaluate "$tmp/celeba" $evaluate --judge "$tmp/judge/best.h5" --n 500
 says 'has 24 latents: N is 12'
 says 'warning: the loss was computed by the very classifier that judges here'
