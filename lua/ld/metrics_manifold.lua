@@ -12,8 +12,8 @@ local manifold = {}
 local function squares(x) return matrix.doubles(core.square(x):sum(2)) end
 
 -- each(i, j, square): the squared distance of row i of x and row j of y, from 0, of all pairs; without y of x with
--- itself, each pair i < j once. What is within rounding of nothing is 0: a row is in its own ball, whatever its
--- size.
+-- itself, each pair i < j once. Equal rows have equal distances to others, to the bit, so a copy of a row lies in its
+-- ball even where rounding is all that the ball is made of.
 local function distances(x, y, each)
   local xx, yy = squares(x), squares(y or x)
   matrix.tiles(x, y, function(tile, i, j)
@@ -22,9 +22,7 @@ local function distances(x, y, each)
     for r = 0, n - 1 do
       local row, own = products + r * m, xx[i + r]
       for c = (y == nil and i == j) and r + 1 or 0, m - 1 do
-        local both = own + yy[j + c]
-        local square = both - 2 * row[c]
-        each(i + r, j + c, square > 1e-13 * both and square or 0)
+        each(i + r, j + c, own + yy[j + c] - 2 * row[c])
       end
     end
   end)

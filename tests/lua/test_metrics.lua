@@ -89,9 +89,11 @@ t.test('precision and recall: by hand', function()
   t.eq({metrics.precision_recall(real, real)}, {1, 1})
   local far = made + 1000
   t.eq({metrics.precision_recall(real, far, {k = 1})}, {0, 0})
-  -- many equal rows have balls without size, and lie in them, however far from 0
-  local same = ld.full({6, 3}, 12345.678)
-  t.eq({metrics.precision_recall(same, same)}, {1, 1})
+  -- rows that are there five times have balls without size, and their copies lie in them
+  local x = ld.noise({3, 40}, {seed = 8}) * 1e3
+  local copies = ld.concat({x, x, x, x, x}, 1)
+  t.eq({metrics.precision_recall(copies, ld.concat({x, x:slice(1, 2, 2)}, 1), {k = 3})}, {1, 1})
+  t.eq({metrics.precision_recall(copies, copies)}, {1, 1})
 end)
 
 t.test('PSNR and SSIM: NumPy, window by window', function()
