@@ -11,6 +11,7 @@ local opt = ld.demo.options{
   judge  = 'runs/imagenet-classifier/best.h5', -- latent classifier for the perceptual loss; the demo trains its own
   out    = 'runs/celeba',
   size   = 256, epochs = 250, batch = 128, lr = 3e-3, ema = 0.9999, seed = 1,
+  sigma_rel = {},                      -- e.g. 0.05,0.10: power-function averages of these widths in place of `ema`
   channels = {128, 256, 512, 768}, layers = 2, attention_from = 2, attention_width = 16, norm = 'batch',
   scale  = 0,                          -- latents enter the network times this; 0: to mean 0, std 1
   perceptual = 0.1, gate = 3,          -- weight of the perceptual latent loss (0: MSE only), and its noise gate
@@ -41,10 +42,12 @@ local unet   = ld.models.unet{in_channels = store.shape[1], out_channels = store
                               attention_width = opt.attention_width, norm = opt.norm}
 local model  = ld.diffusion.cosine(unet, store:scaling(opt.scale))
 local adamw  = ld.optim.adamw(unet:parameters(), {lr = opt.lr, eps = 1e-5, weight_decay = 0.01})
-local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = opt.ema, seed = opt.seed,
+local ema    = #opt.sigma_rel > 0 and {sigma_rel = opt.sigma_rel} or opt.ema
+local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = ema, seed = opt.seed,
                                 schedule = ld.schedule.one_cycle{max = opt.lr},
                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae,
-                                          latent = store.shape}})
+                                          latent = store.shape,
+                                          judge = judge and ld.metrics.weights_hash(judge) or false}})
 local perceptual = judge and ld.perceptual{net = judge, mean = judge.record.mean, std = judge.record.std,
                                            weight = opt.perceptual, gate = opt.gate}
 print(('U-Net of %d parameters, %d latents, perceptual latent loss %s'):format(unet:count(), store.count,

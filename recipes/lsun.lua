@@ -8,6 +8,7 @@ local opt = ld.options{
   data   = 'data/lsun-bedrooms', vae = 'data/sd-vae-ft-ema', range = 'unit',  -- fast.ai feeds the VAE [0,1]
   judge  = 'runs/imagenet-classifier/best.h5', out = 'runs/lsun',
   size   = 256, transform = 'topleft', epochs = 25, batch = 128, lr = 3e-3, ema = 0.9999, seed = 1,
+  sigma_rel = {},                      -- e.g. 0.05,0.10: power-function averages of these widths in place of `ema`
   channels = {128, 256, 512, 768}, layers = 2, attention_from = 2, attention_width = 16, norm = 'batch', scale = 0.2,
   perceptual = 0.1, gate = 3, samples = 64, steps = 100, eta = 1, limit = 1e9,
 }
@@ -34,10 +35,12 @@ local unet   = ld.models.unet{in_channels = train.shape[1], out_channels = train
                               attention_width = opt.attention_width, norm = opt.norm}
 local model  = ld.diffusion.cosine(unet, train:scaling(opt.scale))
 local adamw  = ld.optim.adamw(unet:parameters(), {lr = opt.lr, eps = 1e-5, weight_decay = 0.01})
-local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = opt.ema, seed = opt.seed,
+local ema    = #opt.sigma_rel > 0 and {sigma_rel = opt.sigma_rel} or opt.ema
+local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = ema, seed = opt.seed,
                                 schedule = ld.schedule.one_cycle{max = opt.lr},
                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae, range = opt.range,
-                                          latent = train.shape}})
+                                          latent = train.shape,
+                                          judge = judge and ld.metrics.weights_hash(judge) or false}})
 local perceptual = judge and ld.perceptual{net = judge, mean = judge.record.mean, std = judge.record.std,
                                            weight = opt.perceptual, gate = opt.gate}
 

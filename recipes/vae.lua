@@ -24,10 +24,6 @@ local adamw = ld.optim.adamw(net:parameters(), {lr = opt.lr, weight_decay = 1e-4
 local run   = ld.run(opt.out, {opt = opt, model = net, optim = adamw, ema = opt.ema, seed = opt.seed, clip = 1,
                                schedule = ld.schedule.one_cycle{max = opt.lr, pct_start = 0.1}})
 
-local function psnr(images)
-  return ld.vae.wrap(net, {name = 'small'}):round_trip(images)
-end
-
 for batch in run:batches(data, opt.batch, opt.epochs) do
   run:step(function(part)
     local x = ld.augment.random_flip(part.x:f32():affine(1 / 255, 0), {seed = opt.seed, first = part.first})
@@ -38,13 +34,14 @@ for batch in run:batches(data, opt.batch, opt.epochs) do
   if run:epoch_end() then
     run:averaged(function()
       local held = data:held_out_images(64)
-      local db = psnr(held)
-      run:log{event = 'held out', images = run.images, psnr = db}
-      run:say('epoch %d: %.2f dB on %d pictures it never saw', batch.epoch, db, held.shape[1])
-      local few = held:slice(1, 1, math.min(8, held.shape[1]))
       local vae = ld.vae.wrap(net, {name = 'small'})
-      local back = vae:decode_images(vae:encode_images(few)):to(few.device)
-      run:image('round-trip', ld.concat({few:f32() * (1 / 255), back}, 1), {columns = few.shape[1]})
+      local back = vae:decode_images(vae:encode_images(held))
+      local db, likeness = ld.metrics.psnr(held, back), ld.metrics.ssim(held, back)
+      run:log{event = 'held out', images = run.images, psnr = db, ssim = likeness}
+      run:say('epoch %d: %.2f dB on %d pictures it never saw, SSIM %.3f', batch.epoch, db, held.shape[1], likeness)
+      local n = math.min(8, held.shape[1])
+      local few = held:slice(1, 1, n):to(back.device):f32() * (1 / 255)
+      run:image('round-trip', ld.concat({few, back:slice(1, 1, n)}, 1), {columns = n})
     end)
     net:requires_grad_(true):train()
   end

@@ -9,6 +9,7 @@
 --
 -- The one clock is images seen; epoch, step and learning rate derive from it.
 local core = require 'ld.core'
+local ema = require 'ld.ema'
 local take = require 'ld.take'
 local ranks = require 'ld.ranks'
 local host = package.loaded['ld.host'] or {}
@@ -17,8 +18,8 @@ local Run = {}
 Run.__index = Run
 
 local known = {opt = take.optional, model = take.optional, optim = take.optional, schedule = take.optional,
-               ema = 0, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional, quiet = false,
-               plan = true, deterministic = false, micro = 0}
+               ema = take.optional, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional,
+               quiet = false, plan = true, deterministic = false, micro = 0}
 
 local now = core.clock
 
@@ -26,7 +27,8 @@ for _, part in ipairs{'ld.run_state', 'ld.run_step', 'ld.run_micro', 'ld.run_log
   for name, method in pairs(require(part)) do Run[name] = method end
 end
 
---- run(folder, {model, optim, schedule, ema (decay, 0 = none), clip (largest gradient norm, 0 = none), seed, opt,
+--- run(folder, {model, optim, schedule, ema (a decay, 0 = none; or {sigma_rel = {0.05, 0.10}, every = images}: averages
+-- of these widths and snapshots of them, see ld.ema), clip (largest gradient norm, 0 = none), seed, opt,
 -- save_minutes = 5, log_every = 20 (steps), record (a table stored with every checkpoint), plan = true (the memory),
 -- deterministic = false (true: no ways of computing are timed from here on, tune(false); the fixed rule chooses),
 -- micro = 0 (pictures of a micro-batch: gradients of a batch are summed from so many at a time; 0: a batch is cut into
@@ -45,13 +47,13 @@ local function new(folder, options)
   if o.deterministic then core.tune(false) end
   local self = setmetatable({folder = folder, images = 0, counted = 0, skipped = 0, in_a_row = 0}, Run)
   for key, value in pairs(o) do self[key] = value end
-  self.decay = o.ema
-  self.ema = o.ema > 0 and require('ld.ema').of(o.model, {decay = o.ema}) or nil
+  self.ema = ema.for_run(o.model, o.ema)
   self.parameters = o.model:parameters()
   for _, x in ipairs(self.parameters) do core.keep(x) end
   self.sums, self.last, self.log_path = {n = 0, parts = {}}, folder .. '/last.h5', folder .. '/log.jsonl'
   self:mend_log()
   if core.file_kind(self.last) then self:resume() end
+  if self.ema then self.ema:open(self.folder) end
   self:log{event = self.resumed and 'resumed' or 'started', images = self.images} -- a folder that refuses shows here
   return self
 end
@@ -150,6 +152,7 @@ function Run:start(data, size, epochs)
   if before.count and before.count ~= n then
     self:say('the data had %d pictures when %s was written, now there are %d', before.count, self.last, n)
   end
+  if self.ema then self.ema:plan(self) end
   if host.on_stop then host.on_stop(true) end
 end
 
@@ -220,10 +223,10 @@ end
 
 -- ---- pictures and the end -------------------------------------------------------------------------------------------
 
---- averaged(f, batches, count): f's results with the averaged weights in the network, as ema:use; with the live ones,
--- in eval mode, when the run keeps no average.
-function Run:averaged(f, batches, count)
-  if self.ema then return self.ema:use(f, batches, count) end
+--- averaged(f, batches, count, width): f's results with the averaged weights in the network, as ema:use; with the live
+-- ones, in eval mode, when the run keeps no average.
+function Run:averaged(f, batches, count, width)
+  if self.ema then return self.ema:use(f, batches, count, width) end
   local was_training = self.model.training
   self.model:eval()
   local results = {pcall(f)}

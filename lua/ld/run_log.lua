@@ -44,6 +44,7 @@ function Run:flush_log()
                  gradient_norm = s.norm / s.n, lr = self.optim.lr, images_per_second = self:speed(),
                  memory_live = core.memory().live, skipped = self.skipped}
   for key, sum in pairs(s.parts) do entry[key] = sum / s.n end
+  for key, drift in pairs(self.ema and self.ema:drift() or {}) do entry[key] = drift end
   self:log(entry)
   self.mean = entry
   self.sums = {n = 0, parts = {}}

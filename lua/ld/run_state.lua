@@ -19,7 +19,7 @@ end
 function Run:state_record()
   local seed, draws = core.seed()
   return {images = self:seen(), skipped = self.skipped, generator_seed = seed, generator_draws = draws,
-          ema_updates = self.ema and self.ema.average:updates() or 0, ema_decay = self.decay, seed = self.seed,
+          averages = self.ema and self.ema:record(), seed = self.seed,
           options = plain(self.opt), extra = self.record, optimizer = self.optim.kind, best = self.best_value,
           data = self.data_name, count = self.n, mean = self.mean}
 end
@@ -36,7 +36,7 @@ function Run:save(path)
   if host.save_tuning then host.save_tuning() end
   core.scope(function()
     local tensors = {optimizer = self.optim:state()}
-    if self.ema then tensors.ema = self.ema:state() end
+    for name, averages in pairs(self.ema and self.ema:groups() or {}) do tensors[name] = averages end
     checkpoint.write(path or self.last, {model = self.model, tensors = tensors, record = self:state_record()})
   end)
   if not path or path == self.last then self.saved_at = now() end -- another file is no use to resume from
@@ -57,10 +57,7 @@ function Run:load(c)
   local state = checkpoint.read_group(c, 'model')
   self.model:load_state(state, {name = self.last})
   self.optim:load_state(checkpoint.read_group(c, 'optimizer'))
-  if not self.ema then return end
-  local averages, updates = checkpoint.read_group(c, 'ema'), c.record.ema_updates
-  if not next(averages) then averages, updates = state, 0 end -- none so far: they begin at the weights
-  self.ema:load_state(averages, updates)
+  if self.ema then self.ema:load(c, state) end
 end
 
 -- Options that are not what they were, as text.
