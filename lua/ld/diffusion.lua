@@ -31,7 +31,7 @@ function Model:denormalise(x)
   return self.shift and z + self.shift_tensor or z
 end
 
--- x_t, t, eps and x0 for `loss`. In one pass where all is drawn and no gradient of z is wanted; x0 is made only where it
+-- x_t, t, eps and x0 for `loss`: in one pass where all is drawn and no gradient of z is wanted, x0 then only where it
 -- is used.
 function Model:batch(z, o)
   local one_pass = not o.t and not o.eps and not z.requires_grad and (z.dtype == 'f32' or z.dtype == 'f64')

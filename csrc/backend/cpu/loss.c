@@ -59,7 +59,7 @@ static double segment_sum(const ld_view *a, const ld_view *b, const ld_loss_spec
 }
 
 int ld_cpu_loss(const ld_view *y, const ld_view *a, const ld_view *b, const ld_loss_spec *s) {
-    double sums[SEGMENTS];
+    double sums[SEGMENTS] = {0};
     int64_t n = ld_view_numel(a), cuts = n / SEGMENT;
     int segments = cuts < 1 ? 1 : cuts > SEGMENTS ? SEGMENTS : (int)cuts, team = ld_team(n);
     team = segments == 1 ? 1 : team;
@@ -92,7 +92,7 @@ int ld_cpu_loss(const ld_view *y, const ld_view *a, const ld_view *b, const ld_l
     SLOPES(HUBER, T, d<least ? least : d> most ? most : d)                                                             \
     static void slopes_##T(const ld_view *da, const ld_view *db, const T *a, const T *b, T g, const ld_loss_spec *s,   \
                            int64_t first, int64_t n) {                                                                 \
-        T room[ROOM];                                                                                                  \
+        T room[ROOM] = {0};                                                                                            \
         for (int64_t i = first; i < first + n; i += ROOM) {                                                            \
             int64_t m = first + n - i < ROOM ? first + n - i : ROOM;                                                   \
             T *to_a = da ? (T *)da->data + i : room, *to_b = db ? (T *)db->data + i : room;                            \
