@@ -1,4 +1,4 @@
-/* Losses. The elementwise ones are compositions; cross entropy is one operation. */
+/* Losses. Means and sums of f32 and f64 are one operation each; elementwise ones, and other dtypes, compositions. */
 #include "base/error.h"
 #include "op/check.h"
 
@@ -10,14 +10,59 @@ static ld_tensor *reduced(const char *op, ld_tensor *d, ld_mean m) {
     return y;
 }
 
-static ld_tensor *difference(const char *op, ld_tensor *x, ld_tensor *y) {
+static int check_pair(const char *op, ld_tensor *x, ld_tensor *y) {
     if (!ld_tensor_same_shape(x, y))
-        return ld_fail_null(LD_ESHAPE, "%s: %s against %s; equal shapes are needed", op, ld_tensor_text(x),
-                            ld_tensor_text(y));
+        return ld_fail(LD_ESHAPE, "%s: %s against %s; equal shapes are needed", op, ld_tensor_text(x),
+                       ld_tensor_text(y));
     if (!ld_dtype_is_float(x->dtype))
-        return ld_fail_null(LD_EDTYPE, "%s: %s; a float is needed: convert with :f32()", op, ld_tensor_text(x));
-    return ld_binary(op, LD_SUB, x, y);
+        return ld_fail(LD_EDTYPE, "%s: %s; a float is needed: convert with :f32()", op, ld_tensor_text(x));
+    return 0;
 }
+
+/* ---- in one pass ---------------------------------------------------------------------------------------------------- */
+
+static int loss_backward(ld_node *n, ld_tensor *g) {
+    const char *op = ld_node_op(n);
+    ld_tensor *x = ld_node_saved(n, 0), *y = x ? ld_node_saved(n, 1) : NULL, *d[2] = {NULL, NULL};
+    int bad = y ? 0 : ld_error_code();
+    for (int i = 0; i < 2 && !bad; i++)
+        if (ld_node_needs(n, i) && !(d[i] = ld_tensor_like(x, op)))
+            bad = ld_error_code();
+    if (!bad)
+        bad = LD_BACKEND(g)->loss_bwd(d[0] ? LD_VIEW(d[0]) : NULL, d[1] ? LD_VIEW(d[1]) : NULL, LD_VIEW(g), LD_VIEW(x),
+                                      LD_VIEW(y), ld_node_attr(n));
+    if (bad) {
+        ld_tensor_drop(d[0]);
+        ld_tensor_drop(d[1]);
+        return bad;
+    }
+    for (int i = 0; i < 2 && !bad; i++) {
+        bad = d[i] ? ld_node_give(n, i, d[i]) : 0;
+        if (bad && i == 0)
+            ld_tensor_drop(d[1]);
+    }
+    return bad;
+}
+
+static bool one_pass(const ld_tensor *x, const ld_tensor *y, ld_mean m) {
+    return m != LD_MEAN_NONE && x->dtype == y->dtype && (x->dtype == LD_F32 || x->dtype == LD_F64);
+}
+
+static ld_tensor *loss(const char *op, ld_tensor *x, ld_tensor *y, ld_loss_kind kind, double delta, ld_mean m) {
+    if (ld_check_devices(op, (ld_tensor *[]){x, y}, 2))
+        return NULL;
+    ld_tensor *a = ld_tensor_canonical(x, op), *b = a ? ld_tensor_canonical(y, op) : NULL;
+    ld_tensor *z = b ? ld_tensor_new(x->storage->device, x->dtype, 0, NULL, op) : NULL;
+    ld_loss_spec s = {kind, m == LD_MEAN_ALL, delta};
+    if (z)
+        z = ld_result(z, LD_BACKEND(x)->loss(LD_VIEW(z), LD_VIEW(a), LD_VIEW(b), &s));
+    z = ld_record(z, op, loss_backward, (ld_tensor *[]){x, y}, 2, (ld_tensor *[]){a, b}, 2, &s, sizeof s);
+    ld_tensor_drop(a);
+    ld_tensor_drop(b);
+    return z;
+}
+
+/* ---- one by one ----------------------------------------------------------------------------------------------------- */
 
 static ld_tensor *through(const char *op, ld_unary_op u, ld_tensor *d, double a, double b) {
     ld_tensor *y = d ? ld_unary(op, u, d, a, b) : NULL;
@@ -26,11 +71,21 @@ static ld_tensor *through(const char *op, ld_unary_op u, ld_tensor *d, double a,
 }
 
 ld_tensor *ld_mse(ld_tensor *x, ld_tensor *y, ld_mean m) {
-    return reduced("mse", through("mse", LD_SQUARE, difference("mse", x, y), 0, 0), m);
+    static const char op[] = "mse";
+    if (check_pair(op, x, y))
+        return NULL;
+    if (one_pass(x, y, m))
+        return loss(op, x, y, LD_LOSS_SQUARE, 0, m);
+    return reduced(op, through(op, LD_SQUARE, ld_binary(op, LD_SUB, x, y), 0, 0), m);
 }
 
 ld_tensor *ld_l1(ld_tensor *x, ld_tensor *y, ld_mean m) {
-    return reduced("l1", through("l1", LD_ABS, difference("l1", x, y), 0, 0), m);
+    static const char op[] = "l1";
+    if (check_pair(op, x, y))
+        return NULL;
+    if (one_pass(x, y, m))
+        return loss(op, x, y, LD_LOSS_ABS, 0, m);
+    return reduced(op, through(op, LD_ABS, ld_binary(op, LD_SUB, x, y), 0, 0), m);
 }
 
 /* With c = clamp(d, -delta, delta): c (d - c/2) is d^2/2 inside and delta (|d| - delta/2) outside. */
@@ -38,7 +93,11 @@ ld_tensor *ld_huber(ld_tensor *x, ld_tensor *y, double delta, ld_mean m) {
     static const char op[] = "huber";
     if (!(delta > 0))
         return ld_fail_null(LD_EVALUE, "%s: delta is %g; it must be positive", op, delta);
-    ld_tensor *d = difference(op, x, y), *c = d ? ld_unary(op, LD_CLAMP, d, -delta, delta) : NULL;
+    if (check_pair(op, x, y))
+        return NULL;
+    if (one_pass(x, y, m))
+        return loss(op, x, y, LD_LOSS_HUBER, delta, m);
+    ld_tensor *d = ld_binary(op, LD_SUB, x, y), *c = d ? ld_unary(op, LD_CLAMP, d, -delta, delta) : NULL;
     ld_tensor *half = c ? ld_unary(op, LD_AFFINE, c, 0.5, 0) : NULL;
     ld_tensor *rest = half ? ld_binary(op, LD_SUB, d, half) : NULL;
     ld_tensor *z = rest ? ld_binary(op, LD_MUL, c, rest) : NULL;

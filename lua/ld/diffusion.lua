@@ -17,7 +17,10 @@ Model.__tostring = function(self) return ('cosine diffusion, scale %g\n%s'):form
 function diffusion.cosine(net, options)
   local o = take('diffusion.cosine', options, {scale = 0.2, shift = take.optional})
   local self = {net = net, scale = o.scale, shift = o.shift}
-  if o.shift then self.shift_tensor = core.keep(core.tensor(o.shift):reshape(1, #o.shift, 1, 1)) end
+  if o.shift then
+    self.shift_row = core.keep(core.tensor(o.shift))
+    self.shift_tensor = core.keep(self.shift_row:reshape(1, #o.shift, 1, 1))
+  end
   return setmetatable(self, Model)
 end
 
@@ -41,6 +44,21 @@ local function some_labels(net, label, o)
   return core.where(core.lt(u:reshape(n), o.drop), none, label)
 end
 
+-- x_t, t, eps and x0 for `loss`: in one pass where all is drawn and no gradient of z is wanted, x0 then only where it
+-- is used.
+function Model:batch(z, o)
+  local one_pass = not o.t and not o.eps and not z.requires_grad and (z.dtype == 'f32' or z.dtype == 'f64')
+  if one_pass and (not self.shift or self.shift_row.dtype == z.dtype) then
+    return core.diffusion.batch(z, {scale = self.scale, shift = self.shift_row, seed = o.seed, first = o.first,
+                                    x0 = o.perceptual ~= nil})
+  end
+  local x0 = self:normalise(z)
+  local key = {seed = o.seed, first = o.first, device = z.device}
+  local t = o.t or core.diffusion.times(z.shape[1], key)
+  local eps = o.eps or core.diffusion.eps(z.shape, key)
+  return core.diffusion.noised(x0, t, eps), t, eps, x0
+end
+
 --- loss(z, {seed, first, perceptual, t, eps, label, drop = 0.1}): eps-prediction MSE on raw latents z (N,C,h,w), and
 -- the parts of the loss by name. Times and noise are keyed by (seed, global sample first + i) unless given. perceptual
 -- is an object of ld.perceptual; its term is added with its weight, and `share` is that term's part of the whole. label
@@ -48,11 +66,7 @@ end
 function Model:loss(z, options)
   local o = take('loss', options, {seed = 0, first = 0, perceptual = take.optional, t = take.optional,
                                    eps = take.optional, label = take.optional, drop = 0.1})
-  local x0 = self:normalise(z)
-  local key = {seed = o.seed, first = o.first, device = z.device}
-  local t = o.t or core.diffusion.times(z.shape[1], key)
-  local eps = o.eps or core.diffusion.eps(z.shape, key)
-  local x_t = core.diffusion.noised(x0, t, eps)
+  local x_t, t, eps, x0 = self:batch(z, o)
   local eps_hat = self.net(x_t, t, some_labels(self.net, o.label, o))
   local mse = core.mse(eps_hat, eps)
   if not o.perceptual then return mse, {mse = mse} end
