@@ -84,7 +84,7 @@ function Run:micro_gradient(f, n, micro)
   local host = package.loaded['ld.host'] or {}
   local mine, names, width = {host.stop_requested and host.stop_requested() and 1 or 0}, {}, 1 + PARTS
   for i = 2, 1 + math.ceil(n / ranks.count()) * width do mine[i] = 0 end
-  self.grad_sum = self.grad_sum or core.grad_sum(self.parameters, self.model:buffers())
+  self.grad_sum = self.grad_sum or core.ranks.grad_sum(self.parameters, self.model:buffers())
   self.grad_sum:begin(n)
   for i = first, last do
     core.seed(seed, draws + (i - 1) * DRAWS)

@@ -92,7 +92,8 @@ t.test('times and noise belong to the sample, not to the batch', function()
   t.near(all, (2 * a + 3 * b) / 5, 1e-5)
   t.ok(math.abs(model:loss(z, {seed = 3, first = 11}):item() - all) > 1e-4)
   t.ok(math.abs(model:loss(z, {seed = 4, first = 10}):item() - all) > 1e-4)
-  t.raises(function() model:loss(z, {sed = 1}) end, "loss: unknown option 'sed'; known: eps first perceptual seed t")
+  t.raises(function() model:loss(z, {sed = 1}) end,
+           "loss: unknown option 'sed'; known: drop eps first label perceptual seed t")
 end)
 
 local function bits(x) return ('%.17g'):format(x:item()) end
