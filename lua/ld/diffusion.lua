@@ -7,7 +7,7 @@ local diffusion = {}
 for name, f in pairs(core.diffusion) do diffusion[name] = f end
 
 local Model = {}
-Model.__index = Model
+Model.__index, Model.__name = Model, 'model'
 Model.__tostring = function(self) return ('cosine diffusion, scale %g\n%s'):format(self.scale, tostring(self.net)) end
 
 --- diffusion.cosine(net, {scale = 0.2, shift = {0,...}}): raw latents z enter the network as (z - shift) scale; shift

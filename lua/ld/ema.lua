@@ -2,7 +2,7 @@
 local core = require 'ld.core'
 
 local EMA = {}
-EMA.__index = EMA
+EMA.__index, EMA.__name = EMA, 'ema'
 
 local ema = {}
 

@@ -27,7 +27,7 @@ local parts = {
   nn = 'ld.nn', models = 'ld.models', vae = 'ld.vae', diffusion = 'ld.diffusion', perceptual = 'ld.perceptual',
   schedule = 'ld.schedule', ema = 'ld.ema', images = 'ld.images', latents = 'ld.latents', run = 'ld.run',
   options = 'ld.options', gradcheck = 'ld.gradcheck', grid = 'ld.grid', checkpoint = 'ld.checkpoint',
-  metrics = 'ld.metrics', demo = 'ld.demo', picture_mix = 'ld.picture_mix',
+  help = 'ld.help', metrics = 'ld.metrics', demo = 'ld.demo', picture_mix = 'ld.picture_mix',
 }
 
 --- Variance over dimensions (all when nil); divided by n - 1 unless `biased`.

@@ -13,7 +13,7 @@ local take = require 'ld.take'
 local host = package.loaded['ld.host'] or {}
 
 local Run = {}
-Run.__index = Run
+Run.__index, Run.__name = Run, 'run'
 
 local known = {opt = take.optional, model = take.optional, optim = take.optional, schedule = take.optional,
                ema = 0, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional, quiet = false,

@@ -1,0 +1,19 @@
+-- The prompt.
+return {title = 'The prompt', internal = [[
+  ld.help.entry ld.help.search ld.help.show ld.help.near ld.help.options ld.help.class ld.help.markdown
+  ld.help.found ld.help.all ld.help.class_names]], [==[
+ld.repr(value)
+  How a value is printed at the prompt.
+  value    anything
+  returns  text
+  example
+    print(ld.repr{a = 1, b = {2, 3}})
+
+ld.help(name)
+  The entry of a public name; at the prompt also: ? name. Without a name: the subjects. ??word searches.
+  name     text such as 'ld.conv2d', 'net:parameters', 'run', or a value, whose class or name is looked up
+  returns  nothing; it prints
+  example
+    ld.help 'ld.arange'
+    ld.help(ld.ones)
+]==]}
