@@ -1,5 +1,6 @@
 #include "grad/node.h"
 
+#include "backend/profile.h"
 #include "base/error.h"
 
 #include <stdlib.h>
@@ -344,13 +345,14 @@ int ld_backward(ld_tensor *y, ld_tensor *g, bool retain) {
         return ld_error_code();
     node_list l = {0};
     int bad = gather_nodes(&l, y->node);
-    bool was = ld_set_recording(false);
+    bool was = ld_set_recording(false), outside = ld_profile_backward(true);
     if (!bad) {
         y->node->grad = seed;
         seed = NULL;
     }
     for (size_t i = 0; i < l.n && !bad; i++)
         bad = run_node(l.at[i], retain);
+    ld_profile_backward(outside);
     ld_set_recording(was);
     ld_tensor_drop(seed);
     for (size_t i = 0; i < l.n; i++) {

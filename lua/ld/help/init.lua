@@ -133,6 +133,12 @@ function help.entry(name)
   return e
 end
 
+--- Every name as it is written, with its entry.
+function help.index()
+  load_all()
+  return index
+end
+
 --- The class of a value as entries call it: x, net, run ...; nil when it has none.
 function help.class(value)
   local meta = debug.getmetatable(value)
@@ -167,7 +173,7 @@ function help.near(name)
   load_all()
   local found = {}
   for known in pairs(index) do
-    local d = math.min(distance(name, known), distance(last(name), last(known)))
+    local d = name:match('^ld%.') and known:match('^ld%.') and distance(name, known) or math.min(distance(name, known), distance(last(name), last(known)))
     if d <= math.max(1, math.floor(#last(name) / 3)) then found[#found + 1] = {d, known} end
   end
   table.sort(found, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
@@ -195,11 +201,24 @@ function help.search(word)
   return found
 end
 
+-- The entry of what a text names: as it is written, below ld, or through the variables of the program.
+local function find(name)
+  local e = help.entry(name) or help.entry('ld.' .. name) or help.entry('x:' .. name) or help.entry('net:' .. name)
+  if e then return e end
+  local first, method = name:match('^([%a_][%w_]*)[.:]([%w_]+)$')
+  local value = first and rawget(_G, first)
+  local class = value ~= nil and help.class(value)
+  return class and (help.entry(class .. ':' .. method) or help.entry(class .. '.' .. method)) or nil
+end
+
 --- Option names of the call `name`, for Tab; an empty table when it takes none.
 function help.options(name)
-  local _, s = help.entry(name)
-  local names = {}
-  for _, o in ipairs(s and s.options or {}) do names[#names + 1] = o[1] end
+  local names, e = {}, find(name)
+  for _, s in ipairs(e and e.signatures or {}) do
+    if last(s.name) == last(name) then
+      for _, o in ipairs(s.options or {}) do names[#names + 1] = o[1] end
+    end
+  end
   return names
 end
 
@@ -255,16 +274,6 @@ local function name_of(value)
   for name, found in pairs(require('ld.help.names')()) do
     if rawequal(found.value, value) and help.entry(name) then return name end
   end
-end
-
--- The entry of what a text names: as it is written, below ld, or through the variables of the program.
-local function find(name)
-  local e = help.entry(name) or help.entry('ld.' .. name) or help.entry('x:' .. name) or help.entry('net:' .. name)
-  if e then return e end
-  local first, method = name:match('^([%a_][%w_]*)[.:]([%w_]+)$')
-  local value = first and rawget(_G, first)
-  local class = value ~= nil and help.class(value)
-  return class and (help.entry(class .. ':' .. method) or help.entry(class .. '.' .. method)) or nil
 end
 
 --- The text that ? name shows.
