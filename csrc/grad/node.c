@@ -338,8 +338,10 @@ static ld_tensor *seed_gradient(ld_tensor *y, ld_tensor *g) {
 
 int ld_backward(ld_tensor *y, ld_tensor *g, bool retain) {
     if (!y->node)
-        return ld_fail(LD_ESTATE, "backward: %s has no history: nothing it was made from requires a gradient",
-                       ld_tensor_text(y));
+        return ld_fail(
+            LD_ESTATE,
+            "backward: %s has no history: nothing it was made from requires a gradient (see :requires_grad_())",
+            ld_tensor_text(y));
     ld_tensor *seed = seed_gradient(y, g);
     if (!seed)
         return ld_error_code();

@@ -10,3 +10,12 @@ for _, part in ipairs(ld.help.all()) do
   list[#list + 1] = ('- [%s](%s.md): %s'):format(part.title, part.name, table.concat(names, ', '))
 end
 ld.write_file('docs/api/README.md', table.concat(list, '\n') .. '\n')
+
+-- docs/errors.md: what the prompt answers to wrong calls.
+local errors = dofile 'tests/tools/errors.lua'
+local folder = os.tmpname()
+os.remove(folder)
+ld.make_dirs(folder)
+ld.write_file('docs/errors.md', errors.markdown((errors.run('./ldlua', folder))))
+os.remove(folder .. '/typed')
+os.remove(folder)

@@ -173,7 +173,8 @@ function help.near(name)
   load_all()
   local found = {}
   for known in pairs(index) do
-    local d = name:match('^ld%.') and known:match('^ld%.') and distance(name, known) or math.min(distance(name, known), distance(last(name), last(known)))
+    local d = distance(name, known)
+    if not (name:match('^ld%.') and known:match('^ld%.')) then d = math.min(d, distance(last(name), last(known))) end
     if d <= math.max(1, math.floor(#last(name) / 3)) then found[#found + 1] = {d, known} end
   end
   table.sort(found, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
