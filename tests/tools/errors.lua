@@ -4,7 +4,8 @@
 -- {title, {line, varies = a part of the answer that holds on every machine} or line, ...}; a line without an error is
 -- what the ones behind it need.
 local groups = {
-  {'Shapes', 'x, y = ld.zeros(2, 3), ld.zeros(4)', 'x + y', 'x:matmul(x)', 'nn.linear{in_features = 3, out_features = 2}(y)',
+  {'Shapes', 'x, y = ld.zeros(2, 3), ld.zeros(4)', 'x + y', 'x:matmul(x)',
+    'nn.linear{in_features = 3, out_features = 2}(y)',
     'ld.conv2d(ld.zeros(1, 4, 8, 8), ld.zeros(16, 3, 3, 3))', 'ld.conv2d(ld.zeros(3, 8, 8), ld.zeros(16, 3, 3, 3))',
     'x:reshape(4, 2)', 'ld.concat({x, y}, 1)', 'ld.mse(x, y)', 'x[3]', 'x[0]', 'x:sum(3)',
     'ld.models.unet{channels = {8, 16}, layers = 1}(ld.zeros(1, 4, 5, 5), ld.zeros(1))'},
@@ -68,8 +69,8 @@ local function cell(text) return '`' .. text:gsub('|', '\\|') .. '`' end
 function errors.markdown(answers)
   local out = {'# Wrong calls, and what the prompt answers', '',
     'Typed as newcomers type them, at one prompt, which goes on after each. `make docs` writes this page from ' ..
-    '`tests/tools/errors.lua`;', 'a test types them again and compares. In scripts the message begins with the file and ' ..
-    'the line. `ldlua -v` shows every frame.', ''}
+    '`tests/tools/errors.lua`;', 'a test types them again and compares. In scripts the message begins with the ' ..
+    'file and the line. `ldlua -v` shows every frame.', ''}
   for _, g in ipairs(answers) do
     out[#out + 1] = ('## %s\n\n| typed | answer |\n|---|---|'):format(g[1])
     for i = 2, #g do
