@@ -290,7 +290,8 @@ function help.show(what)
   local name = what:match('^%s*(.-)%s*$'):gsub('%(%)$', '')
   if name == '' then return list_subjects() end
   local e = find(name)
-  if e then return show_entry(e) end
+  local methods = list_class(name)
+  if e then return show_entry(e) .. (methods and '\n\n' .. methods or '') end
   local value = name:match('^[%a_][%w_]*$') and rawget(_G, name)
   if value ~= nil and value ~= false and (help.class(value) or type(value) == 'function') then
     return help.show(value)
