@@ -247,7 +247,7 @@ x:ptr()
   returns  a light userdata
   errors   when the numbers are on another device: take a copy with x:cpu()
   example
-    local x = ld.ones(3)
+    local x = ld.ones(3):cpu()
     print(require 'ffi'.cast('float *', x:ptr())[2])
 
 x:describe()
