@@ -267,6 +267,11 @@ build/fuzz/libld.a: $(FUZZ_C:%.c=build/fuzz/%.o)
 $(FUZZ_TARGETS): build/fuzz/%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libld.a
 	$(call say,link  $@)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined -o $@ $^ $(CORE_LIBS) -lm -pthread
 
+# docs/api from the entries of lua/ld/help
+.PHONY: docs
+docs: $(LDLUA)
+	@./$(LDLUA) tests/tools/docs.lua && echo "docs: docs/api is written"
+
 # ---- checks ----
 
 CHECKS := format cppcheck luacheck floors sizes cuda
@@ -331,6 +336,7 @@ help:
 	@echo "make check       formatting, cppcheck, luacheck, floors, sizes"
 	@echo "make asan        the tests under the address and undefined-behaviour sanitizers"
 	@echo "make fuzz        hostile pictures and archives, found by libFuzzer (FUZZ_SECONDS=60 a target)"
+	@echo "make docs        docs/api from the entries that the prompt shows"
 	@echo "make bench       measurements, beside PyTorch's where it is there (ARGS='--quick', PYTHON=...)"
 	@echo "make bench-data  pictures to pixels and latents, beside a DataLoader (ARGS='--pictures FOLDER')"
 	@echo "make bench-million  an archive of a million pictures: listed, encoded, killed and resumed"

@@ -1,5 +1,6 @@
 #include "grad/node.h"
 
+#include "backend/profile.h"
 #include "base/error.h"
 
 #include <stdlib.h>
@@ -362,14 +363,16 @@ static int count_down(ld_node *n, int bad, int (*done)(ld_tensor *leaf, void *ar
 
 int ld_backward(ld_tensor *y, ld_tensor *g, bool retain) {
     if (!y->node)
-        return ld_fail(LD_ESTATE, "backward: %s has no history: nothing it was made from requires a gradient",
-                       ld_tensor_text(y));
+        return ld_fail(
+            LD_ESTATE,
+            "backward: %s has no history: nothing it was made from requires a gradient (see :requires_grad_())",
+            ld_tensor_text(y));
     ld_tensor *seed = seed_gradient(y, g);
     if (!seed)
         return ld_error_code();
     node_list l = {0};
     int bad = gather_nodes(&l, y->node);
-    bool was = ld_set_recording(false);
+    bool was = ld_set_recording(false), outside = ld_profile_backward(true);
     if (!bad) {
         y->node->grad = seed;
         seed = NULL;
@@ -384,6 +387,7 @@ int ld_backward(ld_tensor *y, ld_tensor *g, bool retain) {
         if (done)
             bad = count_down(l.at[i], bad, done, leaf_arg);
     }
+    ld_profile_backward(outside);
     ld_set_recording(was);
     ld_tensor_drop(seed);
     for (size_t i = 0; i < l.n; i++) {

@@ -44,8 +44,9 @@ int ld_check_change(const char *op, ld_tensor *x, ld_tensor *const *in, int n) {
 
 int ld_check_rank(const char *op, const char *what, const ld_tensor *x, int ndim) {
     if (x->ndim != ndim)
-        return ld_fail(LD_ESHAPE, "%s: %s has %d dimensions, %d are needed; it is %s", op, what, x->ndim, ndim,
-                       ld_tensor_text(x));
+        return ld_fail(LD_ESHAPE, "%s: %s has %d dimensions, %d are needed; it is %s%s", op, what, x->ndim, ndim,
+                       ld_tensor_text(x),
+                       ndim == 4 && x->ndim == 3 ? "; :unsqueeze(1) makes one picture a batch of one" : "");
     return 0;
 }
 

@@ -9,7 +9,7 @@ for name, f in pairs(core.diffusion) do diffusion[name] = f end
 local LABEL = 11 -- LD_RNG_LABEL of csrc/base/rng.h
 
 local Model = {}
-Model.__index = Model
+Model.__index, Model.__name = Model, 'model'
 Model.__tostring = function(self) return ('cosine diffusion, scale %g\n%s'):format(self.scale, tostring(self.net)) end
 
 --- diffusion.cosine(net, {scale = 0.2, shift = {0,...}}): raw latents z enter the network as (z - shift) scale; shift

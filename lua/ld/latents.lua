@@ -18,7 +18,7 @@ function latents.verify(...) return require('ld.encode_verify')(...) end
 function latents.import(...) return require('ld.import')(...) end
 
 local Store = {}
-Store.__index = Store
+Store.__index, Store.__name = Store, 'store'
 Store.__tostring = function(self)
   return ('%d latents (%s) of %s by %s'):format(self.count, table.concat(self.shape, ','), self.name, self.vae)
 end

@@ -7,7 +7,7 @@ local take = require 'ld.take'
 
 local nn = {}
 local Module = {}
-Module.__index = Module
+Module.__index, Module.__name = Module, 'net'
 
 local function is_module(v)
   return type(v) == 'table' and rawget(v, '_order') ~= nil

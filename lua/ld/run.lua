@@ -15,7 +15,7 @@ local ranks = require 'ld.ranks'
 local host = package.loaded['ld.host'] or {}
 
 local Run = {}
-Run.__index = Run
+Run.__index, Run.__name = Run, 'run'
 
 local known = {opt = take.optional, model = take.optional, optim = take.optional, schedule = take.optional,
                ema = take.optional, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional,
