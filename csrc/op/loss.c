@@ -10,13 +10,21 @@ static ld_tensor *reduced(const char *op, ld_tensor *d, ld_mean m) {
     return y;
 }
 
+/* Losses are computed in f32 or f64: x of 16 bits is converted, others are themselves (one more reference). */
+static ld_tensor *widened(ld_tensor *x) {
+    return ld_cast(x, ld_dtype_is_half(x->dtype) ? LD_F32 : x->dtype);
+}
+
 static ld_tensor *difference(const char *op, ld_tensor *x, ld_tensor *y) {
     if (!ld_tensor_same_shape(x, y))
         return ld_fail_null(LD_ESHAPE, "%s: %s against %s; equal shapes are needed", op, ld_tensor_text(x),
                             ld_tensor_text(y));
     if (!ld_dtype_is_float(x->dtype))
         return ld_fail_null(LD_EDTYPE, "%s: %s; a float is needed: convert with :f32()", op, ld_tensor_text(x));
-    return ld_binary(op, LD_SUB, x, y);
+    ld_tensor *wx = widened(x), *wy = wx ? widened(y) : NULL, *d = wy ? ld_binary(op, LD_SUB, wx, wy) : NULL;
+    ld_tensor_drop(wx);
+    ld_tensor_drop(wy);
+    return d;
 }
 
 static ld_tensor *through(const char *op, ld_unary_op u, ld_tensor *d, double a, double b) {
@@ -81,10 +89,8 @@ static int check_cross_entropy(ld_tensor *x, ld_tensor *t, double smoothing) {
     return bad ? bad : ld_check_positions(op, "classes", t, x->shape[1]);
 }
 
-ld_tensor *ld_cross_entropy(ld_tensor *x, ld_tensor *t, double smoothing, ld_mean m) {
+static ld_tensor *cross_entropy(ld_tensor *x, ld_tensor *t, double smoothing, ld_mean m) {
     static const char op[] = "cross_entropy";
-    if (check_cross_entropy(x, t, smoothing))
-        return NULL;
     ld_tensor *dense = ld_tensor_canonical(x, op), *classes = dense ? ld_tensor_canonical(t, op) : NULL;
     ld_tensor *y = classes ? ld_tensor_new(x->storage->device, x->dtype, 1, x->shape, op) : NULL;
     if (y)
@@ -94,4 +100,12 @@ ld_tensor *ld_cross_entropy(ld_tensor *x, ld_tensor *t, double smoothing, ld_mea
     ld_tensor_drop(dense);
     ld_tensor_drop(classes);
     return reduced(op, y, m);
+}
+
+ld_tensor *ld_cross_entropy(ld_tensor *x, ld_tensor *t, double smoothing, ld_mean m) {
+    if (check_cross_entropy(x, t, smoothing))
+        return NULL;
+    ld_tensor *wide = widened(x), *y = wide ? cross_entropy(wide, t, smoothing, m) : NULL;
+    ld_tensor_drop(wide);
+    return y;
 }

@@ -9,6 +9,7 @@
 --
 -- The one clock is images seen; epoch, step and learning rate derive from it.
 local core = require 'ld.core'
+local precision = require 'ld.precision'
 local take = require 'ld.take'
 local host = package.loaded['ld.host'] or {}
 
@@ -17,7 +18,7 @@ Run.__index = Run
 
 local known = {opt = take.optional, model = take.optional, optim = take.optional, schedule = take.optional,
                ema = 0, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional, quiet = false,
-               plan = true, deterministic = false}
+               plan = true, deterministic = false, precision = 'f32'}
 
 local now = core.clock
 
@@ -25,11 +26,21 @@ for _, part in ipairs{'ld.run_state', 'ld.run_step', 'ld.run_log'} do
   for name, method in pairs(require(part)) do Run[name] = method end
 end
 
+-- Gradients in f16 vanish without a scale on the loss, which there is not.
+local function check_precision(o)
+  precision.check('run: ', o.precision, o.model:device())
+  if o.precision == 'f16' then
+    core.fail('run: precision f16 is for networks in use (ld.precision): small gradients vanish in it; train in bf16')
+  end
+end
+
 --- run(folder, {model, optim, schedule, ema (decay, 0 = none), clip (largest gradient norm, 0 = none), seed, opt,
 -- save_minutes = 5, log_every = 20 (steps), record (a table stored with every checkpoint), plan = true (the memory),
--- deterministic = false (true: no ways of computing are timed from here on, tune(false); the fixed rule chooses)})
+-- deterministic = false (true: no ways of computing are timed from here on, tune(false); the fixed rule chooses),
+-- precision = 'f32' (or 'bf16': what the functions of run:step and run:averaged compute in, see ld.precision)})
 local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
+  check_precision(o)
   core.make_dirs(folder)
   core.lock_folder(folder)
   core.sweep_folder(folder)
@@ -192,6 +203,10 @@ end
 --- averaged(f, batches, count): f's results with the averaged weights in the network, as ema:use; with the live ones,
 -- in eval mode, when the run keeps no average.
 function Run:averaged(f, batches, count)
+  return precision.within(self.precision, self.with_averages, self, f, batches, count)
+end
+
+function Run:with_averages(f, batches, count)
   if self.ema then return self.ema:use(f, batches, count) end
   local was_training = self.model.training
   self.model:eval()

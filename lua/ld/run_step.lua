@@ -1,5 +1,6 @@
 -- One step of a run: learning rate, loss, backward, update, and its memory's plan. Methods of ld.run's runs (run.lua).
 local core = require 'ld.core'
+local precision = require 'ld.precision'
 
 local Run = {}
 
@@ -25,7 +26,7 @@ function Run:compute(f)
     return copies
   end)
   self.optim:zero_grad()
-  local loss, parts = f()
+  local loss, parts = precision.within(self.precision, f)
   if not core.is_tensor(loss) then
     core.fail(('run:step: the function returned %s; the loss, a tensor of one element, was needed'):format(type(loss)))
   end

@@ -105,7 +105,7 @@ function Unet:initialise()
   end
 end
 
---- Predicted noise (N,out,H,W) for x_t (N,in,H,W) at times t (N) in [0,1).
+--- Predicted noise (N,out,H,W), f32 in every ld.precision, for x_t (N,in,H,W) at times t (N) in [0,1).
 function Unet:forward(x, t)
   local side = 2 ^ (#self.options.channels - 1)
   if x.ndim ~= 4 or x.shape[2] ~= self.options.in_channels or x.shape[3] % side ~= 0 or x.shape[4] % side ~= 0 then
@@ -118,7 +118,7 @@ function Unet:forward(x, t)
   for i = 1, self.downs:size() do x = self.downs[i](x, emb, skips) end
   x = self.mid_block(x, emb)
   for i = 1, self.ups:size() do x = self.ups[i](x, emb, skips) end
-  return self.conv_out(x)
+  return nn.wide(self.conv_out(x))
 end
 
 local known = {in_channels = 4, out_channels = 4, channels = {128, 256, 512, 768}, layers = 2, attention_from = 2,
