@@ -16,6 +16,7 @@ local opt = ld.demo.options{
   perceptual = 0.1, gate = 3,          -- weight of the perceptual latent loss (0: MSE only), and its noise gate
   samples = 64, steps = 100, eta = 1,  -- what is drawn, and how
   every = 10,                          -- epochs between sample grids
+  precision = 'f32',                   -- of training and drawing: f32, or bf16 on a CUDA device
   least_psnr = 15,                     -- dB that the autoencoder must reach on the first pictures
   demo = false,
 }
@@ -42,7 +43,7 @@ local unet   = ld.models.unet{in_channels = store.shape[1], out_channels = store
 local model  = ld.diffusion.cosine(unet, store:scaling(opt.scale))
 local adamw  = ld.optim.adamw(unet:parameters(), {lr = opt.lr, eps = 1e-5, weight_decay = 0.01})
 local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = opt.ema, seed = opt.seed,
-                                schedule = ld.schedule.one_cycle{max = opt.lr},
+                                schedule = ld.schedule.one_cycle{max = opt.lr}, precision = opt.precision,
                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae,
                                           latent = store.shape}})
 local perceptual = judge and ld.perceptual{net = judge, mean = judge.record.mean, std = judge.record.std,

@@ -9,6 +9,7 @@ local opt = ld.options{
   out = 'runs/compare', epochs = 50, batch = 64, lr = 3e-3, ema = 0.999, seed = 1,
   channels = {64, 128, 256}, layers = 1, attention_from = 2, attention_width = 16, scale = 0,
   perceptual = 0.1, gate = 3, samples = 16, steps = 100, eta = 1,
+  precision = 'f32',                  -- of training and drawing: f32, or bf16 on a CUDA device
 }
 
 for _, file in ipairs{opt.store, opt.judge} do
@@ -33,6 +34,7 @@ local function train(name, weight)
   local adamw = ld.optim.adamw(unet:parameters(), {lr = opt.lr, eps = 1e-5, weight_decay = 0.01})
   local run   = ld.run(opt.out .. '/' .. name, {opt = opt, model = unet, optim = adamw, ema = opt.ema, seed = opt.seed,
                                                 schedule = ld.schedule.one_cycle{max = opt.lr},
+                                                precision = opt.precision,
                                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae,
                                                           store = opt.store, latent = store.shape}})
   -- both runs measure the distance in feature space; only one is pulled by it

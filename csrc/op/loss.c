@@ -78,8 +78,8 @@ static int cross_entropy_backward(ld_node *n, ld_tensor *g) {
 static int check_cross_entropy(ld_tensor *x, ld_tensor *t, double smoothing) {
     static const char op[] = "cross_entropy";
     int bad = ld_check_devices(op, (ld_tensor *[]){x, t}, 2);
-    if (!bad)
-        bad = ld_check_compute(op, &x, 1);
+    if (!bad && !ld_dtype_is_float(x->dtype))
+        bad = ld_fail(LD_EDTYPE, "%s: %s; f32 or f64 is needed: convert with :f32()", op, ld_tensor_text(x));
     if (!bad)
         bad = ld_check_rank(op, "logits", x, 2);
     if (!bad)

@@ -5,8 +5,11 @@ local core = require 'ld.core'
 
 local precision = {}
 
--- Fails where the device, the default one when nil, does not compute in it.
+-- Fails where there is no such precision, or the device, the default one when nil, does not compute in it.
 function precision.check(who, name, device)
+  if name ~= 'f32' and name ~= 'bf16' and name ~= 'f16' then
+    core.fail(("%sunknown precision '%s'; known: f32 bf16 f16"):format(who, tostring(name)))
+  end
   if core.computes(name, device) then return end
   core.fail(('%sprecision %s needs a CUDA device; %s computes in f32'):format(who, name,
     device or core.default_device()))
