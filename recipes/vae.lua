@@ -23,7 +23,8 @@ ld.seed(opt.seed)
 local net   = ld.models.small_autoencoder{width = opt.width, blocks = opt.blocks}
 local adamw = ld.optim.adamw(net:parameters(), {lr = opt.lr, weight_decay = 1e-4})
 local run   = ld.run(opt.out, {opt = opt, model = net, optim = adamw, ema = opt.ema, seed = opt.seed, clip = 1,
-                               schedule = ld.schedule.one_cycle{max = opt.lr, pct_start = 0.1}, precision = opt.precision})
+                               precision = opt.precision,
+                               schedule = ld.schedule.one_cycle{max = opt.lr, pct_start = 0.1}})
 
 local function psnr(images)
   return ld.vae.wrap(net, {name = 'small'}):round_trip(images)

@@ -38,9 +38,9 @@ typedef struct ld_tensor {
     int64_t stride[LD_MAX_DIMS]; /* in elements */
     int64_t offset;              /* in elements */
     ld_storage *storage;
-    bool requires_grad;     /* a leaf whose gradient is wanted, or a result that depends on one */
-    struct ld_node *node;   /* what made it (owned), NULL for a leaf */
-    struct ld_tensor *grad; /* leaf only, owned; NULL before the first backward. Of an f32 leaf it may have 16 bits */
+    bool requires_grad;       /* a leaf whose gradient is wanted, or a result that depends on one */
+    struct ld_node *node;     /* what made it (owned), NULL for a leaf */
+    struct ld_tensor *grad;   /* leaf only, owned; NULL before the first backward. Of an f32 leaf it may have 16 bits */
     struct ld_tensor *shadow; /* leaf only, owned, or NULL: see ld_tensor_narrow */
     uint64_t shadow_serial;   /* the storage the shadow was made from, */
     uint32_t shadow_version;  /* and its version */

@@ -1,5 +1,5 @@
--- Mixed precision: bf16 and f16 between f32 weights and f32 losses. On the CPU only what it refuses, and how dtypes meet;
--- the rest runs on a device that computes in 16 bits (tests/fake, or a card).
+-- Mixed precision: bf16 and f16 between f32 weights and f32 losses. On the CPU only what it refuses, and how dtypes
+-- meet; the rest runs on a device that computes in 16 bits (tests/fake, or a card).
 local ld = require 'ld'
 local t = dofile 'tests/lua/harness.lua'
 
@@ -18,7 +18,7 @@ local function rel(a, b)
   return math.sqrt(ld.square(a - b):sum():item() / ld.square(b):sum():item())
 end
 
--- ---- what is refused, on any device -----------------------------------------------------------------------------------
+-- ---- what is refused, on any device --------------------------------------------------------------------------------
 
 local function network() return ld.models.small_autoencoder{width = 4, blocks = 1} end
 
@@ -52,12 +52,13 @@ if not able then
     refused('conv2d: (1,3,8,8) bf16 cpu; f32 or f64 is needed: convert with :f32()', function()
       ld.conv2d(ld.zeros(1, 3, 8, 8):bf16(), ld.zeros(2, 3, 3, 3))
     end)
-    local y = ld.precision.within('bf16', function() return ld.nn.linear{in_features = 3, out_features = 2}(ld.ones(1, 3)) end)
+    local layer = ld.nn.linear{in_features = 3, out_features = 2}
+    local y = ld.precision.within('bf16', function() return layer(ld.ones(1, 3)) end)
     t.eq(y.dtype, 'f32')
   end)
 end
 
--- ---- how dtypes meet, on any device -----------------------------------------------------------------------------------
+-- ---- how dtypes meet, on any device --------------------------------------------------------------------------------
 
 t.test('elementwise promotion is PyTorch\'s where 16 bits are in it', function()
   local f, b, h = ld.tensor{1, 2, 3}, ld.tensor({1, 2, 3}, {dtype = 'bf16'}), ld.tensor({1, 2, 3}, {dtype = 'f16'})
@@ -80,7 +81,8 @@ t.test('in place, the changed tensor must hold the result', function()
 end)
 
 t.test('a cast and an operation that widens give gradients in the dtype of their input', function()
-  local x, b = ld.tensor({1, 2, 3}, {requires_grad = true}), ld.tensor({1, 2, 3}, {dtype = 'bf16', requires_grad = true})
+  local x = ld.tensor({1, 2, 3}, {requires_grad = true})
+  local b = ld.tensor({1, 2, 3}, {dtype = 'bf16', requires_grad = true})
   local y = (x:to('bf16') * b + x) * ld.tensor{1, 10, 100}
   t.eq(y.dtype, 'f32')
   y:backward(ld.ones(3))
@@ -100,11 +102,13 @@ t.test('losses are f32', function()
   t.eq(ld.cross_entropy(x, label):item(), ld.cross_entropy(x:f32(), label):item())
 end)
 
--- ---- layers -----------------------------------------------------------------------------------------------------------
+-- ---- layers --------------------------------------------------------------------------------------------------------
 
 -- Every layer kind that has weights: constructor, input shape.
 local layers = {
-  conv2d = {function() return ld.nn.conv2d{in_channels = 3, out_channels = 5, kernel = 3, padding = 1} end, {2, 3, 6, 6}},
+  conv2d = {function()
+    return ld.nn.conv2d{in_channels = 3, out_channels = 5, kernel = 3, padding = 1}
+  end, {2, 3, 6, 6}},
   upsampling = {function()
     return ld.nn.conv2d{in_channels = 3, out_channels = 5, kernel = 3, padding = 1, upsample = true}
   end, {2, 3, 6, 6}},
@@ -199,7 +203,7 @@ on_device('gradients of two passes add up in f32', function()
   t.eq(w.grad, ld.full({2, 3}, 257)) -- which is no bf16 number
 end)
 
--- ---- shadows ----------------------------------------------------------------------------------------------------------
+-- ---- shadows -------------------------------------------------------------------------------------------------------
 
 -- Whatever changes a weight, the next call computes with what it is then.
 local function fresh(layer, x)
@@ -263,7 +267,7 @@ on_device('a step between forward and backward of another graph is refused', fun
   refused('was changed in place', function() early:backward() end)
 end)
 
--- ---- networks ---------------------------------------------------------------------------------------------------------
+-- ---- networks ------------------------------------------------------------------------------------------------------
 
 local function unet(options)
   options = options or {}
@@ -271,7 +275,8 @@ local function unet(options)
   local net = ld.models.unet{channels = {16, 32}, layers = 1, attention_from = 2, attention_width = 8,
                              norm = options.norm}
   local judge = ld.models.classifier{channels = {8, 16}, blocks = {1}, classes = 5}
-  local perceptual = ld.perceptual{net = judge, mean = {0, 0, 0, 0}, std = {1, 1, 1, 1}, layers = {pool = 1, [1] = 0.1}}
+  local perceptual = ld.perceptual{net = judge, mean = {0, 0, 0, 0}, std = {1, 1, 1, 1},
+                                   layers = {pool = 1, [1] = 0.1}}
   local model = ld.diffusion.cosine(net)
   local z = ld.randn(16, 4, 16, 16)
   return net, function(first) return model:loss(z, {seed = 1, first = first or 0, perceptual = perceptual}) end, model
@@ -323,7 +328,7 @@ on_device('networks of ld.models give f32 in any precision', function()
   end
 end)
 
--- ---- training ---------------------------------------------------------------------------------------------------------
+-- ---- training ------------------------------------------------------------------------------------------------------
 
 -- Losses of 40 steps on one batch; after(net) spoils something.
 local function curve(precision, after)
@@ -421,7 +426,7 @@ on_device('averages are of the f32 weights', function()
   t.ok(rel(ema.average:average(1), (before + w:detach()) * 0.5) < 1e-6, 'half of each')
 end)
 
--- ---- memory -----------------------------------------------------------------------------------------------------------
+-- ---- memory --------------------------------------------------------------------------------------------------------
 
 -- A training step's plan, with averages and the norm of the gradient.
 local function planned(net, precision, loss)
@@ -457,8 +462,8 @@ on_device('the U-Net of notebook 30 trains at batch 128 below 8 GB', function()
   local net = ld.models.unet{}
   local model, z = ld.diffusion.cosine(net), ld.zeros(128, 4, 32, 32)
   local p = planned(net, 'bf16', function() return (model:loss(z, {})) end)
-  -- 5.01 GB planned, of which 2.90 are weights, moments, averages and 16-bit weights; convolutions' workspace, which only a
-  -- card has, is at most 256 MB beside it
+  -- 5.01 GB planned, of which 2.90 are weights, moments, averages and 16-bit weights; beside it only the convolutions'
+  -- workspace, which a card alone has
   t.ok(p.peak < 5.3e9, ('%.2f GB'):format(p.peak / 1e9))
   t.ok(p.peak > 4e9, ('%.2f GB are too few to be all'):format(p.peak / 1e9))
 end)
