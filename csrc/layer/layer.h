@@ -16,7 +16,7 @@ typedef struct ld_layer_type {
     const char *name; /* "conv2d", the word users write */
     ld_tensor *(*forward)(ld_layer *l, ld_tensor *x);
     int (*describe)(const ld_layer *l, char *s, size_t n); /* what stands between the brackets; as snprintf */
-    bool narrows; /* its f32 input is taken to the precision in force */
+    bool narrows;                                          /* its f32 input is taken to the precision in force */
 } ld_layer_type;
 
 /* ---- options ----------------------------------------------------------------------------------------------------- */

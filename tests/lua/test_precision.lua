@@ -244,6 +244,17 @@ on_device('the 16-bit copy of a weight follows every change', function()
   same('use in f16')
 end)
 
+on_device('averages that have changed as often as the weights are told from them', function()
+  local layer, x = ld.nn.linear{in_features = 5, out_features = 4}, ld.randn(3, 5):to('bf16')
+  local average = ld.ema.of(layer, {decay = 0.5})
+  average.average:load(1, ld.randn(4, 5)) -- one change, as the initialisation of the weights is
+  local y = layer(x):f32()
+  average:use(function()
+    t.ok(rel(layer(x), fresh(layer, x)) == 0, 'averages swapped in')
+    t.ok(rel(layer(x), y) > 0.1, 'they are others')
+  end)
+end)
+
 on_device('copies of weights go with the weights', function()
   local x = ld.randn(3, 5)
   collectgarbage()
