@@ -43,7 +43,7 @@ HELPERS_C := $(filter-out $(TESTS_C),$(wildcard tests/c/*.c))
 object   = $(patsubst %.c,$(BUILD)/%.o,$(1))
 TESTS   := $(TESTS_C:tests/c/%.c=$(BUILD)/tests/%)
 C_FILES := $(sort $(SOURCES) $(CUDA_C) $(MPI_C) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] kernels/*.h kernels/*.cu \
-	tests/sim/*.[ch] tests/sim/*.cpp tests/sim/*.cu tests/fake/*.c tests/cuda/*.c tests/fuzz/*.c))
+	tests/sim/*.[ch] tests/sim/*.cpp tests/sim/*.cu tests/fake/*.[ch] tests/cuda/*.c tests/fuzz/*.c))
 KERNELS   := $(sort $(wildcard kernels/*.cu))
 SIM_TESTS := $(sort $(wildcard tests/sim/test_*.c))
 SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tests/sim/*.cpp)
@@ -146,7 +146,7 @@ cuda: $(PLUGIN)
 
 # A plug-in whose device's memory the host cannot read, for tests.
 FAKE := $(BUILD)/tests/ld_fake.so
-$(FAKE): tests/fake/fake.c $(BUILD)/.flags
+$(FAKE): tests/fake/fake.c tests/fake/narrow.h $(BUILD)/.flags
 	@mkdir -p $(@D)
 	$(call say,cc    $<)$(CC) $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -Icsrc -MMD -MP -shared -o $@ $<
 

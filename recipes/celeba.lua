@@ -17,6 +17,7 @@ local opt = ld.demo.options{
   perceptual = 0.1, gate = 3,          -- weight of the perceptual latent loss (0: MSE only), and its noise gate
   samples = 64, steps = 100, eta = 1,  -- what is drawn, and how
   every = 10,                          -- epochs between sample grids
+  precision = 'f32',                   -- of training and drawing: f32, or bf16 on a CUDA device
   least_psnr = 15,                     -- dB that the autoencoder must reach on the first pictures
   demo = false,
 }
@@ -44,7 +45,7 @@ local model  = ld.diffusion.cosine(unet, store:scaling(opt.scale))
 local adamw  = ld.optim.adamw(unet:parameters(), {lr = opt.lr, eps = 1e-5, weight_decay = 0.01})
 local ema    = #opt.sigma_rel > 0 and {sigma_rel = opt.sigma_rel} or opt.ema
 local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = ema, seed = opt.seed,
-                                schedule = ld.schedule.one_cycle{max = opt.lr},
+                                schedule = ld.schedule.one_cycle{max = opt.lr}, precision = opt.precision,
                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae,
                                           latent = store.shape,
                                           judge = judge and ld.metrics.weights_hash(judge) or false}})

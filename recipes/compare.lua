@@ -11,6 +11,7 @@ local opt = ld.options{
   channels = {64, 128, 256}, layers = 1, attention_from = 2, attention_width = 16, scale = 0,
   perceptual = 0.1, gate = 3, samples = 16, steps = 100, eta = 1,
   evaluator = '', n = 1000,
+  precision = 'f32',                  -- of training and drawing: f32, or bf16 on a CUDA device
 }
 
 for _, file in ipairs{opt.store, opt.judge, opt.evaluator ~= '' and opt.evaluator or nil} do
@@ -38,6 +39,7 @@ local function train(name, weight)
   local adamw = ld.optim.adamw(unet:parameters(), {lr = opt.lr, eps = 1e-5, weight_decay = 0.01})
   local run   = ld.run(opt.out .. '/' .. name, {opt = opt, model = unet, optim = adamw, ema = opt.ema, seed = opt.seed,
                                                 schedule = ld.schedule.one_cycle{max = opt.lr},
+                                                precision = opt.precision,
                                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae,
                                                           store = opt.store, latent = store.shape,
                                                           judge = weight > 0 and judge_hash}})

@@ -8,6 +8,7 @@ local opt = ld.options{
   train = 'runs/imagenet/train.h5', valid = '', out = 'runs/imagenet-classifier',
   channels = {32, 64, 128, 512, 1024}, blocks = {1, 2, 4, 3}, dropout = 0.1,
   epochs = 30, batch = 128, lr = 1e-2, weight_decay = 0.01, eps = 1e-5, smoothing = 0, seed = 1,
+  precision = 'f32',                  -- f32, or bf16 on a CUDA device
   pad = 2, erase = 0.2,               -- random crop after padding, and RandErase; 0 switches one off
 }
 
@@ -30,7 +31,7 @@ local net   = ld.models.classifier{in_channels = train.shape[1], channels = opt.
                                    classes = #train.classes, dropout = opt.dropout}
 local adamw = ld.optim.adamw(net:parameters(), {lr = opt.lr, eps = opt.eps, weight_decay = opt.weight_decay})
 local run   = ld.run(opt.out, {opt = opt, model = net, optim = adamw, seed = opt.seed,
-                               schedule = ld.schedule.one_cycle{max = opt.lr},
+                               schedule = ld.schedule.one_cycle{max = opt.lr}, precision = opt.precision,
                                record = {mean = train.mean, std = train.std, classes = train.classes,
                                          vae = train.vae, vae_hash = train.vae_hash, pixel_range = train.pixel_range}})
 print(('%d parameters, %d latents to train on, %d held out, %d classes'):format(net:count(), train.count, valid.count,
@@ -64,7 +65,7 @@ for batch in run:batches(train, opt.batch, opt.epochs) do
     return ld.cross_entropy(logits, part.label, {smoothing = opt.smoothing})
   end)
   if run:epoch_end() then
-    local loss, accuracy = evaluate()
+    local loss, accuracy = ld.precision(opt.precision, evaluate)
     run:log{event = 'epoch', epoch = batch.epoch, train_accuracy = right / seen, valid_loss = loss,
             valid_accuracy = accuracy}
     run:say('epoch %d: train accuracy %.3f, held out: loss %.3f, accuracy %.3f', batch.epoch, right / seen, loss,

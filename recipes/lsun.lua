@@ -11,6 +11,7 @@ local opt = ld.options{
   sigma_rel = {},                      -- e.g. 0.05,0.10: power-function averages of these widths in place of `ema`
   channels = {128, 256, 512, 768}, layers = 2, attention_from = 2, attention_width = 16, norm = 'batch', scale = 0.2,
   perceptual = 0.1, gate = 3, samples = 64, steps = 100, eta = 1, limit = 1e9,
+  precision = 'f32',                  -- of training and drawing: f32, or bf16 on a CUDA device
 }
 
 if not ld.images.exists(opt.data) then
@@ -37,7 +38,7 @@ local model  = ld.diffusion.cosine(unet, train:scaling(opt.scale))
 local adamw  = ld.optim.adamw(unet:parameters(), {lr = opt.lr, eps = 1e-5, weight_decay = 0.01})
 local ema    = #opt.sigma_rel > 0 and {sigma_rel = opt.sigma_rel} or opt.ema
 local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = ema, seed = opt.seed,
-                                schedule = ld.schedule.one_cycle{max = opt.lr},
+                                schedule = ld.schedule.one_cycle{max = opt.lr}, precision = opt.precision,
                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae, range = opt.range,
                                           latent = train.shape,
                                           judge = judge and ld.metrics.weights_hash(judge) or false}})
@@ -70,7 +71,7 @@ for batch in run:batches(train, opt.batch, opt.epochs) do
     return model:loss(part.x, {seed = opt.seed, first = part.first, perceptual = perceptual})
   end)
   if run:epoch_end() then
-    local loss = evaluate()
+    local loss = ld.precision(opt.precision, evaluate)
     run:log{event = 'epoch', epoch = batch.epoch, valid_mse = loss}
     run:say('epoch %d: held-out eps-MSE %.4f; samples in %s', batch.epoch, loss,
       run:image('samples', vae:decode_images(draw())))

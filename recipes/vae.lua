@@ -8,6 +8,7 @@ local ld = require 'ld'
 local opt = ld.options{
   photos = 'data/photos', out = 'runs/vae', size = 128, crop = 64, faces = 4000, held_out = 0.1,
   width = 64, blocks = 3, epochs = 20, batch = 16, lr = 2e-3, seed = 1, ema = 0.999,
+  precision = 'f32',   -- of training and measuring: f32, or bf16 on a CUDA device
   l1 = 0.2,            -- weight of the absolute error beside the squared one
 }
 
@@ -22,6 +23,7 @@ ld.seed(opt.seed)
 local net   = ld.models.small_autoencoder{width = opt.width, blocks = opt.blocks}
 local adamw = ld.optim.adamw(net:parameters(), {lr = opt.lr, weight_decay = 1e-4})
 local run   = ld.run(opt.out, {opt = opt, model = net, optim = adamw, ema = opt.ema, seed = opt.seed, clip = 1,
+                               precision = opt.precision,
                                schedule = ld.schedule.one_cycle{max = opt.lr, pct_start = 0.1}})
 
 for batch in run:batches(data, opt.batch, opt.epochs) do

@@ -13,7 +13,7 @@ end
 
 -- tables of the core that a Lua part of the same name extends are left to that part
 local extended = {layer = true, init = true, diffusion = true, optim = true, sampler = true, schedule = true,
-                  ema = true, ranks = true}
+                  ema = true, ranks = true, precision = true}
 for name, value in pairs(core) do
   if not extended[name] then ld[name] = value end
 end
@@ -28,7 +28,7 @@ local parts = {
   schedule = 'ld.schedule', ema = 'ld.ema', images = 'ld.images', latents = 'ld.latents', run = 'ld.run',
   options = 'ld.options', gradcheck = 'ld.gradcheck', grid = 'ld.grid', checkpoint = 'ld.checkpoint',
   help = 'ld.help', metrics = 'ld.metrics', ranks = 'ld.ranks', pixels = 'ld.pixels', demo = 'ld.demo',
-  picture_mix = 'ld.picture_mix',
+  picture_mix = 'ld.picture_mix', precision = 'ld.precision',
 }
 
 --- Variance over dimensions (all when nil); divided by n - 1 unless `biased`.

@@ -363,6 +363,11 @@ end
 function List:size() return #self._order end
 function nn.list(list, ...) return List(list or {}, ...) end
 
+--- nn.wide(x): x, in f32 where it has 16 bits: what a network gives whatever it computes in (ld.precision).
+function nn.wide(x)
+  return (x.dtype == 'bf16' or x.dtype == 'f16') and x:f32() or x
+end
+
 --- nn.func(f): a function as a module without parameters.
 local Func = nn.class('function', function(self, f) rawset(self, 'f', f) end)
 function Func:forward(...) return self.f(...) end

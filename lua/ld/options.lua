@@ -131,6 +131,7 @@ return function(given)
     print_table(defaults, out, set)
     os.exit(0, true)
   end
+  if type(out.precision) == 'string' then require('ld.precision').check('', out.precision) end -- before hours of work
   return setmetatable(out, {__index = function(_, key) core.fail(("there is no option '%s'"):format(tostring(key))) end,
                             __set = set})
 end

@@ -10,6 +10,7 @@
 -- The one clock is images seen; epoch, step and learning rate derive from it.
 local core = require 'ld.core'
 local ema = require 'ld.ema'
+local precision = require 'ld.precision'
 local take = require 'ld.take'
 local ranks = require 'ld.ranks'
 local host = package.loaded['ld.host'] or {}
@@ -19,7 +20,7 @@ Run.__index, Run.__name = Run, 'run'
 
 local known = {opt = take.optional, model = take.optional, optim = take.optional, schedule = take.optional,
                ema = take.optional, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional,
-               quiet = false, plan = true, deterministic = false, micro = 0}
+               quiet = false, plan = true, deterministic = false, micro = 0, precision = 'f32'}
 
 local now = core.clock
 
@@ -27,17 +28,27 @@ for _, part in ipairs{'ld.run_state', 'ld.run_step', 'ld.run_micro', 'ld.run_log
   for name, method in pairs(require(part)) do Run[name] = method end
 end
 
+-- Gradients in f16 vanish without a scale on the loss, which there is not.
+local function check_precision(o)
+  precision.check('run: ', o.precision, o.model:device())
+  if o.precision == 'f16' then
+    core.fail('run: precision f16 is for networks in use (ld.precision): small gradients vanish in it; train in bf16')
+  end
+end
+
 --- run(folder, {model, optim, schedule, ema (a decay, 0 = none; or {sigma_rel = {0.05, 0.10}, every = images}: averages
 -- of these widths and snapshots of them, see ld.ema), clip (largest gradient norm, 0 = none), seed, opt,
 -- save_minutes = 5, log_every = 20 (steps), record (a table stored with every checkpoint), plan = true (the memory),
 -- deterministic = false (true: no ways of computing are timed from here on, tune(false); the fixed rule chooses),
 -- micro = 0 (pictures of a micro-batch: gradients of a batch are summed from so many at a time; 0: a batch is cut into
--- as many as there are ranks)})
+-- as many as there are ranks), precision = 'f32' (or 'bf16': what the functions of run:step and run:averaged compute
+-- in, see ld.precision)})
 local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
   if o.micro ~= 0 and not (o.micro >= 2 and o.micro % 1 == 0) then
     core.fail(('run: micro is %g; a whole number, at least 2, or 0 for the whole batch is needed'):format(o.micro))
   end
+  check_precision(o)
   ranks.start()
   if ranks.rank() == 0 then
     core.make_dirs(folder)
@@ -226,6 +237,10 @@ end
 --- averaged(f, batches, count, width): f's results with the averaged weights in the network, as ema:use; with the live
 -- ones, in eval mode, when the run keeps no average.
 function Run:averaged(f, batches, count, width)
+  return precision.within(self.precision, self.with_averages, self, f, batches, count, width)
+end
+
+function Run:with_averages(f, batches, count, width)
   if self.ema then return self.ema:use(f, batches, count, width) end
   local was_training = self.model.training
   self.model:eval()
