@@ -31,6 +31,7 @@ function Run:compute(f)
   end
   local value, norm = loss:item(), 0
   if finite(value) then
+    self:compare_gradients(parts)
     loss:backward()
     norm = core.grad_norm(self.parameters)
   end
