@@ -1,7 +1,7 @@
 -- CelebA-HQ faces in latent space: U-Net, eps target, MSE + perceptual latent loss, DDIM samples.
 --   data    --data PATH: a folder, archive or LMDB of pictures (docs/data.md); without it synthetic faces, and said so
 --   train   ldlua recipes/celeba.lua [--epochs 250 ...]     run it again to resume
---   look    runs/celeba/samples/*.png, runs/celeba/log.jsonl
+--   look    runs/celeba/report.html, and runs/celeba/samples/*.png; docs/runs.md tells how to read a run
 --   demo    ldlua recipes/celeba.lua --demo: a small network on synthetic faces, minutes on two cores
 local ld = require 'ld'
 
@@ -17,6 +17,9 @@ local opt = ld.demo.options{
   samples = 64, steps = 100, eta = 1,  -- what is drawn, and how
   every = 10,                          -- epochs between sample grids
   least_psnr = 15,                     -- dB that the autoencoder must reach on the first pictures
+  find_lr = false,                     -- search a learning rate and end
+  overfit = 0,                         -- train on so many batches only, in a folder beside: can it learn them?
+  tensorboard = false, quiet = false,  -- event files in runs/celeba/tb; nothing printed while training
   demo = false,
 }
 
@@ -42,7 +45,8 @@ local unet   = ld.models.unet{in_channels = store.shape[1], out_channels = store
 local model  = ld.diffusion.cosine(unet, store:scaling(opt.scale))
 local adamw  = ld.optim.adamw(unet:parameters(), {lr = opt.lr, eps = 1e-5, weight_decay = 0.01})
 local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = opt.ema, seed = opt.seed,
-                                schedule = ld.schedule.one_cycle{max = opt.lr},
+                                schedule = ld.schedule.one_cycle{max = opt.lr}, overfit = opt.overfit,
+                                tensorboard = opt.tensorboard, quiet = opt.quiet,
                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae,
                                           latent = store.shape}})
 local perceptual = judge and ld.perceptual{net = judge, mean = judge.record.mean, std = judge.record.std,
@@ -58,11 +62,14 @@ local function draw()
   end, function(i) model:loss(store:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch}) end)
 end
 
+local function loss(batch)
+  return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
+end
+if opt.find_lr then return run:find_lr(store, opt.batch, loss) end
+
 local path
 for batch in run:batches(store, opt.batch, opt.epochs) do
-  run:step(function()
-    return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
-  end)
+  run:step(function() return loss(batch) end)
   if run:every{epochs = opt.every} then path = run:image('samples', vae:decode_images(draw())) end
 end
 run:finish()

@@ -1,7 +1,8 @@
 -- Perceptual latent loss against MSE only: the same network, data, order, noise and seeds, trained twice; then samples
 -- side by side from the same starting noise.
 --   ldlua recipes/compare.lua --store runs/celeba/latents.h5 --judge runs/imagenet-classifier/best.h5
---   look    runs/compare/compare.png: rows in pairs, MSE only above, with the perceptual loss below
+--   look    runs/compare/compare.png: rows in pairs, MSE only above, with the perceptual loss below;
+--           runs/compare/report.html: the curves of both
 local ld = require 'ld'
 
 local opt = ld.options{
@@ -9,6 +10,7 @@ local opt = ld.options{
   out = 'runs/compare', epochs = 50, batch = 64, lr = 3e-3, ema = 0.999, seed = 1,
   channels = {64, 128, 256}, layers = 1, attention_from = 2, attention_width = 16, scale = 0,
   perceptual = 0.1, gate = 3, samples = 16, steps = 100, eta = 1,
+  tensorboard = false, quiet = false,
 }
 
 for _, file in ipairs{opt.store, opt.judge} do
@@ -33,6 +35,7 @@ local function train(name, weight)
   local adamw = ld.optim.adamw(unet:parameters(), {lr = opt.lr, eps = 1e-5, weight_decay = 0.01})
   local run   = ld.run(opt.out .. '/' .. name, {opt = opt, model = unet, optim = adamw, ema = opt.ema, seed = opt.seed,
                                                 schedule = ld.schedule.one_cycle{max = opt.lr},
+                                                tensorboard = opt.tensorboard, quiet = opt.quiet,
                                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae,
                                                           store = opt.store, latent = store.shape}})
   -- both runs measure the distance in feature space; only one is pulled by it
@@ -49,7 +52,9 @@ local function train(name, weight)
     return model:sample{n = opt.samples, channels = store.shape[1], size = store.shape[2], seed = opt.seed,
                         sampler = sampler}
   end, function(i) model:loss(store:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch}) end)
-  return vae:decode_images(z), run.mean
+  local pictures = vae:decode_images(z)
+  run:image('samples', pictures)
+  return pictures, run.mean
 end
 
 local plain, a = train('mse', 0)
@@ -65,4 +70,5 @@ if a and b then
   print(('last steps, MSE only:        eps-MSE %.4f, feature distance %.4f'):format(a.mse, a.distance))
   print(('last steps, with perceptual: eps-MSE %.4f, feature distance %.4f'):format(b.mse, b.distance))
 end
-print(opt.out .. '/compare.png')
+ld.report.compare({opt.out .. '/mse', opt.out .. '/perceptual'}, opt.out .. '/report.html')
+print(opt.out .. '/compare.png and ' .. opt.out .. '/report.html')

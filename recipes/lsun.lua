@@ -10,6 +10,7 @@ local opt = ld.options{
   size   = 256, transform = 'topleft', epochs = 25, batch = 128, lr = 3e-3, ema = 0.9999, seed = 1,
   channels = {128, 256, 512, 768}, layers = 2, attention_from = 2, attention_width = 16, norm = 'batch', scale = 0.2,
   perceptual = 0.1, gate = 3, samples = 64, steps = 100, eta = 1, limit = 1e9,
+  find_lr = false, overfit = 0, tensorboard = false, quiet = false, -- as in celeba.lua
 }
 
 if not ld.images.exists(opt.data) then
@@ -35,7 +36,8 @@ local unet   = ld.models.unet{in_channels = train.shape[1], out_channels = train
 local model  = ld.diffusion.cosine(unet, train:scaling(opt.scale))
 local adamw  = ld.optim.adamw(unet:parameters(), {lr = opt.lr, eps = 1e-5, weight_decay = 0.01})
 local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = opt.ema, seed = opt.seed,
-                                schedule = ld.schedule.one_cycle{max = opt.lr},
+                                schedule = ld.schedule.one_cycle{max = opt.lr}, overfit = opt.overfit,
+                                tensorboard = opt.tensorboard, quiet = opt.quiet,
                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae, range = opt.range,
                                           latent = train.shape}})
 local perceptual = judge and ld.perceptual{net = judge, mean = judge.record.mean, std = judge.record.std,
@@ -62,14 +64,17 @@ local function draw()
   end, function(i) model:loss(train:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch}) end)
 end
 
+local function loss(batch)
+  return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
+end
+if opt.find_lr then return run:find_lr(train, opt.batch, loss) end
+
 for batch in run:batches(train, opt.batch, opt.epochs) do
-  run:step(function()
-    return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
-  end)
+  run:step(function() return loss(batch) end)
   if run:epoch_end() then
-    local loss = evaluate()
-    run:log{event = 'epoch', epoch = batch.epoch, valid_mse = loss}
-    run:say('epoch %d: held-out eps-MSE %.4f; samples in %s', batch.epoch, loss,
+    local mse = evaluate()
+    run:log{event = 'epoch', epoch = batch.epoch, valid_mse = mse}
+    run:say('epoch %d: held-out eps-MSE %.4f; samples in %s', batch.epoch, mse,
       run:image('samples', vae:decode_images(draw())))
   end
 end

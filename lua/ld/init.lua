@@ -28,6 +28,7 @@ local parts = {
   schedule = 'ld.schedule', ema = 'ld.ema', images = 'ld.images', latents = 'ld.latents', run = 'ld.run',
   options = 'ld.options', gradcheck = 'ld.gradcheck', grid = 'ld.grid', checkpoint = 'ld.checkpoint',
   metrics = 'ld.metrics', demo = 'ld.demo', picture_mix = 'ld.picture_mix',
+  report = 'ld.report', plot = 'ld.plot', health = 'ld.health', find_lr = 'ld.find_lr',
 }
 
 --- Variance over dimensions (all when nil); divided by n - 1 unless `biased`.

@@ -203,7 +203,8 @@ plot.style = [[
 :root{--ground:#fff;--ink:#1d2329;--soft:#5c6670;--rule:#e3e6ea;--card:#f7f8fa;--alert:#b3261e;
 --c1:#2463a9;--c2:#b85c12;--c3:#2c7a51;--c4:#7b4aa5;--c5:#a8324f;--c6:#1b7f8c;--c7:#77702a;--c8:#5c6670}
 @media(prefers-color-scheme:dark){:root{--ground:#14171b;--ink:#dfe4ea;--soft:#98a2ad;--rule:#2b3138;--card:#1b1f24;
---alert:#f08a80;--c1:#74aee8;--c2:#e79b57;--c3:#73c596;--c4:#bd97e0;--c5:#e88aa0;--c6:#6cc5d0;--c7:#c9c06d;--c8:#98a2ad}}
+--alert:#f08a80;
+--c1:#74aee8;--c2:#e79b57;--c3:#73c596;--c4:#bd97e0;--c5:#e88aa0;--c6:#6cc5d0;--c7:#c9c06d;--c8:#98a2ad}}
 svg.plot{display:block;width:100%;height:auto}
 svg.plot text{font:11px system-ui,sans-serif;fill:var(--soft)}
 svg.plot .grid{stroke:var(--rule);fill:none}svg.plot .axis,svg.plot .tick{stroke:var(--soft);fill:none}

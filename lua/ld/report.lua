@@ -32,7 +32,8 @@ local function header(run)
   local function tile(value, label, alert)
     if value then tiles[#tiles + 1] = {value, label, alert} end
   end
-  tile(whole(run.seen), run.data.count and ('images seen, %.3g epochs'):format(run.seen / run.data.count) or 'images seen')
+  tile(whole(run.seen), run.data.count and ('images seen, %.3g epochs'):format(run.seen / run.data.count)
+    or 'images seen')
   tile(mean('loss'), 'loss, last tenth')
   for _, m in ipairs(reading.measured(run)) do
     if #tiles < 5 then tile(plot.number(m.y[#m.y]), m.name:gsub('_', ' ') .. ', last') end
@@ -192,17 +193,21 @@ function report.page(folder)
   for _, strip in ipairs(pictures(run)) do body[#body + 1] = strip end
   section(body, 'Health', page.cards(health_charts(run)))
   section(body, 'Events', events(run))
-  section(body, 'Configuration', page.facts(run.facts.options or {}))
   local data, facts = without(run.data), without(run.facts, 'options', 'environment', 'model')
   facts.model = run.facts.model and run.facts.model.name
   facts.parameters = run.facts.model and whole(run.facts.model.parameters)
-  section(body, 'Model and run', next(facts) and page.facts(facts) or '')
-  section(body, 'Data', next(data) and page.facts(data) or '')
-  section(body, 'Environment', run.facts.environment and page.facts(run.facts.environment) or '')
+  local tables = {}
+  for _, t in ipairs{{'Options', run.facts.options}, {'Data', data}, {'Model and run', facts},
+                     {'Environment', run.facts.environment}} do
+    tables[#tables + 1] = t[2] and next(t[2]) and ('<section class="card"><h3>%s</h3>%s</section>'):format(t[1],
+      page.facts(t[2])) or ''
+  end
+  section(body, 'Configuration', page.cards(tables))
   return page.document(run.name .. ' - ldlua', body)
 end
 
---- write(folder, path = folder/report.html): the report of a run, written so that readers see the old version or the new.
+--- write(folder, path = folder/report.html): the report of a run, written so that readers see the old version or the
+-- new.
 function report.write(folder, path)
   path = path or folder .. '/report.html'
   core.write_file(path, report.page(folder))

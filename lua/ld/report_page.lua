@@ -21,15 +21,18 @@ p{margin:.3rem 0}.soft{color:var(--soft)}.alert{color:var(--alert)}
 .legend{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:.82rem;margin:.1rem 0 .5rem}
 .legend i{display:inline-block;width:14px;height:3px;border-radius:2px;margin-right:6px;vertical-align:middle}
 .head{display:flex;justify-content:space-between;gap:12px}.head input{position:absolute;opacity:0;width:1px}
-.toggle{font-size:.78rem;white-space:nowrap}.toggle label{color:var(--soft);cursor:pointer;padding:1px 6px;border-radius:5px}
+.toggle{font-size:.78rem;white-space:nowrap}
+.toggle label{color:var(--soft);cursor:pointer;padding:1px 6px;border-radius:5px}
 .card .log{display:none}
 .card:has(.pick-log:checked) .log{display:block}.card:has(.pick-log:checked) .lin{display:none}
-.card:has(.pick-log:checked) .for-log,.card:not(:has(.pick-log:checked)) .for-lin{background:var(--rule);color:var(--ink)}
+.card:has(.pick-log:checked) .for-log,.card:not(:has(.pick-log:checked)) .for-lin{
+background:var(--rule);color:var(--ink)}
 .toggle:has(:focus-visible){outline:2px solid var(--c1);border-radius:6px}
 .strip{display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start}
 figure{margin:0}figure img{display:block;max-width:100%;border-radius:6px;border:1px solid var(--rule)}
 figcaption{color:var(--soft);font-size:.8rem;margin-top:3px}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.86rem;min-width:50%}
+.card table{width:100%;margin-top:.4rem}
 th,td{text-align:left;padding:4px 16px 4px 0;border-bottom:1px solid var(--rule);vertical-align:top}
 td{overflow-wrap:anywhere}
 th{font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
@@ -40,8 +43,9 @@ td.k{color:var(--soft);white-space:nowrap}tr.differs td{font-weight:600}
 --- document(title, body): the whole page.
 function page.document(title, body)
   return ('<!DOCTYPE html>\n<html xmlns="http://www.w3.org/1999/xhtml" lang="en">\n<head>\n<meta charset="utf-8"/>\n'
-    .. '<meta name="viewport" content="width=device-width,initial-scale=1"/>\n<title>%s</title>\n<style>\n%s%s</style>\n'
-    .. '</head>\n<body>\n%s\n</body>\n</html>\n'):format(escape(title), plot.style, style, table.concat(body, '\n'))
+    .. '<meta name="viewport" content="width=device-width,initial-scale=1"/>\n<title>%s</title>\n'
+    .. '<style>\n%s%s</style>\n</head>\n<body>\n%s\n</body>\n</html>\n'):format(escape(title), plot.style, style,
+    table.concat(body, '\n'))
 end
 
 --- value(v): plain values as a reader wants them.
@@ -106,7 +110,8 @@ local charts = 0
 -- a card, or '' when there is nothing to draw.
 function page.chart(title, series, o)
   local function draw(log)
-    return plot(series, {title = title, x_label = 'images seen', log_y = log, zero = o.zero, smooth = o.smooth or 0.04})
+    return plot(series, {title = title, x_label = 'images seen', log_y = log, zero = o.zero or false,
+                         smooth = o.smooth or 0.04})
   end
   local linear, log = draw(false), o.both and draw(true)
   if not linear then return '' end
@@ -118,7 +123,8 @@ function page.chart(title, series, o)
       .. '</label></span>'):format(charts, charts, o.log and '' or ' checked="checked"', charts, charts, charts,
       o.log and ' checked="checked"' or '', charts)
   end
-  return table.concat({'<section class="card">', ('<div class="head"><h3>%s</h3>%s</div>'):format(escape(title), switch),
+  return table.concat({'<section class="card">',
+    ('<div class="head"><h3>%s</h3>%s</div>'):format(escape(title), switch),
     ('<p>%s</p>'):format(escape(o.note or '')), legend(series), '<div class="lin">', linear, '</div>',
     log and '<div class="log">' .. log .. '</div>' or '', '</section>'}, '\n')
 end

@@ -7,9 +7,9 @@ local reading = {}
 local of_process = {started = true, resumed = true, stopped = true, finished = true, data = true}
 
 -- Fields of a log line that are no parts of the loss.
-local no_part = {images = true, loss = true, gradient_norm = true, lr = true, images_per_second = true, data_wait = true,
-                 memory_live = true, memory_peak = true, memory_resident = true, skipped = true, outliers = true,
-                 time = true, gradient_cosine = true, gradient_ratio = true, gpu_use = true, gpu_memory = true,
+local no_part = {images = true, loss = true, gradient_norm = true, lr = true, images_per_second = true,
+                 data_wait = true, memory_live = true, memory_peak = true, memory_resident = true, skipped = true,
+                 outliers = true, time = true, gradient_cosine = true, gradient_ratio = true, gpu_use = true, gpu_memory = true,
                  share = true, event = true}
 
 local function lines(path)
@@ -38,8 +38,8 @@ local function working_time(spans)
 end
 
 --- read(folder): {folder, name, steps (log lines), events, facts (the last line of a beginning), data (the last one),
--- pictures = {name = list of events}, seconds (at work), last (time), state = 'finished', 'stopped' or 'running', unread
--- (lines that are no JSON)}. What a resume took back is left out.
+-- pictures = {name = list of events}, seconds (at work), last (time), state = 'finished', 'stopped' or 'running',
+-- unread (lines that are no JSON)}. What a resume took back is left out.
 function reading.read(folder)
   folder = folder:gsub('(.)/+$', '%1')
   local run = {folder = folder, name = folder:match('([^/]+)$') or folder, steps = {}, events = {}, pictures = {},
@@ -54,7 +54,7 @@ function reading.read(folder)
       if e.event == 'resumed' then
         run.steps, run.events = cut(run.steps, e.images), cut(run.events, e.images)
       end
-      if e.event == 'started' or e.event == 'resumed' or not spans[1] then spans[#spans + 1] = {e.time, e.time} end
+      if e.event == 'started' or e.event == 'resumed' or not spans[1] then spans[#spans + 1] = {e.time, 0} end
       spans[#spans][2] = e.time
       table.insert(e.event and run.events or run.steps, e)
     end

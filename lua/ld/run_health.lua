@@ -66,13 +66,15 @@ end
 
 local widths = {f64 = 8, i64 = 8, f32 = 4, i32 = 4, bf16 = 2, f16 = 2, u8 = 1}
 
--- Bytes of the tensors in a checkpoint.
+-- Bytes of the tensors in a checkpoint. The optimiser's come into being with the first step.
 function Run:checkpoint_bytes()
   return core.scope(function()
     local sum = 0
-    for _, state in ipairs{self.model:state(), self.optim:state(), self.ema and self.ema:state() or {}} do
+    for _, state in ipairs{self.model:state(), self.ema and self.ema:state() or {}} do
       for _, x in pairs(state) do sum = sum + x:numel() * widths[x.dtype] end
     end
+    local of_each = self.optim.kind == 'sgd' and (self.optim.momentum > 0 and 1 or 0) or 2
+    for _, x in ipairs(self.parameters) do sum = sum + of_each * x:numel() * widths[x.dtype] end
     return sum
   end)
 end
@@ -112,6 +114,30 @@ function Run:tell_time()
   if left <= 0 or seconds <= 0 then return end
   self:say('time: %s for the %d images left, at %.3g images/s over %d steps, pictures and checkpoints not counted',
     self.duration(left / speed), left, speed, steps)
+end
+
+-- ---- a learning rate ------------------------------------------------------------------------------------------------
+
+--- find_lr(data, size, f, {from = 1e-7, to = 10, steps = 100, smooth = 0.9}): ld.find_lr with the run's network and
+-- optimiser: f(batch) returns the loss, as in run:step, of the batches that the run will begin with. The curve goes to
+-- <folder>/find_lr.svg, and the suggestion is said and returned with it. The run is as it was.
+function Run:find_lr(data, size, f, options)
+  local o = {model = self.model, optim = self.optim, clip = self.clip, path = self.folder .. '/find_lr.svg'}
+  for key, value in pairs(options or {}) do o[key] = value end
+  data = self:few(data, size)
+  local count = math.min(size, data.count)
+  local run = setmetatable({images = 0, n = data.count, loader = false}, {__index = self})
+  function o.loss(k)
+    run.images = (k - 1) % math.floor(data.count / count) * count
+    local batch = run:make_batch(data, count)
+    batch.first = (k - 1) * count -- noise and augmentation go on
+    return (f(batch)) -- without the parts
+  end
+  local found = require('ld.find_lr')(o)
+  self:say('learning rate: %s; the curve is in %s', found.suggestion and ('%.2g suggested (steps %d, loss %.4g to %.4g)')
+    :format(found.suggestion, #found.rates, found.smooth[1], math.min(unpack(found.smooth)))
+    or 'the loss never fell, no suggestion', o.path)
+  return found
 end
 
 -- ---- a few batches only ---------------------------------------------------------------------------------------------
