@@ -109,23 +109,26 @@ local function ramp(o, out)
 end
 
 local function draw(out, path)
+  local positive = true
+  for _, v in ipairs(out.losses) do positive = positive and v > 0 end
   local svg = plot({{x = out.rates, y = out.losses, name = 'loss', faint = true, colour = 1},
                     {x = out.rates, y = out.smooth, name = 'smoothed', colour = 1,
                      marks = out.suggestion and {out.suggestion}}},
-                   {log_x = true, x_label = 'learning rate', alone = true, title = 'loss by learning rate'})
+                   {log_x = true, log_y = positive, x_label = 'learning rate', alone = true,
+                    title = 'loss by learning rate'})
   if svg then core.write_file(path, svg) end
 end
 
---- find_lr{model, optim, loss = function(k) (the loss of step k, a tensor), from = 1e-7, to = 10, steps = 100, smooth =
--- 0.9, clip = 0, path (of an SVG)}: trains up to `steps` steps while the rate rises from `from` to `to` by equal factors,
--- and ends early when the smoothed loss is four times its lowest. Then weights, buffers, the optimiser and the generator
--- are what they were, to the byte. Returns {suggestion (nil when the loss never fell), rates, losses, smooth}. The
--- suggestion is a largest rate for a schedule such as one_cycle, to be judged with the curve.
+--- find_lr{model, optim, loss = function(k) (the loss of step k, a tensor), from = 1e-7, to = 10, steps = 100,
+-- smooth = 0.9, clip = 0, path (of an SVG)}: trains up to `steps` steps while the rate rises from `from` to `to` by equal
+-- factors, and ends early when the smoothed loss is four times its lowest. Then weights, buffers, the optimiser and the
+-- generator are what they were, to the byte. Returns {suggestion (nil when the loss never fell), rates, losses, smooth}.
+-- The suggestion is a largest rate for a schedule such as one_cycle, to be judged with the curve.
 local function search(options)
   local o = take('find_lr', options, known, {'model', 'optim', 'loss'})
   if not (o.from > 0 and o.to > o.from and o.steps >= 10) then
-    core.fail(('find_lr: from %g to %g in %d steps; 0 < from < to and at least 10 steps are needed'):format(o.from, o.to,
-      o.steps))
+    core.fail(('find_lr: from %g to %g in %d steps; 0 < from < to and at least 10 steps are needed'):format(o.from,
+      o.to, o.steps))
   end
   local out, restore = {rates = {}, losses = {}, smooth = {}}, snapshot(o.model, o.optim)
   local ok, message = pcall(ramp, o, out)

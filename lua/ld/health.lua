@@ -102,6 +102,7 @@ end
 -- parameters without gradients and the tape as it was.
 function health.compare(a, b, parameters, optim)
   return core.scope(function()
+    optim:zero_grad()
     a:backward{retain = true}
     local na, kept = core.grad_norm(parameters), {}
     core.no_grad(function()

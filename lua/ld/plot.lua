@@ -43,10 +43,11 @@ end
 function plot.number(v)
   local a = math.abs(v)
   if v ~= v or a == math.huge then return tostring(v) end
+  if a == 0 then return '0' end
   if a >= 1e9 then return ('%.4gG'):format(v / 1e9) end
   if a >= 1e6 then return ('%.4gM'):format(v / 1e6) end
   if a >= 1e4 then return ('%.4gk'):format(v / 1e3) end
-  local text = a ~= 0 and a < 1e-3 and ('%.3g'):format(v):gsub('e%-0', 'e-') or ('%.4g'):format(v)
+  local text = a < 1e-3 and ('%.3g'):format(v):gsub('e%-0', 'e-') or ('%.4g'):format(v)
   return text
 end
 
@@ -125,7 +126,7 @@ end
 
 -- ---- the picture ----------------------------------------------------------------------------------------------------
 
-local LEFT, RIGHT, TOP, BOTTOM = 58, 12, 10, 34
+local LEFT, RIGHT, TOP, BOTTOM = 58, 20, 10, 34
 
 -- The box of numbers that all series lie in, a little wider than they are.
 local function bounds(list, o)

@@ -38,7 +38,7 @@ local function small_png(path, side)
       local c, h, w = x.shape[1], x.shape[2], x.shape[3]
       local k = math.ceil(math.max(h, w) / side)
       x = x:slice(2, 1, math.floor(h / k) * k):slice(3, 1, math.floor(w / k) * k)
-      local small = core.avg_pool2d(x:reshape(1, c, x.shape[2], x.shape[3]), {kernel = k, stride = k}) * (1 / 255)
+      local small = core.avg_pool2d(x:reshape(1, c, x.shape[2], x.shape[3]), k) * (1 / 255)
       core.save_image(small:reshape(c, small.shape[3], small.shape[4]), tmp)
     end)
     return bytes_of(tmp)
@@ -56,7 +56,8 @@ function picture.source(path, width, height, side)
   if not size then return nil end
   local key = ('%s %d %d'):format(path, size, side)
   if not cache[key] then
-    local bytes = math.max(width or side, height or side) > side and small_png(path, side) or bytes_of(path)
+    local large = math.max(width or side, height or side) > side
+    local bytes = large and small_png(path, side) or not large and bytes_of(path)
     if not bytes then return nil end
     if cached >= 64 then cache, cached = {}, 0 end
     cache[key], cached = 'data:image/png;base64,' .. picture.base64(bytes), cached + 1

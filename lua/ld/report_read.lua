@@ -7,10 +7,11 @@ local reading = {}
 local of_process = {started = true, resumed = true, stopped = true, finished = true, data = true}
 
 -- Fields of a log line that are no parts of the loss.
-local no_part = {images = true, loss = true, gradient_norm = true, lr = true, images_per_second = true,
-                 data_wait = true, memory_live = true, memory_peak = true, memory_resident = true, skipped = true,
-                 outliers = true, time = true, gradient_cosine = true, gradient_ratio = true, gpu_use = true, gpu_memory = true,
-                 share = true, event = true}
+local no_part = {}
+for key in ([[images loss gradient_norm lr images_per_second data_wait memory_live memory_peak memory_resident skipped
+  outliers time gradient_cosine gradient_ratio gpu_use gpu_memory share event]]):gmatch('[%w_]+') do
+  no_part[key] = true
+end
 
 local function lines(path)
   local f, why = io.open(path, 'rb')

@@ -134,9 +134,8 @@ function Run:find_lr(data, size, f, options)
     return (f(batch)) -- without the parts
   end
   local found = require('ld.find_lr')(o)
-  self:say('learning rate: %s; the curve is in %s', found.suggestion and ('%.2g suggested (steps %d, loss %.4g to %.4g)')
-    :format(found.suggestion, #found.rates, found.smooth[1], math.min(unpack(found.smooth)))
-    or 'the loss never fell, no suggestion', o.path)
+  self:say('learning rate: %s after %d steps; the curve is in %s', found.suggestion
+    and ('%.2g suggested'):format(found.suggestion) or 'no suggestion, the loss never fell', #found.rates, o.path)
   return found
 end
 

@@ -23,7 +23,8 @@ local groups = {loss = 'loss', lr = 'training', gradient_norm = 'gradient', grad
                 gradient_ratio = 'gradient', images_per_second = 'system', data_wait = 'system', memory_live = 'system',
                 memory_peak = 'system', memory_resident = 'system', gpu_use = 'system', gpu_memory = 'system',
                 skipped = 'health', outliers = 'health', share = 'gradient'}
-local passed_over = {time = true, images = true}
+local passed_over = {time = true, images = true, epoch = true}
+local no_numbers = {started = true, resumed = true, data = true, image = true, stopped = true, finished = true}
 
 local function tag_of(event, key)
   if event then return event:gsub('%s', '_') .. '/' .. key end
@@ -32,6 +33,7 @@ end
 
 --- board:log(entry): the numbers of one line of log.jsonl.
 function Board:log(entry)
+  if no_numbers[entry.event] then return end
   local keys = {}
   for key, value in pairs(entry) do
     if type(value) == 'number' and not passed_over[key] then keys[#keys + 1] = key end
