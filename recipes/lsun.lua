@@ -1,7 +1,7 @@
 -- LSUN bedrooms in latent space, as fast.ai's notebook 30: U-Net, eps target, MSE + perceptual latent loss, DDIM.
 --   data    --data PATH of bedroom pictures, short side 256: a folder, archive or LMDB (docs/data.md)
 --   train   ldlua recipes/lsun.lua [--epochs 25 ...]     run it again to resume
---   look    runs/lsun/samples/*.png, runs/lsun/log.jsonl (train and held-out loss)
+--   look    runs/lsun/report.html (train and held-out loss, samples), runs/lsun/samples/*.png
 local ld = require 'ld'
 
 local opt = ld.options{

@@ -120,10 +120,10 @@ local function draw(out, path)
 end
 
 --- find_lr{model, optim, loss = function(k) (the loss of step k, a tensor), from = 1e-7, to = 10, steps = 100,
--- smooth = 0.9, clip = 0, path (of an SVG)}: trains up to `steps` steps while the rate rises from `from` to `to` by equal
--- factors, and ends early when the smoothed loss is four times its lowest. Then weights, buffers, the optimiser and the
--- generator are what they were, to the byte. Returns {suggestion (nil when the loss never fell), rates, losses, smooth}.
--- The suggestion is a largest rate for a schedule such as one_cycle, to be judged with the curve.
+-- smooth = 0.9, clip = 0, path (of an SVG)}: trains up to `steps` steps while the rate rises from `from` to `to` by
+-- equal factors, and ends early when the smoothed loss is four times its lowest. Then weights, buffers, the optimiser
+-- and the generator are what they were, to the byte. Returns {suggestion (nil when the loss never fell), rates, losses,
+-- smooth}. The suggestion is a largest rate for a schedule such as one_cycle, to be judged with the curve.
 local function search(options)
   local o = take('find_lr', options, known, {'model', 'optim', 'loss'})
   if not (o.from > 0 and o.to > o.from and o.steps >= 10) then
