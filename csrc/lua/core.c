@@ -48,5 +48,6 @@ int luaopen_ld_core(lua_State *L) {
     ldl_open_npy(L);
     ldl_open_json(L);
     ldl_open_ranks(L);
+    ldl_open_event(L);
     return 1;
 }

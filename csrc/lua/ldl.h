@@ -112,5 +112,6 @@ void ldl_open_latents(lua_State *L);
 void ldl_open_npy(lua_State *L);
 void ldl_open_json(lua_State *L);
 void ldl_open_ranks(lua_State *L);
+void ldl_open_event(lua_State *L);
 
 #endif

@@ -28,7 +28,8 @@ local parts = {
   schedule = 'ld.schedule', ema = 'ld.ema', images = 'ld.images', latents = 'ld.latents', run = 'ld.run',
   options = 'ld.options', gradcheck = 'ld.gradcheck', grid = 'ld.grid', checkpoint = 'ld.checkpoint',
   help = 'ld.help', metrics = 'ld.metrics', ranks = 'ld.ranks', pixels = 'ld.pixels', demo = 'ld.demo',
-  picture_mix = 'ld.picture_mix', precision = 'ld.precision',
+  picture_mix = 'ld.picture_mix', precision = 'ld.precision', report = 'ld.report', plot = 'ld.plot',
+  health = 'ld.health', find_lr = 'ld.find_lr',
 }
 
 --- Variance over dimensions (all when nil); divided by n - 1 unless `biased`.

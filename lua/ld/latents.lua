@@ -100,6 +100,11 @@ function Store:loader(options)
   return loader
 end
 
+--- part(first, count): the rows from `first` (from 1) on as a data set.
+function Store:part(first, count)
+  return with_rows(self, self.data:part(first, count))
+end
+
 --- row(i): where the i-th picture of the data set lies in the store; name(i): what the picture was called.
 function Store:row(i) return (self.data:row(i)) end
 function Store:file_name(i) return (self.data:name(self.data:row(i))) end

@@ -2,7 +2,8 @@
 --
 -- Options of these names count something in every recipe: a whole number, not below what stands here.
 local counts = {size = 1, crop = 1, batch = 1, epochs = 1, samples = 1, steps = 2, layers = 1, width = 1,
-                attention_width = 1, n = 1, limit = 1, every = 1, sample = 1, faces = 0, pad = 0, seed = 0, first = 0}
+                attention_width = 1, n = 1, limit = 1, every = 1, sample = 1, faces = 0, pad = 0, seed = 0, first = 0,
+                overfit = 0}
 
 local core = require 'ld.core'
 

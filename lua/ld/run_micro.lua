@@ -117,7 +117,10 @@ function Run:gradient(f)
   if n > 1 or ranks.count() > 1 then return self:micro_gradient(f, n, micro) end
   local loss, parts = call(self, f, self.batch)
   local value = loss:item()
-  if finite(value) then loss:backward() end
+  if finite(value) then
+    self:compare_gradients(parts)
+    loss:backward()
+  end
   return value, parts
 end
 
