@@ -34,25 +34,26 @@ LDFLAGS  := -fopenmp -pthread -Wl,--as-needed -Wl,-z,lazy $(EXTRA_LDFLAGS)
 CPPFLAGS  = -Icsrc $(CORE_CFLAGS) -MMD -MP
 
 CUDA_C  := $(sort $(wildcard csrc/backend/cuda/*.c))
-SOURCES := $(filter-out $(CUDA_C),$(sort $(wildcard csrc/*/*.c csrc/*/*/*.c)))
+MPI_C   := csrc/comm/mpi/mpi.c
+SOURCES := $(filter-out $(CUDA_C) $(MPI_C),$(sort $(wildcard csrc/*/*.c csrc/*/*/*.c)))
 TOP_C   := $(filter csrc/lua/% csrc/host/%,$(SOURCES))
 CORE_C  := $(filter-out $(TOP_C),$(SOURCES))
 TESTS_C := $(sort $(wildcard tests/c/test_*.c))
 HELPERS_C := $(filter-out $(TESTS_C),$(wildcard tests/c/*.c))
 object   = $(patsubst %.c,$(BUILD)/%.o,$(1))
 TESTS   := $(TESTS_C:tests/c/%.c=$(BUILD)/tests/%)
-C_FILES := $(sort $(SOURCES) $(CUDA_C) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] kernels/*.h kernels/*.cu \
-	tests/sim/*.[ch] tests/sim/*.cpp tests/sim/*.cu tests/fake/*.c tests/cuda/*.c tests/fuzz/*.c))
+C_FILES := $(sort $(SOURCES) $(CUDA_C) $(MPI_C) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] kernels/*.h kernels/*.cu \
+	tests/sim/*.[ch] tests/sim/*.cpp tests/sim/*.cu tests/fake/*.[ch] tests/cuda/*.c tests/fuzz/*.c))
 KERNELS   := $(sort $(wildcard kernels/*.cu))
 SIM_TESTS := $(sort $(wildcard tests/sim/test_*.c))
 SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tests/sim/*.cpp)
 sim_object = $(patsubst %,$(BUILD)/sim/%.o,$(basename $(1)))
 TESTS     += $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%)
 
-.PHONY: all cuda bundle demo test test-cuda check asan fuzz bench bench-data bench-million install uninstall clean help FORCE
+.PHONY: all cuda mpi bundle demo test test-cuda check asan fuzz bench bench-data bench-million install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
-all: $(LDLUA) cuda
+all: $(LDLUA) cuda mpi
 
 # Flags of the libraries, which are installed first where they are missing. make starts over once this is written.
 ifneq ($(filter-out clean help uninstall,$(or $(MAKECMDGOALS),all)),)
@@ -80,6 +81,7 @@ $(BUILD)/.files: FORCE
 
 # private: the stamps, being prerequisites, must not see these.
 $(BUILD)/csrc/backend/cpu/%.o: private CFLAGS += $(KERNEL)
+$(BUILD)/csrc/backend/cpu/noised.o: private CFLAGS += -ffp-contract=off
 %/csrc/io/h5_lib.o: private CPPFLAGS += -DLD_HDF5='"$(HDF5)"'
 %/csrc/io/archive_lib.o: private CPPFLAGS += -DLD_LIBARCHIVE='"$(LIBARCHIVE)"'
 $(BUILD)/csrc/lua/%.o $(BUILD)/csrc/host/%.o: private CPPFLAGS += $(HOST_CFLAGS)
@@ -164,9 +166,20 @@ bundle: $(BUILD)/bundle/.staged | cuda
 
 # A plug-in whose device's memory the host cannot read, for tests.
 FAKE := $(BUILD)/tests/ld_fake.so
-$(FAKE): tests/fake/fake.c $(BUILD)/.flags
+$(FAKE): tests/fake/fake.c tests/fake/narrow.h $(BUILD)/.flags
 	@mkdir -p $(@D)
 	$(call say,cc    $<)$(CC) $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -Icsrc -MMD -MP -shared -o $@ $<
+
+# ---- messages between ranks ----
+
+# Built where an MPI is, which its own compiler tells; loaded when several ranks were started.
+MPICC := $(if $(SANITIZE),,$(shell command -v mpicc 2>/dev/null))
+MPI   := $(if $(MPICC),$(BUILD)/ld_mpi.so)
+$(BUILD)/ld_mpi.so: $(MPI_C) $(BUILD)/.flags
+	@mkdir -p $(@D)
+	$(call say,mpicc $<)OMPI_CC='$(CC)' MPICH_CC='$(CC)' $(MPICC) $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -Icsrc -MMD -MP -shared -o $@ $<
+mpi: $(MPI)
+	$(if $(SANITIZE)$(MPI),,@echo "mpi: ld_mpi.so is SKIPPED, no mpicc on the path")
 
 demo: $(LDLUA)
 	./ldlua $(DEMO_ARGS)
@@ -254,8 +267,8 @@ test-cuda: cuda
 endif
 
 # ONLY=word runs the programs whose path contains the word.
-test: $(LDLUA) $(TESTS) $(FAKE) cuda $(if $(SANITIZE),,$(BUILD)/bundle/.staged) | build/.deps-test
-	@LDLUA=$(abspath $(LDLUA)) LD_TEST_BUNDLE=$(if $(SANITIZE),,$(abspath $(BUILD)/bundle/$(BUNDLE_NAME))) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
+test: $(LDLUA) $(TESTS) $(FAKE) cuda mpi $(if $(SANITIZE),,$(BUILD)/bundle/.staged) | build/.deps-test
+	@LDLUA=$(abspath $(LDLUA)) LD_TEST_BUNDLE=$(if $(SANITIZE),,$(abspath $(BUILD)/bundle/$(BUNDLE_NAME))) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) LD_TEST_MPI=$(abspath $(MPI)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
 
 asan: export ASAN_OPTIONS := detect_leaks=1:detect_stack_use_after_return=0:allocator_may_return_null=1:$(ASAN_OPTIONS)
 asan: export LSAN_OPTIONS := suppressions=$(CURDIR)/tests/tools/lsan.supp:print_suppressions=0:$(LSAN_OPTIONS)
@@ -284,6 +297,11 @@ build/fuzz/libld.a: $(FUZZ_C:%.c=build/fuzz/%.o)
 	$(call say,ar    $@)ar qcs $@ $^
 $(FUZZ_TARGETS): build/fuzz/%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libld.a
 	$(call say,link  $@)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined -o $@ $^ $(CORE_LIBS) -lm -pthread
+
+# docs/api from the entries of lua/ld/help
+.PHONY: docs
+docs: $(LDLUA)
+	@./$(LDLUA) tests/tools/docs.lua && echo "docs: docs/api is written"
 
 # ---- checks ----
 
@@ -323,10 +341,11 @@ check-floors check-sizes: check-%: | build/.deps-check
 
 # ---- installing ----
 
-install: $(LDLUA) cuda
+install: $(LDLUA) cuda mpi
 	install -d '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 $(LDLUA) '$(DESTDIR)$(PREFIX)/bin/ldlua'
 	@$(if $(PLUGIN),install -D -m 755 $(PLUGIN) '$(DESTDIR)$(PREFIX)/lib/ldlua/ld_cuda.so')
+	@$(if $(MPI),install -D -m 755 $(MPI) '$(DESTDIR)$(PREFIX)/lib/ldlua/ld_mpi.so')
 	@for f in $(SHARED); do install -D -m 644 $$f "$(DESTDIR)$(PREFIX)/share/ldlua/$$f" || exit 1; done
 	@echo "installed $(words $(SHARED)) files under $(DESTDIR)$(PREFIX)/share/ldlua"
 
@@ -346,6 +365,7 @@ help:
 	@echo "make check       formatting, cppcheck, luacheck, floors, sizes"
 	@echo "make asan        the tests under the address and undefined-behaviour sanitizers"
 	@echo "make fuzz        hostile pictures and archives, found by libFuzzer (FUZZ_SECONDS=60 a target)"
+	@echo "make docs        docs/api from the entries that the prompt shows"
 	@echo "make bench       measurements, beside PyTorch's where it is there (ARGS='--quick', PYTHON=...)"
 	@echo "make bench-data  pictures to pixels and latents, beside a DataLoader (ARGS='--pictures FOLDER')"
 	@echo "make bench-million  an archive of a million pictures: listed, encoded, killed and resumed"

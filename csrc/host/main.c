@@ -2,6 +2,7 @@
 #include "host/host.h"
 
 #include "base/version.h"
+#include "comm/comm.h"
 #include "lua/lua_ld.h"
 
 #include <dlfcn.h>
@@ -75,6 +76,7 @@ static void open_host(lua_State *L, const job *j) {
     lua_setfield(L, -2, "interactive");
     host_signals_open(L);
     host_tuning_open(L);
+    complete_open(L);
     lua_setfield(L, -2, "ld.host");
     lua_pop(L, 1);
 }
@@ -118,6 +120,21 @@ static bool run_code(lua_State *L, job *j, const char *code) {
         return true;
     report(L, j);
     return false;
+}
+
+/* One rank speaks for all: what the others print is nowhere, their errors are told. */
+static void start_rank(void) {
+    if (ld_comm_rank() > 0 && !freopen("/dev/null", "w", stdout))
+        fprintf(stderr, "ldlua: rank %d cannot be quiet: %s\n", ld_comm_rank(), strerror(errno));
+}
+
+/* Ranks end together, in good order or, where one has failed, at once. */
+static void end_rank(bool failed) {
+    if (failed && ld_comm_started()) {
+        fflush(NULL);
+        ld_comm_abort(1);
+    }
+    ld_comm_end();
 }
 
 /* The script in file `name`, NULL for standard input, with its arguments as `...`. */
@@ -182,6 +199,7 @@ static int run_job(job *j) {
     if (j->o.threads)
         set_threads(j->o.threads);
     host_tuning_start(j->o.no_tune);
+    start_rank();
     L = luaL_newstate();
     if (!L || lua_cpcall(L, l_open, j)) {
         fprintf(stderr, "ldlua: cannot make a Lua state: out of memory\n");
@@ -194,6 +212,7 @@ static int run_job(job *j) {
     signal_end = j->failed ? host_signal_requested() : 0;
     if (j->prompt)
         host_prompt(L);
+    end_rank(j->failed);
     lua_close(L);
     host_tuning_save();
     flush_output(j);

@@ -49,6 +49,8 @@ build pc      zlib                zlib1g-dev
 test  header  setjmp.h            libc6-dev
 test  cmocka  cmocka.h            libcmocka-dev
 test  command g++                 g++
+test  command mpicc               libopenmpi-dev
+test  command mpirun              openmpi-bin
 check command luajit              luajit
 check command luacheck            lua-check
 check command cppcheck            cppcheck
