@@ -50,7 +50,7 @@ SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tes
 sim_object = $(patsubst %,$(BUILD)/sim/%.o,$(basename $(1)))
 TESTS     += $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%)
 
-.PHONY: all cuda mpi bundle demo test test-cuda check asan fuzz bench bench-cuda bench-data bench-million card install uninstall clean help FORCE
+.PHONY: all cuda mpi bundle demo test test-cuda check asan fuzz bench bench-cuda bench-data bench-million card card-kit install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(LDLUA) cuda mpi
@@ -269,6 +269,17 @@ else
 test-cuda: cuda
 endif
 
+# All that is to be run on a machine with a card; tests/tools/on_card.sh says what. Where that machine has no packages or no
+# compiler, the kit is carried there: build/card-kit.tar.xz beside the sources.
+card: $(LDLUA) cuda $(if $(NVCC),$(DEVICE_TESTS))
+	@tests/tools/on_card.sh $(ARGS)
+card-kit: $(BUILD)/bundle/.staged $(if $(NVCC),$(DEVICE_TESTS)) | build/.deps-test
+	@rm -rf $(BUILD)/card-kit && cp -a $(BUILD)/bundle/$(BUNDLE_NAME) $(BUILD)/card-kit && mkdir $(BUILD)/card-kit/tests
+	@for f in $(if $(NVCC),$(DEVICE_TESTS)); do strip -o $(BUILD)/card-kit/tests/$$(basename $$f) $$f || exit 1; done
+	@cp -L "$$($(CC) -print-file-name=libcmocka.so)" $(BUILD)/card-kit/lib/libcmocka.so.0
+	@tar -C $(BUILD) --sort=name --owner=0 --group=0 --numeric-owner -cf - card-kit | xz -T1 -6 --lzma2=dict=128MiB -c >$(BUILD)/card-kit.tar.xz
+	@echo "$(BUILD)/card-kit.tar.xz: $$(($$(stat -c %s $(BUILD)/card-kit.tar.xz) / 1000000)) MB"
+
 # ONLY=word runs the programs whose path contains the word.
 test: $(LDLUA) $(TESTS) $(FAKE) cuda mpi $(if $(SANITIZE),,$(BUILD)/bundle/.staged) | build/.deps-test
 	@LDLUA=$(abspath $(LDLUA)) LD_TEST_BUNDLE=$(if $(SANITIZE),,$(abspath $(BUILD)/bundle/$(BUNDLE_NAME))) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) LD_TEST_MPI=$(abspath $(MPI)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
@@ -365,6 +376,7 @@ help:
 	@echo "make demo        the whole road on built-in pictures, no data and no GPU needed"
 	@echo "make test        all tests                   (ONLY=word: those whose path has the word)"
 	@echo "make test-cuda   the tests of the CUDA kernels on a card"
+	@echo "make card        everything for a machine with a card, in minutes; make card-kit packs it for one without packages"
 	@echo "make check       formatting, cppcheck, luacheck, floors, sizes"
 	@echo "make asan        the tests under the address and undefined-behaviour sanitizers"
 	@echo "make fuzz        hostile pictures and archives, found by libFuzzer (FUZZ_SECONDS=60 a target)"
