@@ -12,7 +12,7 @@
 # exit status is 1 when a stage failed.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-minutes=9 device=cuda:0 quick= bench='' kit=
+minutes=9 device=cuda:0 quick='' bench='' kit=''
 while [ $# -gt 0 ]; do
     case $1 in
     --minutes) minutes=$2 && shift ;;
@@ -29,7 +29,7 @@ mkdir -p "$OUT" build || exit 1
 OUT=$(cd "$OUT" && pwd)
 log=$OUT/on-card.log summary=$OUT/summary.txt work=$(mktemp -d "${TMPDIR:-/tmp}/on-card-XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
-: >"$log" >"$summary"
+: >"$log" && : >"$summary"
 began=$SECONDS total=$(awk "BEGIN { print int($minutes * 60) }") failed=0
 export LD_TUNE=0 LDLUA_ROOT=$PWD XDG_CACHE_HOME=$work/cache
 
@@ -151,7 +151,7 @@ if [ -n "$sanitizer" ]; then
     for tool in memcheck racecheck; do
         # shellcheck disable=SC2086
         stage "compute-sanitizer: $tool" 60 "$sanitizer" --tool $tool --error-exitcode 86 $run "$work/$tool" 2 f32
-        rm -rf "$work/$tool"
+        rm -rf "${work:?}/$tool"
     done
 fi
 

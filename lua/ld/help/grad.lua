@@ -130,6 +130,19 @@ ld.memory_limit(bytes, device)
     ld.memory_limit(2 ^ 30)
     ld.memory_limit(0)
 
+ld.synchronize(device)
+  Waits until the device has done all work that it was given; errors of that work come out here. A device computes
+  behind the program's back, so a time is taken between two such calls.
+  device   the default device when left out
+  returns  nothing
+  errors   the device is lost
+  example
+    ld.synchronize()
+    local from = ld.clock()
+    local y = ld.ones(64, 64):matmul(ld.ones(64, 64))
+    ld.synchronize()
+    print(ld.clock() - from >= 0)
+
 ld.threads(n)
   How many threads compute; with a number: from now on.
   n        1 to 1024, or nothing
