@@ -141,6 +141,7 @@ function Run:find_lr(data, size, f, options)
   end
   local found = require('ld.find_lr')(o)
   release()
+  self:log{event = 'find_lr', suggestion = found.suggestion}
   self:say('learning rate: %s after %d steps; the curve is in %s', found.suggestion
     and ('%.2g suggested'):format(found.suggestion) or 'no suggestion, the loss never fell', #found.rates, o.path)
   return found
