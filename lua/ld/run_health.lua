@@ -126,14 +126,22 @@ function Run:find_lr(data, size, f, options)
   for key, value in pairs(options or {}) do o[key] = value end
   data = self:few(data, size)
   local count = math.min(size, data.count)
-  local run = setmetatable({images = 0, n = data.count, loader = false}, {__index = self})
+  local run, batch = setmetatable({images = 0, n = data.count, loader = false}, {__index = self}), {}
+  local function release()
+    for _, value in pairs(batch) do
+      if core.is_tensor(value) then value:release() end
+    end
+  end
   function o.loss(k)
+    release() -- the last one's
     run.images = (k - 1) % math.floor(data.count / count) * count
-    local batch = run:make_batch(data, count)
+    batch = run:make_batch(data, count)
     batch.first = (k - 1) * count -- noise and augmentation go on
     return (f(batch)) -- without the parts
   end
   local found = require('ld.find_lr')(o)
+  release()
+  self:log{event = 'find_lr', suggestion = found.suggestion}
   self:say('learning rate: %s after %d steps; the curve is in %s', found.suggestion
     and ('%.2g suggested'):format(found.suggestion) or 'no suggestion, the loss never fell', #found.rates, o.path)
   return found

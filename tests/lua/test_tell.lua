@@ -480,6 +480,19 @@ t.test('a run that goes on, with half a line written, is read', function()
   t.raises(function() ld.report.page(tmp .. '/absent') end, 'absent/log.jsonl')
 end)
 
+t.test('a search for a learning rate in a finished run leaves it finished', function()
+  local folder = fresh()
+  local _, go = small_run(folder, {opt = {a = 1}})
+  go(2)
+  local run, _, data, loss = small_run(folder, {opt = {a = 2}})
+  run:find_lr(data, 8, loss)
+  local read = ld.report.read(folder)
+  t.eq(read.state, 'finished')
+  t.eq(read.facts.options.a, 1)
+  t.eq(#ld.report.read(folder).steps, 2)
+  t.ok(ld.report.page(folder):find('learning rate searched', 1, true))
+end)
+
 t.test('large pictures are made small', function()
   local picture = require 'ld.report_picture'
   local path = tmp .. '/large.png'
