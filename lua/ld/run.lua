@@ -1,5 +1,5 @@
 -- A training run: the loop's clock, order of data, and what belongs to the folder as a whole; checkpoints are in
--- run_state.lua, the step in run_step.lua, logs in run_log.lua. The loop itself stays in the recipe:
+-- run_state.lua and run_keep.lua, the step in run_step.lua, logs in run_log.lua. The loop stays in the recipe:
 --
 --   local run = ld.run('runs/x', {opt = opt, model = net, optim = adamw, schedule = ..., ema = 0.999})
 --   for batch in run:batches(data, 128, 25) do
@@ -11,6 +11,7 @@
 local core = require 'ld.core'
 local take = require 'ld.take'
 local ranks = require 'ld.ranks'
+local keep = require 'ld.run_keep'
 local host = package.loaded['ld.host'] or {}
 
 local Run = {}
@@ -18,29 +19,33 @@ Run.__index = Run
 
 local known = {opt = take.optional, model = take.optional, optim = take.optional, schedule = take.optional,
                ema = 0, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional, quiet = false,
-               plan = true, deterministic = false, micro = 0}
+               plan = true, deterministic = false, micro = 0, keep = take.optional}
 
 local now = core.clock
 
 for _, part in ipairs{'ld.run_state', 'ld.run_step', 'ld.run_micro', 'ld.run_log'} do
   for name, method in pairs(require(part)) do Run[name] = method end
 end
+for name, method in pairs(keep.methods) do Run[name] = method end
 
 --- run(folder, {model, optim, schedule, ema (decay, 0 = none), clip (largest gradient norm, 0 = none), seed, opt,
 -- save_minutes = 5, log_every = 20 (steps), record (a table stored with every checkpoint), plan = true (the memory),
 -- deterministic = false (true: no ways of computing are timed from here on, tune(false); the fixed rule chooses),
 -- micro = 0 (pictures of a micro-batch: gradients of a batch are summed from so many at a time; 0: a batch is cut into
--- as many as there are ranks)})
+-- as many as there are ranks),
+-- keep = {last = 2, best = 1, every = 0}: how many checkpoints stay, and every how many images one stays for good)})
 local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
   if o.micro ~= 0 and not (o.micro >= 2 and o.micro % 1 == 0) then
     core.fail(('run: micro is %g; a whole number, at least 2, or 0 for the whole batch is needed'):format(o.micro))
   end
+  o.keep = keep.options(o.keep)
   ranks.start()
   if ranks.rank() == 0 then
     core.make_dirs(folder)
     core.lock_folder(folder)
     core.sweep_folder(folder)
+    core.sweep_folder(folder .. '/checkpoints')
   end
   if o.deterministic then core.tune(false) end
   local self = setmetatable({folder = folder, images = 0, counted = 0, skipped = 0, in_a_row = 0}, Run)
@@ -51,24 +56,12 @@ local function new(folder, options)
   for _, x in ipairs(self.parameters) do core.keep(x) end
   self.sums, self.last, self.log_path = {n = 0, parts = {}}, folder .. '/last.h5', folder .. '/log.jsonl'
   self:mend_log()
-  if core.file_kind(self.last) then self:resume() end
+  self:resume()
   self:log{event = self.resumed and 'resumed' or 'started', images = self.images} -- a folder that refuses shows here
   return self
 end
 
 -- ---- the clock ------------------------------------------------------------------------------------------------------
-
--- Steps in an epoch: the last batch is a short one, and dropped when it has a single picture.
-local function steps_per_epoch(n, batch)
-  return math.floor(n / batch) + (n % batch >= 2 and 1 or 0)
-end
-
--- Steps taken at a count of images.
-function Run:steps_at(images)
-  local n, batch = self.n, self.batch_size
-  local per_epoch = steps_per_epoch(n, batch)
-  return math.floor(images / n) * per_epoch + math.min(math.ceil((images % n) / batch), per_epoch)
-end
 
 -- With several ranks they have told each other in the step just done, so that all of them stop at the same one.
 function Run:stop_requested()
@@ -76,7 +69,7 @@ function Run:stop_requested()
   if ranks.count() > 1 then why = self.stop_all and (why or 'asked on another rank') end
   if not why then return end
   self:flush_log()
-  if self.in_a_row == 0 then self:save() end
+  self:save_at_end()
   self:clear_line()
   self:say('%s: stopped at %d images; checkpoint %s. Run the same command again to resume.', why, self.images,
     self.last)
@@ -142,11 +135,11 @@ function Run:start(data, size, epochs)
   self.n, self.batch_size, self.total_images, self.data_name = n, size, n * epochs, data.name
   self.loader = data.loader and data:loader{batch = size, seed = self.seed, micro = self.micro,
                                             rank = ranks.rank() + 1, ranks = ranks.count()}
-  self.total_steps = epochs * steps_per_epoch(n, size)
   self.images, self.counted, self.advance = self:seen(), 0, 0
   self.started, self.start_images, self.saved_at = now(), self.images, now()
   self:check_ranks()
   local before = self.before or {}
+  self.schedule_batch = before.batch or size
   if before.count and before.count ~= n then
     self:say('the data had %d pictures when %s was written, now there are %d', before.count, self.last, n)
   end
@@ -198,7 +191,7 @@ function Run:after_step()
   for _, value in pairs(self.batch) do
     if type(value) == 'userdata' and core.is_tensor(value) then value:release() end
   end
-  if self.in_a_row == 0 and now() - self.saved_at >= self.save_minutes * 60 then self:save() end
+  if self:save_is_due() then self:save_or_tell() end
   self:stop_requested()
 end
 
@@ -244,7 +237,7 @@ end
 --- finish(): the last checkpoint, and a summary line. Other processes may train in the folder now.
 function Run:finish()
   self:flush_log()
-  if self.in_a_row == 0 then self:save() end
+  self:save_at_end()
   if host.on_stop then host.on_stop(false) end
   if ranks.rank() == 0 then core.unlock_folder(self.folder) end
   self:say('finished: %d images%s%s; %s', self:seen(), self.mean and (', loss %.4f'):format(self.mean.loss) or '',

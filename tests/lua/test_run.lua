@@ -121,9 +121,9 @@ t.test('best.h5 does not put off last.h5', function()
     run:step(function() return training.loss(run, batch) end)
     value = value + 1
     run:best(value) -- every step is better than the one before
-    if ld.clock() - started > 0.5 then break end
+    if saved >= 3 or ld.clock() - started > 10 then break end
   end
-  t.ok(saved >= 3, ('last.h5 was written %d times in half a second'):format(saved))
+  t.ok(saved >= 3, ('last.h5 was written %d times in ten seconds'):format(saved))
 end)
 
 t.test('what a killed process left of a file it was writing is removed, what others are writing is not', function()
@@ -293,7 +293,7 @@ t.test('checkpoints of something else are refused and left alone', function()
   t.raises(function() start(classifier{4, 6}, 'sgd') end, "was trained with 'adamw', this recipe has 'sgd'")
   t.raises(function() start(classifier{4, 8}, 'adamw') end, 'misshapen')
   put(folder .. '/last.h5', before:sub(1, 1000))
-  t.raises(function() training.start(folder) end, 'cannot open it as HDF5')
+  t.raises(function() training.start(folder) end, 'last.h5 is damaged: it has 1000 bytes, %d+ were written')
   t.eq(#get(folder .. '/last.h5'), 1000)
 end)
 
@@ -341,7 +341,8 @@ t.test('the learning rate follows the schedule, across a resume too', function()
   training.go(training.start(folder), 3, each)
   t.eq(#rates, 15)
   for step = 0, 14 do
-    local lr, beta1 = ld.core.schedule.one_cycle(step, 15, {max = 1e-2})
+    local images = math.floor(step / 5) * 37 + step % 5 * 8
+    local lr, beta1 = ld.core.schedule.one_cycle(images / 8, 3 * 37 / 8, {max = 1e-2})
     t.eq(rates[step + 1], lr, 'step ' .. step)
     t.eq(momenta[step + 1], beta1, 'step ' .. step)
   end
@@ -368,7 +369,9 @@ t.test('a single picture left over is passed over, and the epoch still ends', fu
   t.eq(counts, {4, 4, 4, 4, 4, 4})
   t.eq(ends, {1, 2, 3})
   t.eq(run.images, 27)
-  for step = 0, 5 do t.eq(lrs[step + 1], (ld.core.schedule.one_cycle(step, 6, {max = 1}))) end
+  for step, images in ipairs{0, 4, 9, 13, 18, 22} do
+    t.eq(lrs[step], (ld.core.schedule.one_cycle(images / 4, 27 / 4, {max = 1})))
+  end
 end)
 
 t.test('every{images} and every{epochs}', function()
