@@ -27,6 +27,9 @@ function keep.options(given)
   return o
 end
 
+-- A message without the recipe's line, which has nothing to do with it.
+local function without_line(message) return (tostring(message):gsub('^[^\n]-:%d+: ', '', 1)) end
+
 local function megabytes(n) return ('%.3g MiB'):format(n / 2 ^ 20) end
 
 function Run:checkpoint_path(images, kind)
@@ -109,8 +112,8 @@ function Run:try_to_save(f)
   if ok then return end
   self.saved_at = now()
   self:say('warning: no checkpoint at %d images: %s; %s; training goes on, and the next try comes in %g minutes',
-    self:seen(), message, left(self), self.save_minutes)
-  pcall(self.log, self, {event = 'not saved', images = self:seen(), why = tostring(message)})
+    self:seen(), without_line(message), left(self), self.save_minutes)
+  pcall(self.log, self, {event = 'not saved', images = self:seen(), why = without_line(message)})
 end
 
 function Run:save_or_tell()
@@ -149,7 +152,7 @@ end
 -- Bad ones get out of the way, and the good one becomes last.h5 again.
 local function set_right(self, bad, path)
   for _, b in ipairs(bad) do
-    self:say('%s cannot be used: %s', b.path, b.why)
+    self:say('%s', b.why)
     if b.path ~= self.last then os.rename(b.path, b.path .. '.damaged') end
   end
   self:say('going back to %s', path)
@@ -167,9 +170,9 @@ function Run:newest_good()
       if path ~= self.last and ranks.rank() == 0 then set_right(self, bad, path) end
       return c, path
     end
-    bad[#bad + 1] = {path = path, why = c}
+    bad[#bad + 1] = {path = path, why = without_line(c), error = c}
   end
-  if #bad > 0 then error(bad[1].why, 0) end
+  if #bad > 0 then error(bad[1].error, 0) end
 end
 
 -- The value that best.h5 was kept for; last.h5 may be older. A damaged one is to be replaced by the next.
@@ -178,7 +181,7 @@ function Run:best_kept(value)
   if not core.file_kind(path) then return value end
   local ok, c = pcall(checkpoint.open, path)
   if not ok then
-    self:say('%s cannot be used: %s', path, c)
+    self:say('%s', without_line(c))
     return nil
   end
   c.file:close()

@@ -39,6 +39,7 @@ function Run:compute(f)
     self.optim:zero_grad()
   end
   if not done then
+    self.grad_sum = nil -- with the part of a sum that it holds
     core.seed(seed, draws)
     error(value, 0)
   end
