@@ -7,9 +7,12 @@ local opt = ld.options{
   run = 'runs/celeba', out = '', n = 64, first = 0, seed = 0, batch = 32,
   sampler = 'ddim', steps = 100, eta = 1,   -- ddim, or ancestral (DDPM's step on the cosine schedule)
   weights = 'ema',                          -- ema, or live
+  sigma_rel = 0,                            -- width of the average; 0: the first that the run kept
+  precision = 'f32',                        -- f32, or bf16 or f16 on a CUDA device
   vae = '', store = '',                     -- where autoencoder and latents lie, when they have moved
 }
 
+ld.precision(opt.precision)
 local path = opt.run .. '/last.h5'
 if not ld.file_kind(path) then
   ld.fail('there is no %s: train first, e.g. ldlua recipes/celeba.lua --demo', path)
@@ -26,7 +29,9 @@ local make   = ({ddim = function() return ld.sampler.ddim{steps = opt.steps, eta
                or ld.fail("unknown sampler '%s'; known: ddim ancestral", opt.sampler)
 
 if opt.weights == 'ema' then
-  unet:load_state(ld.checkpoint.read_averages(path), {strict = false})
+  local averages, what = ld.ema.weights(opt.run, opt.sigma_rel > 0 and opt.sigma_rel or nil)
+  unet:load_state(averages, {strict = false})
+  opt.weights = what
   ld.ema.recalibrate(unet, function(i)
     model:loss(store:random_batch(128, i).x, {seed = 1, first = i * 128})
   end, 16)

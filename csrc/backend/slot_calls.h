@@ -69,6 +69,15 @@
       (const ld_view *y, double mean, double std, uint64_t seed, uint32_t purpose, uint64_t sample, bool by_row), y,   \
       mean, std, seed, purpose, sample, by_row)                                                                        \
     X(dropout, (const ld_view *y, const ld_view *x, double p, uint64_t seed, uint64_t sample), y, x, p, seed, sample)  \
+    X(noised,                                                                                                          \
+      (const ld_view *y, const ld_view *x0, const ld_view *eps, const ld_view *t, const ld_view *z,                    \
+       const ld_view *shift, double scale, uint64_t seed, uint64_t first),                                             \
+      y, x0, eps, t, z, shift, scale, seed, first)                                                                     \
+    X(loss, (const ld_view *y, const ld_view *a, const ld_view *b, const ld_loss_spec *s), y, a, b, s)                 \
+    X(loss_bwd,                                                                                                        \
+      (const ld_view *da, const ld_view *db, const ld_view *g, const ld_view *a, const ld_view *b,                     \
+       const ld_loss_spec *s),                                                                                         \
+      da, db, g, a, b, s)                                                                                              \
     X(update, (const ld_update *u, int n, double scale, double decay), u, n, scale, decay)                             \
     X(sgd,                                                                                                             \
       (const ld_view *p, const ld_view *g, const ld_view *buf, double lr, double momentum, double weight_decay,        \

@@ -221,16 +221,15 @@ static int l_end(lua_State *L) {
 
 void ldl_open_ranks(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"rank", l_rank},       {"count", l_count},   {"start", l_start},
-        {"abort", l_abort},     {"gather", l_gather}, {"gather_tensor", l_gather_tensor},
-        {"sum", l_sum},         {"own", l_own},       {"pieces", l_pieces},
-        {"on_stop", l_on_stop}, {"finish", l_end},    {NULL, NULL}};
+        {"rank", l_rank},     {"count", l_count},     {"start", l_start},
+        {"abort", l_abort},   {"gather", l_gather},   {"gather_tensor", l_gather_tensor},
+        {"sum", l_sum},       {"own", l_own},         {"grad_sum", l_new},
+        {"pieces", l_pieces}, {"on_stop", l_on_stop}, {"finish", l_end},
+        {NULL, NULL}};
     static const luaL_Reg methods[] = {{"begin", l_begin},   {"watch", l_watch}, {"add", l_add},
                                        {"finish", l_finish}, {"__gc", l_gc},     {NULL, NULL}};
     ldl_class(L, CLASS, methods);
     lua_newtable(L);
     luaL_register(L, NULL, functions);
     lua_setfield(L, -2, "ranks");
-    lua_pushcfunction(L, l_new);
-    lua_setfield(L, -2, "grad_sum");
 }

@@ -27,9 +27,11 @@ struct ld_exchange {
     int pieces;
     int *nodes; /* of every rank */
     ld_sum_node *at;
-    int posted;       /* buckets */
-    int *home;        /* the bucket of an item */
-    uint8_t *present; /* items of which some rank has numbers */
+    int *table;         /* counts and places of all ranks, twice */
+    ld_sum_node *order; /* a copy of `at` */
+    int posted;         /* buckets */
+    int *home;          /* the bucket of an item */
+    uint8_t *present;   /* items of which some rank has numbers */
     bool *given;
     bool stuck; /* a message never came back: its memory is left to the thread that waits for it */
 };
@@ -91,24 +93,15 @@ static int64_t part_size(const bucket *b, int r) {
     return part(b, r + 1) - part(b, r);
 }
 
-/* Runs on the thread of messages. Room for counts and places of all ranks, twice. */
+/* Runs on the thread of messages, one after the other: they share e->table and e->order. */
 static int run_bucket(ld_comm_job *job) {
     bucket *b = (bucket *)job;
     ld_exchange *e = b->e;
     int R = e->ranks, size = (int)sizeof(float), all = 0;
-    int *table = calloc((size_t)R * 4, sizeof *table), *sent = table, *from = sent + R, *taken = from + R,
-        *put = taken + R;
-    ld_sum_node *at = NULL;
-    if (table)
-        for (int r = 0; r < R; r++)
-            all += e->nodes[r];
-    at = malloc(((size_t)all + 1) * sizeof *at);
-    if (!table || !at) {
-        free(table);
-        free(at);
-        return ld_fail(LD_EMEM, WHO ": out of host memory");
-    }
-    memcpy(at, e->at, (size_t)all * sizeof *at);
+    int *sent = e->table, *from = sent + R, *taken = from + R, *put = taken + R;
+    for (int r = 0; r < R; r++)
+        all += e->nodes[r];
+    memcpy(e->order, e->at, (size_t)all * sizeof *e->order);
     int mine = (int)part_size(b, e->rank), own = e->nodes[e->rank];
     for (int r = 0, put_at = 0; r < R; r++) {
         sent[r] = own * (int)part_size(b, r) * size;
@@ -119,15 +112,13 @@ static int run_bucket(ld_comm_job *job) {
     }
     int bad = ld_comm_exchange(b->out, sent, from, b->in, taken, put);
     if (!bad) {
-        ld_sum_tree(b->in, mine, all, at);
+        ld_sum_tree(b->in, mine, all, e->order);
         for (int r = 0; r < R; r++) {
             sent[r] = (int)part_size(b, r) * size;
             from[r] = (int)part(b, r) * size;
         }
         bad = ld_comm_spread(b->in, sent, from, b->out);
     }
-    free(table);
-    free(at);
     return bad;
 }
 
@@ -217,12 +208,15 @@ ld_exchange *ld_exchange_new(ld_tensor *const *item, int n) {
     e->item = malloc(((size_t)n + 1) * sizeof(ld_tensor *));
     e->nodes = calloc(ranks, sizeof *e->nodes);
     e->at = malloc(ranks * 2 * LD_SUM_DEPTH * sizeof *e->at);
+    e->order = malloc(ranks * 2 * LD_SUM_DEPTH * sizeof *e->order);
+    e->table = calloc(ranks * 4, sizeof *e->table);
     e->home = calloc((size_t)n + 1, sizeof *e->home);
     e->present = calloc((size_t)n + 1, 1);
     e->given = calloc((size_t)n + 1, sizeof *e->given);
     if (e->item)
         memcpy(e->item, item, (size_t)n * sizeof *item);
-    if (!e->item || !e->home || !e->present || !e->given || !e->nodes || !e->at || make_buckets(e)) {
+    if (!e->item || !e->home || !e->present || !e->given || !e->nodes || !e->at || !e->order || !e->table ||
+        make_buckets(e)) {
         if (!ld_error_code())
             ld_fail(LD_EMEM, WHO ": out of host memory");
         ld_exchange_drop(e);
@@ -242,6 +236,8 @@ void ld_exchange_drop(ld_exchange *e) {
     free(e->item);
     free(e->nodes);
     free(e->at);
+    free(e->order);
+    free(e->table);
     free(e->home);
     free(e->present);
     free(e->given);

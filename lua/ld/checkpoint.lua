@@ -93,13 +93,7 @@ function checkpoint.load_model(path, name, constructor)
   return net, c.record
 end
 
---- read_averages(path): the averaged parameters in a run's checkpoint, by path.
-function checkpoint.read_averages(path)
-  local c = checkpoint.open(path)
-  local averages = checkpoint.read_group(c, 'ema')
-  c.file:close()
-  if not next(averages) then core.fail(('checkpoint: %s has no averaged weights'):format(path)) end
-  return averages
-end
+--- read_averages(path, width): the averaged parameters in a run's checkpoint, by path; see ld.ema.read.
+function checkpoint.read_averages(path, width) return require('ld.ema').read(path, width) end
 
 return checkpoint

@@ -106,18 +106,19 @@ local function left(self)
   return core.file_kind(self.last) and 'the last good checkpoint is ' .. self.last or 'there is no checkpoint yet'
 end
 
--- Calls f, which writes a checkpoint while training goes on: a failure is told, and no more.
-function Run:try_to_save(f)
+--- try_to_save(what, f): calls f, which writes `what` while training goes on: a failure is told, and no more.
+function Run:try_to_save(what, f)
   local ok, message = pcall(f)
   if ok then return end
-  self.saved_at = now()
-  self:say('warning: no checkpoint at %d images: %s; %s; training goes on, and the next try comes in %g minutes',
-    self:seen(), without_line(message), left(self), self.save_minutes)
-  pcall(self.log, self, {event = 'not saved', images = self:seen(), why = without_line(message)})
+  local why = without_line(message)
+  self:say('warning: no %s at %d images: %s; %s; training goes on', what, self:seen(), why, left(self))
+  pcall(self.log, self, {event = 'not saved', what = what, images = self:seen(), why = why})
 end
 
+-- The next try comes when the next checkpoint would.
 function Run:save_or_tell()
-  self:try_to_save(function() self:save() end)
+  self:try_to_save('checkpoint', function() self:save() end)
+  self.saved_at = now()
 end
 
 -- The last checkpoint before the program ends has to be there.
@@ -133,9 +134,7 @@ function Run:best(value)
   local before = self.best_value
   self.best_value = value
   if self.keep.best == 0 or ranks.rank() > 0 then return true end
-  local saved_at = self.saved_at -- best.h5 is no use to resume from
-  self:try_to_save(function()
-    self.best_value = value
+  self:try_to_save('best.h5', function()
     local done, message = pcall(self.write_generation, self, 'best-', self.folder .. '/best.h5')
     if not done then
       self.best_value = before -- so that a later one is kept
@@ -143,7 +142,6 @@ function Run:best(value)
     end
     remove_old(self, 'best-', self.keep.best, 0)
   end)
-  self.saved_at = saved_at
   return true
 end
 

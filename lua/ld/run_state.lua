@@ -17,7 +17,7 @@ end
 function Run:state_record()
   local seed, draws = core.seed()
   return {images = self:seen(), skipped = self.skipped, generator_seed = seed, generator_draws = draws,
-          ema_updates = self.ema and self.ema.average:updates() or 0, ema_decay = self.decay, seed = self.seed,
+          averages = self.ema and self.ema:record(), seed = self.seed,
           options = plain(self.opt), extra = self.record, optimizer = self.optim.kind, best = self.best_value,
           data = self.data_name, count = self.n, batch = self.schedule_batch, mean = self.mean}
 end
@@ -33,7 +33,7 @@ function Run:write_state(path)
   if host.save_tuning then host.save_tuning() end
   core.scope(function()
     local parts = {model = self.model, tensors = {optimizer = self.optim:state()}, record = self:state_record()}
-    if self.ema then parts.tensors.ema = self.ema:state() end
+    for name, averages in pairs(self.ema and self.ema:groups() or {}) do parts.tensors[name] = averages end
     self:check_room(checkpoint.bytes(parts))
     checkpoint.write(path, parts)
   end)
@@ -54,10 +54,7 @@ function Run:load(c)
   local state = checkpoint.read_group(c, 'model')
   self.model:load_state(state, {name = self.last})
   self.optim:load_state(checkpoint.read_group(c, 'optimizer'))
-  if not self.ema then return end
-  local averages, updates = checkpoint.read_group(c, 'ema'), c.record.ema_updates
-  if not next(averages) then averages, updates = state, 0 end -- none so far: they begin at the weights
-  self.ema:load_state(averages, updates)
+  if self.ema then self.ema:load(c, state) end
 end
 
 -- Options that are not what they were, as text.

@@ -31,7 +31,9 @@ function Run:compute(f)
   local norm = done and finite(value) and core.grad_norm(self.parameters) or 0
   local ok = done and finite(value) and finite(norm)
   if ok then
-    self.optim:step{ema = self.ema and self.ema.average, norm = norm, clip = self.clip, drop = true}
+    self.optim:step{ema = self.ema and self.ema:ready(self.images + self.advance), norm = norm, clip = self.clip,
+                    drop = true}
+    if self.ema then self.ema:rest() end
   else
     core.no_grad(function()
       for i, x in ipairs(buffers) do x:copy_(kept[i]) end
@@ -88,7 +90,9 @@ function Run:step(f)
     local done, ok, value, parts, norm = pcall(self.compute, self, f)
     if not done then self:lost(ok) end
     self.counted = self.advance
+    if ok and self.ema then self.ema:moved(self:seen()) end
     if ok then self:count(value, parts, norm) else self:skip(value, norm) end
+    if ok and self.ema then self.ema:after_step(self) end
     return ok
   end)
 end

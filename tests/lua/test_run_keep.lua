@@ -61,7 +61,7 @@ t.test('best.h5 is the best of those that stay', function()
   t.eq(images_of(folder .. '/best.h5'), 37)
   local none = training.start(fresh(), {keep = {best = 0}})
   training.go(none, 1, function() t.eq(none:best(1), none.images == 0) end)
-  t.eq(names(none.folder), 'checkpoints last.h5 log.jsonl')
+  t.eq(names(none.folder), 'checkpoints last.h5 log.jsonl report.html')
 end)
 
 t.test('keep refuses what makes no sense', function()

@@ -34,5 +34,5 @@ local c = ld.checkpoint.open(folder .. '/last.h5')
 local text, r = {}, c.record
 for _, name in ipairs(c.file:list()) do text[#text + 1] = name .. ' ' .. ld.json_encode(c.file:read(name):tolist()) end
 c.file:close()
-print(('sum %s of %d tensors, %d images, %d draws, %d updates of the averages'):format(
-  ld.core.sha256(table.concat(text, '\n')), #text, r.images, r.generator_draws, r.ema_updates))
+print(('sum %s of %d tensors, %d images, %d draws, %d updates of averages'):format(
+  ld.core.sha256(table.concat(text, '\n')), #text, r.images, r.generator_draws, r.averages.updates))
