@@ -50,7 +50,7 @@ SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tes
 sim_object = $(patsubst %,$(BUILD)/sim/%.o,$(basename $(1)))
 TESTS     += $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%)
 
-.PHONY: all cuda mpi bundle demo test test-cuda check asan fuzz bench bench-data bench-million install uninstall clean help FORCE
+.PHONY: all cuda mpi bundle demo test test-cuda test-kills test-long check asan fuzz bench bench-data bench-million install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(LDLUA) cuda mpi
@@ -270,6 +270,13 @@ endif
 test: $(LDLUA) $(TESTS) $(FAKE) cuda mpi $(if $(SANITIZE),,$(BUILD)/bundle/.staged) | build/.deps-test
 	@LDLUA=$(abspath $(LDLUA)) LD_TEST_BUNDLE=$(if $(SANITIZE),,$(abspath $(BUILD)/bundle/$(BUNDLE_NAME))) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) LD_TEST_MPI=$(abspath $(MPI)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
 
+# Fifty kills at random moments, and ten thousand steps; make test has a few of each. Some minutes.
+test-kills: export KILLS ?= 50
+test-long: export STEPS ?= 10000
+test-kills test-long: export TIME_LIMIT ?= 3600
+test-kills test-long: test-%: $(LDLUA)
+	@LDLUA=$(abspath $(LDLUA)) SCRATCH=$(BUILD)/scratch-$* tests/run $(if $(filter kills,$*),test_resume,test_run_long)
+
 asan: export ASAN_OPTIONS := detect_leaks=1:detect_stack_use_after_return=0:allocator_may_return_null=1:$(ASAN_OPTIONS)
 asan: export LSAN_OPTIONS := suppressions=$(CURDIR)/tests/tools/lsan.supp:print_suppressions=0:$(LSAN_OPTIONS)
 asan: export UBSAN_OPTIONS := print_stacktrace=1:$(UBSAN_OPTIONS)
@@ -361,6 +368,7 @@ help:
 	@echo "make cuda        the CUDA plug-in, where nvcc is found (NVCC=..., CUDA_ARCHS='80 86 89 90')"
 	@echo "make demo        the whole road on built-in pictures, no data and no GPU needed"
 	@echo "make test        all tests                   (ONLY=word: those whose path has the word)"
+	@echo "make test-kills  fifty runs that are killed and go on to the same bytes; test-long: ten thousand steps"
 	@echo "make test-cuda   the tests of the CUDA kernels on a card"
 	@echo "make check       formatting, cppcheck, luacheck, floors, sizes"
 	@echo "make asan        the tests under the address and undefined-behaviour sanitizers"

@@ -80,15 +80,14 @@ function Run:checkpoint_bytes()
 end
 
 -- How many checkpoints lie in the folder at most, the one being written included.
-local function generations(keep)
-  if type(keep) ~= 'table' then return 3 end
-  return (keep.last or 1) + (keep.best or 1) + 1
+local function generations(keep, images)
+  return keep.last + keep.best + 1 + (keep.every > 0 and math.floor(images / keep.every) or 0)
 end
 
 -- What the run will take of the disk, told once, before the first step.
 function Run:tell_disk()
   local bytes, free = self:checkpoint_bytes(), core.disk_free(self.folder)
-  local need = bytes * generations(rawget(self, 'keep'))
+  local need = bytes * generations(self.keep, self.total_images)
   self.disk = {checkpoint = bytes, need = need, free = free}
   if not free then return end
   self:say('disk: a checkpoint takes %s, all that are kept and the one being written %s; %s free', amount(bytes),

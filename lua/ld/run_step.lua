@@ -8,7 +8,7 @@ local MAX_SKIPPED = 10
 
 function Run:set_learning_rate()
   if not self.schedule then return end
-  local lr, beta1 = self.schedule(self:steps_at(self.images), self.total_steps)
+  local lr, beta1 = self.schedule(self.images, self.total_images, self.schedule_batch)
   self.optim.lr = lr
   if beta1 and self.optim.kind ~= 'sgd' then self.optim.beta1 = beta1 end
   if beta1 and self.optim.kind == 'sgd' then self.optim.momentum = beta1 end
@@ -41,6 +41,7 @@ function Run:compute(f)
     self.optim:zero_grad()
   end
   if not done then
+    self.grad_sum = nil -- with the part of a sum that it holds
     core.seed(seed, draws)
     error(value, 0)
   end

@@ -30,6 +30,7 @@ ld.latents.encode(vae, set, path, {dtype = 'f16', moments = false, mirrored = fa
   least_psnr     dB that the first pictures must reach, encoded and decoded
   quiet          no progress
   deterministic  no ways of computing are timed
+  keep           how many checkpoints stay: of the newest, of the best; and every how many images one for good
   save_seconds   how much work a kill may cost
   readers        threads; they follow the machine when nil
   decoders       threads
@@ -182,7 +183,8 @@ store:check_vae(vae)
     store:check_vae(vae)
 
 ld.run(folder, {model, optim, opt = nil, schedule = nil, ema = 0, clip = 0, seed = 0, save_minutes = 5,
-    log_every = 20, record = nil, quiet = false, plan = true, deterministic = false})
+    log_every = 20, record = nil, quiet = false, plan = true, deterministic = false,
+    keep = {last = 2, best = 1, every = 0}})
   A training run in a folder: clock, order of data, checkpoints, resume, log. Calling it again resumes.
   folder         for last.h5, log.jsonl, samples/
   model          module
@@ -199,7 +201,7 @@ ld.run(folder, {model, optim, opt = nil, schedule = nil, ema = 0, clip = 0, seed
   plan           the memory of a step is worked out before the first
   deterministic  no ways of computing are timed
   returns        a run
-  errors         a checkpoint of another network or optimiser; a folder in which another process trains
+  errors         a checkpoint of another network or optimiser; only damaged ones; a folder where another process trains
   example
 <training>    run:finish()
 
@@ -236,7 +238,7 @@ run:seen()
 
 run:save(path)
   A checkpoint: model, optimiser, average, clock.
-  path     the run's last.h5 when left out
+  path     a new one in <folder>/checkpoints, also named last.h5, when left out
   returns  nothing
   example
 <training>    run:save()
