@@ -290,7 +290,7 @@ t.test('the valley is where the loss falls', function()
     losses[i] = i < 40 and 1 + 0.01 * (i % 2) or i < 80 and 1 - (i - 40) / 50 or 0.2 + (i - 80) ^ 2
   end
   local at = math.log10(ld.find_lr.valley(rates, losses))
-  t.ok(at > -2.5 and at < 0.5, tostring(at))
+  t.near(at, -1, 0.11) -- step 60, after a flat stretch of 40
   for i = 1, 100 do losses[i] = i end
   t.eq(ld.find_lr.valley(rates, losses), nil)
 end)
