@@ -75,13 +75,13 @@ template <typename T, int D>
 __global__ void __launch_bounds__(MMA_WARPS *LD_WARP)
     k_attention_mma(att_shape z, att_heads<T> y, float *lse, att_heads<T> q, att_heads<T> k, att_heads<T> v) {
     LD_DYNAMIC_SHARED(uint32_t, keys);
-    uint32_t *values = keys + mma_row<D>::tile;
-    int lane = (int)threadIdx.x % LD_WARP, run = (int)(blockIdx.x % (unsigned)z.runs);
-    int row = (run * (int)blockDim.x + (int)threadIdx.x - lane) / LD_WARP * MMA_ROWS;
-    int64_t unit = blockIdx.x / (unsigned)z.runs;
+    uint32_t *values = keys + mma_pitch<D>::tile;
+    int lane = (int)threadIdx.x % LD_WARP, row = mma_first_row(z);
+    int64_t unit = mma_unit(z);
+    mma_rows<T> ks = mma_rows_of(k, z, unit, z.others), vs = mma_rows_of(v, z, unit, z.others);
     float scale = z.scale * ATT_LOG2E, f[2];
     mma_queries<D> st;
-    mma_load_own<T, D>(st.q, q, z, unit, row);
+    mma_load_own<T, D>(st.q, mma_rows_of(q, z, unit, z.rows), row);
     st.most[0] = st.most[1] = -INFINITY;
     st.total[0] = st.total[1] = 0;
 #pragma unroll
@@ -90,8 +90,8 @@ __global__ void __launch_bounds__(MMA_WARPS *LD_WARP)
     for (int first = 0; first < z.others; first += MMA_TILE) {
         int count = z.others - first < MMA_TILE ? z.others - first : MMA_TILE;
         __syncthreads();
-        mma_load_rows<T, D>(keys, k, z, unit, first, count);
-        mma_load_columns<T, D>(values, v, z, unit, first, count);
+        mma_load_rows<T, D>(keys, ks, first, count);
+        mma_load_columns<T, D>(values, vs, first, count);
         __syncthreads();
         if (row < z.rows && count == MMA_TILE)
             mma_tile<T, D, true>(st, keys, values, count, scale);
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(MMA_WARPS *LD_WARP)
         if (lane % 4 == 0 && at < z.rows)
             lse[unit * z.rows + at] = (st.most[r] + log2f(total)) * ATT_LN2;
     }
-    mma_store<T, D>(y, st.sum, z, unit, row, f);
+    mma_store<T, D>(mma_rows_of(y, z, unit, z.rows), st.sum, row, f);
 }
 
 template <typename T>
@@ -115,7 +115,7 @@ static int run_mma(const att_shape &z, const ld_view *y, const ld_view *lse, con
                    const ld_view *v) {
     return mma_each_width(z, [&](auto width) {
         enum { D = decltype(width)::value };
-        size_t bytes = (mma_row<D>::tile + D * MMA_COLUMN_WORDS) * sizeof(uint32_t);
+        size_t bytes = (mma_pitch<D>::tile + D * MMA_COLUMN_WORDS) * sizeof(uint32_t);
         return LD_LAUNCH((k_attention_mma<T, D>), (unsigned)(z.units * z.runs), mma_threads(z), bytes, z,
                          att_heads_of<T>(y), (float *)lse->data, att_heads_of<T>(q), att_heads_of<T>(k),
                          att_heads_of<T>(v));

@@ -94,5 +94,11 @@ template <typename T> LD_DEVICE void mma_16x8x16(float *c, const uint32_t *a, co
 template <typename T> LD_DEVICE uint32_t mma_word(float low, float high) {
     return mma_element<T>::word(low, high);
 }
+template <typename T> LD_DEVICE T mma_low(uint32_t word) {
+    return T{(uint16_t)word};
+}
+template <typename T> LD_DEVICE T mma_high(uint32_t word) {
+    return T{(uint16_t)(word >> 16)};
+}
 
 #endif
