@@ -28,6 +28,7 @@ local parts = {
   schedule = 'ld.schedule', ema = 'ld.ema', images = 'ld.images', latents = 'ld.latents', run = 'ld.run',
   options = 'ld.options', gradcheck = 'ld.gradcheck', grid = 'ld.grid', checkpoint = 'ld.checkpoint',
   metrics = 'ld.metrics', ranks = 'ld.ranks', pixels = 'ld.pixels', demo = 'ld.demo', picture_mix = 'ld.picture_mix',
+  show = 'ld.show',
 }
 
 --- Variance over dimensions (all when nil); divided by n - 1 unless `biased`.
