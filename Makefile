@@ -43,14 +43,14 @@ HELPERS_C := $(filter-out $(TESTS_C),$(wildcard tests/c/*.c))
 object   = $(patsubst %.c,$(BUILD)/%.o,$(1))
 TESTS   := $(TESTS_C:tests/c/%.c=$(BUILD)/tests/%)
 C_FILES := $(sort $(SOURCES) $(CUDA_C) $(MPI_C) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] kernels/*.h kernels/*.cu \
-	tests/sim/*.[ch] tests/sim/*.cpp tests/sim/*.cu tests/fake/*.c tests/cuda/*.c tests/fuzz/*.c))
+	tests/sim/*.[ch] tests/sim/*.cpp tests/sim/*.cu tests/fake/*.[ch] tests/cuda/*.c tests/fuzz/*.c))
 KERNELS   := $(sort $(wildcard kernels/*.cu))
 SIM_TESTS := $(sort $(wildcard tests/sim/test_*.c))
 SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tests/sim/*.cpp)
 sim_object = $(patsubst %,$(BUILD)/sim/%.o,$(basename $(1)))
 TESTS     += $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%)
 
-.PHONY: all cuda mpi demo test test-cuda check asan fuzz bench bench-data bench-million install uninstall clean help FORCE
+.PHONY: all cuda mpi bundle demo test test-cuda check asan fuzz bench bench-data bench-million install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(LDLUA) cuda mpi
@@ -145,9 +145,29 @@ cuda: $(PLUGIN)
 	$(if $(SANITIZE),,$(if $(PLUGIN),,@echo "cuda: ld_cuda.so is SKIPPED, $(if $(CUDA),no cudnn.h,no nvcc) \
 	below CUDA_HOME, in /usr/local/cuda or on the path"))
 
+# ---- the bundle ----
+
+# Weights and notes that the repository ships, not the pictures a user keeps in the same folder.
+SHARED := $(shell find lua recipes -type f -name '*.lua' | sort) $(wildcard data/README.md data/vae-small.h5 data/ilsvrc2012_synsets.txt)
+
+# ldlua with its libraries, for machines where nothing can be installed: tests/tools/bundle.sh says how. The folder is what
+# the test looks at; the archive is packed when it is asked for.
+VERSION     = $(shell sed -n 's/.*LD_VERSION "\(.*\)"/\1/p' csrc/base/version.h)
+BUNDLE_NAME = ldlua-$(VERSION)-linux-$(shell uname -m)
+$(BUILD)/bundle/ldlua: $(call object,$(TOP_C)) $(BUILD)/libld.a
+	@mkdir -p $(@D)
+	$(call say,link  $@)$(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS) -Wl,-rpath,'$$ORIGIN/lib' -Wl,--disable-new-dtags \
+	    $(HOST_LIBS) $(CORE_LIBS) -lm -ldl
+$(BUILD)/bundle/.staged: $(BUILD)/bundle/ldlua $(PLUGIN) tests/tools/bundle.sh csrc/base/version.h $(SHARED) README.md $(wildcard docs/*.md)
+	@CUDA='$(CUDA)' tests/tools/bundle.sh $(abspath $(BUILD))/bundle/$(BUNDLE_NAME) $(abspath $<) '$(abspath $(PLUGIN))'
+	@touch $@
+bundle: $(BUILD)/bundle/.staged | cuda
+	@tar -C $(BUILD)/bundle --sort=name --owner=0 --group=0 --numeric-owner -cf - $(BUNDLE_NAME) | xz -T0 -6 -c >$(BUILD)/$(BUNDLE_NAME).tar.xz
+	@echo "$(BUILD)/$(BUNDLE_NAME).tar.xz: $$(($$(stat -c %s $(BUILD)/$(BUNDLE_NAME).tar.xz) / 1000000)) MB"
+
 # A plug-in whose device's memory the host cannot read, for tests.
 FAKE := $(BUILD)/tests/ld_fake.so
-$(FAKE): tests/fake/fake.c $(BUILD)/.flags
+$(FAKE): tests/fake/fake.c tests/fake/narrow.h $(BUILD)/.flags
 	@mkdir -p $(@D)
 	$(call say,cc    $<)$(CC) $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -Icsrc -MMD -MP -shared -o $@ $<
 
@@ -205,11 +225,22 @@ $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/sim/test
 	$(call say,link  $@)$(CXX) $(MODE) -o $@ $^ $(LDFLAGS) -lcmocka $(CORE_LIBS) -lm -ldl
 
 # Tests of the plug-in's host side that need no card: part of its files over the simulator, and cuDNN's plans.
-CUDA_TESTS := $(if $(PLUGIN),test_plans test_products test_conv_slots test_host_side)
+CUDA_TESTS := $(if $(PLUGIN),test_plans test_products test_conv_slots test_host_side test_missing)
 TESTS      += $(CUDA_TESTS:%=$(BUILD)/tests/%)
+# Stand-ins for the libraries of CUDA, under their names.
+STUBS       := $(addprefix $(BUILD)/tests/stub/,cuda.so old_cuda.so cudnn.so cublas.so)
+$(STUBS): $(BUILD)/tests/stub/%.so: tests/cuda/stub.c csrc/backend/cuda/functions.h
+	@mkdir -p $(@D)
+	$(call say,cc    $< ($*))$(CC) -std=gnu11 -O1 -fPIC -shared $(WARN) -Icsrc \
+	    -DSTUB_$(shell echo $* | tr a-z A-Z) -Wl,-soname,$(STUB_NAME_$(subst .so,,$(@F))) -o $@ $<
+STUB_NAME_cuda     := libcuda.so.1
+STUB_NAME_old_cuda := libcuda.so.1
+STUB_NAME_cudnn     = libcudnn.so.9
+STUB_NAME_cublas    = libcublasLt.so.13
 plugin_o    = $(patsubst %,$(BUILD)/plugin/csrc/backend/cuda/%.o,$(1))
-$(BUILD)/tests/test_plans: $(call plugin_o,conv_plan conv_spec library)
+$(BUILD)/tests/test_plans: $(call plugin_o,conv_plan conv_spec library search)
 $(BUILD)/tests/test_host_side: $(call plugin_o,error memory)
+$(BUILD)/tests/test_missing: $(call plugin_o,device error library search) | $(STUBS)
 $(BUILD)/tests/test_products: $(call plugin_o,matmul) $(call sim_object,$(SIM_PARTS) $(KERNELS))
 $(BUILD)/tests/test_conv_slots: $(call plugin_o,conv conv_spec) $(call sim_object,$(SIM_PARTS) $(KERNELS))
 $(CUDA_TESTS:%=$(BUILD)/cuda/%.o): $(BUILD)/cuda/%.o: tests/cuda/%.c $(BUILD)/.plugin-flags | build/.deps-test
@@ -237,8 +268,8 @@ test-cuda: cuda
 endif
 
 # ONLY=word runs the programs whose path contains the word.
-test: $(LDLUA) $(TESTS) $(FAKE) cuda mpi | build/.deps-test
-	@LDLUA=$(abspath $(LDLUA)) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) LD_TEST_MPI=$(abspath $(MPI)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
+test: $(LDLUA) $(TESTS) $(FAKE) cuda mpi $(if $(SANITIZE),,$(BUILD)/bundle/.staged) | build/.deps-test
+	@LDLUA=$(abspath $(LDLUA)) LD_TEST_BUNDLE=$(if $(SANITIZE),,$(abspath $(BUILD)/bundle/$(BUNDLE_NAME))) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) LD_TEST_MPI=$(abspath $(MPI)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
 
 asan: export ASAN_OPTIONS := detect_leaks=1:detect_stack_use_after_return=0:allocator_may_return_null=1:$(ASAN_OPTIONS)
 asan: export LSAN_OPTIONS := suppressions=$(CURDIR)/tests/tools/lsan.supp:print_suppressions=0:$(LSAN_OPTIONS)
@@ -267,6 +298,11 @@ build/fuzz/libld.a: $(FUZZ_C:%.c=build/fuzz/%.o)
 	$(call say,ar    $@)ar qcs $@ $^
 $(FUZZ_TARGETS): build/fuzz/%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libld.a
 	$(call say,link  $@)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined -o $@ $^ $(CORE_LIBS) -lm -pthread
+
+# docs/api from the entries of lua/ld/help
+.PHONY: docs
+docs: $(LDLUA)
+	@./$(LDLUA) tests/tools/docs.lua && echo "docs: docs/api is written"
 
 # ---- checks ----
 
@@ -306,8 +342,6 @@ check-floors check-sizes: check-%: | build/.deps-check
 
 # ---- installing ----
 
-# Weights and notes that the repository ships, not the pictures a user keeps in the same folder.
-SHARED = $(shell find lua recipes -type f -name '*.lua' | sort) $(wildcard data/README.md data/vae-small.h5 data/ilsvrc2012_synsets.txt)
 install: $(LDLUA) cuda mpi
 	install -d '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 $(LDLUA) '$(DESTDIR)$(PREFIX)/bin/ldlua'
@@ -332,9 +366,11 @@ help:
 	@echo "make check       formatting, cppcheck, luacheck, floors, sizes"
 	@echo "make asan        the tests under the address and undefined-behaviour sanitizers"
 	@echo "make fuzz        hostile pictures and archives, found by libFuzzer (FUZZ_SECONDS=60 a target)"
+	@echo "make docs        docs/api from the entries that the prompt shows"
 	@echo "make bench       measurements, beside PyTorch's where it is there (ARGS='--quick', PYTHON=...)"
 	@echo "make bench-data  pictures to pixels and latents, beside a DataLoader (ARGS='--pictures FOLDER')"
 	@echo "make bench-million  an archive of a million pictures: listed, encoded, killed and resumed"
+	@echo "make bundle      build/ldlua-VERSION-linux-x86_64.tar.xz: runs where nothing can be installed"
 	@echo "make install     to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
 	@echo "make clean       remove build/ and ./ldlua; runs/ and data/ stay"
 

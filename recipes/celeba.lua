@@ -1,7 +1,7 @@
 -- CelebA-HQ faces in latent space: U-Net, eps target, MSE + perceptual latent loss, DDIM samples.
 --   data    --data PATH: a folder, archive or LMDB of pictures (docs/data.md); without it synthetic faces, and said so
 --   train   ldlua recipes/celeba.lua [--epochs 250 ...]     run it again to resume
---   look    runs/celeba/samples/*.png, runs/celeba/log.jsonl
+--   look    runs/celeba/report.html, and runs/celeba/samples/*.png; docs/runs.md tells how to read a run
 --   demo    ldlua recipes/celeba.lua --demo: a small network on synthetic faces, minutes on two cores
 local ld = require 'ld'
 
@@ -17,7 +17,11 @@ local opt = ld.demo.options{
   perceptual = 0.1, gate = 3,          -- weight of the perceptual latent loss (0: MSE only), and its noise gate
   samples = 64, steps = 100, eta = 1,  -- what is drawn, and how
   every = 10,                          -- epochs between sample grids
+  precision = 'f32',                   -- of training and drawing: f32, or bf16 on a CUDA device
   least_psnr = 15,                     -- dB that the autoencoder must reach on the first pictures
+  find_lr = false,                     -- search a learning rate and end
+  overfit = 0,                         -- train on so many batches only, in a folder beside: can it learn them?
+  tensorboard = false, quiet = false,  -- event files in runs/celeba/tb; nothing printed while training
   demo = false,
 }
 
@@ -44,7 +48,8 @@ local model  = ld.diffusion.cosine(unet, store:scaling(opt.scale))
 local adamw  = ld.optim.adamw(unet:parameters(), {lr = opt.lr, eps = 1e-5, weight_decay = 0.01})
 local ema    = #opt.sigma_rel > 0 and {sigma_rel = opt.sigma_rel} or opt.ema
 local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = ema, seed = opt.seed,
-                                schedule = ld.schedule.one_cycle{max = opt.lr},
+                                schedule = ld.schedule.one_cycle{max = opt.lr}, precision = opt.precision,
+                                overfit = opt.overfit, tensorboard = opt.tensorboard, quiet = opt.quiet,
                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae,
                                           latent = store.shape,
                                           judge = judge and ld.metrics.weights_hash(judge) or false}})
@@ -61,11 +66,14 @@ local function draw()
   end, function(i) model:loss(store:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch}) end)
 end
 
+local function loss(batch)
+  return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
+end
+if opt.find_lr then return run:find_lr(store, opt.batch, loss) end
+
 local path
 for _ in run:batches(store, opt.batch, opt.epochs) do
-  run:step(function(batch)
-    return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
-  end)
+  run:step(loss)
   if run:every{epochs = opt.every} then path = run:image('samples', vae:decode_images(draw())) end
 end
 run:finish()

@@ -3,6 +3,7 @@
 --   ldlua recipes/compare.lua --store runs/celeba/latents.h5 --judge runs/imagenet-classifier/best.h5
 --   look    runs/compare/compare.png: rows in pairs, MSE only above, with the perceptual loss below
 --   numbers --evaluator CLASSIFIER (another one than the judge) --n 1000: distances of generated to real latents
+--   curves  runs/compare/report.html, of both
 local ld = require 'ld'
 
 local opt = ld.options{
@@ -11,6 +12,8 @@ local opt = ld.options{
   channels = {64, 128, 256}, layers = 1, attention_from = 2, attention_width = 16, scale = 0,
   perceptual = 0.1, gate = 3, samples = 16, steps = 100, eta = 1,
   evaluator = '', n = 1000,
+  precision = 'f32',                  -- of training and drawing: f32, or bf16 on a CUDA device
+  tensorboard = false, quiet = false,
 }
 
 for _, file in ipairs{opt.store, opt.judge, opt.evaluator ~= '' and opt.evaluator or nil} do
@@ -38,6 +41,8 @@ local function train(name, weight)
   local adamw = ld.optim.adamw(unet:parameters(), {lr = opt.lr, eps = 1e-5, weight_decay = 0.01})
   local run   = ld.run(opt.out .. '/' .. name, {opt = opt, model = unet, optim = adamw, ema = opt.ema, seed = opt.seed,
                                                 schedule = ld.schedule.one_cycle{max = opt.lr},
+                                                precision = opt.precision,
+                                                tensorboard = opt.tensorboard, quiet = opt.quiet,
                                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae,
                                                           store = opt.store, latent = store.shape,
                                                           judge = weight > 0 and judge_hash}})
@@ -61,7 +66,9 @@ local function train(name, weight)
       sampler = {name = 'ddim', steps = opt.steps, eta = opt.eta}}
   end, function(i) model:loss(store:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch}) end)
   if record then ld.metrics.write_record(run.folder .. '/evaluation.json', record) end
-  return vae:decode_images(z), run.mean, record
+  local pictures = vae:decode_images(z)
+  run:image('samples', pictures)
+  return pictures, run.mean, record
 end
 
 local plain, a, plain_record = train('mse', 0)
@@ -78,4 +85,5 @@ if a and b then
   print(('last steps, with perceptual: eps-MSE %.4f, feature distance %.4f'):format(b.mse, b.distance))
 end
 if evaluator then print(ld.metrics.summary{plain_record, pulled_record}) end
-print(opt.out .. '/compare.png')
+ld.report.compare({opt.out .. '/mse', opt.out .. '/perceptual'}, opt.out .. '/report.html')
+print(opt.out .. '/compare.png and ' .. opt.out .. '/report.html')

@@ -8,9 +8,11 @@ local opt = ld.options{
   sampler = 'ddim', steps = 100, eta = 1,   -- ddim, or ancestral (DDPM's step on the cosine schedule)
   weights = 'ema',                          -- ema, or live
   sigma_rel = 0,                            -- width of the average; 0: the first that the run kept
+  precision = 'f32',                        -- f32, or bf16 or f16 on a CUDA device
   vae = '', store = '',                     -- where autoencoder and latents lie, when they have moved
 }
 
+ld.precision(opt.precision)
 local path = opt.run .. '/last.h5'
 if not ld.file_kind(path) then
   ld.fail('there is no %s: train first, e.g. ldlua recipes/celeba.lua --demo', path)

@@ -216,6 +216,7 @@ typedef struct ld_loss_spec {
 
 typedef struct ld_backend {
     const char *name;
+    bool halves; /* what computes (convolution, products, norms, attention, ...) takes bf16 and f16 */
     void (*forget)(uint64_t serial); /* the storage of this serial (view.h) is gone: drop what was kept of it */
 #define LD_SLOT_MEMBER(slot, args) int(*slot) args;
     LD_SLOTS(LD_SLOT_MEMBER)

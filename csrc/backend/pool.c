@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct block {
     void *memory;
@@ -18,6 +19,7 @@ typedef struct block {
     bool ranged;  /* of the arena */
     bool planned; /* of a plan's memory, which is never kept for reuse */
     int entry;    /* in the plan's log */
+    char who[24]; /* took it */
     struct block *next;
 } block;
 
@@ -292,11 +294,66 @@ static amount amount_of(size_t n) {
     return a;
 }
 
+enum { TAKERS = 64 };
+
+typedef struct taker {
+    const char *who;
+    size_t bytes;
+} taker;
+
+/* Adds up what is live by who took it; takers beyond the table count as "others". How many there are. */
+static int by_taker(const ld_pool *p, taker t[TAKERS]) {
+    int n = 0;
+    for (size_t i = 0; i < p->buckets; i++)
+        for (const block *b = p->live[i]; b; b = b->next) {
+            int k = 0;
+            while (k < n && strcmp(t[k].who, b->who))
+                k++;
+            if (b->spare)
+                continue;
+            if (k == TAKERS)
+                t[--k].who = "others";
+            else if (k == n)
+                t[n++] = (taker){.who = b->who};
+            t[k].bytes += b->bytes;
+        }
+    return n;
+}
+
+/* "; most by conv2d 3.1 GiB, norm 1.2 GiB, attention 0.9 GiB", or "" when nothing is live. */
+static const char *most_by(const ld_pool *p, char *text, size_t size) {
+    taker t[TAKERS];
+    int n = by_taker(p, t);
+    *text = 0;
+    for (int k = 0; k < 3; k++) {
+        int most = 0;
+        for (int i = 1; i < n; i++)
+            if (t[i].bytes > t[most].bytes)
+                most = i;
+        if (!n || !t[most].bytes)
+            break;
+        size_t used = strlen(text);
+        snprintf(text + used, size - used, "%s %s %s", k ? "," : "; most by", t[most].who,
+                 amount_of(t[most].bytes).text);
+        t[most].bytes = 0;
+    }
+    return text;
+}
+
 static void *fail_short(const ld_pool *p, size_t n, const char *who) {
     const ld_pool_stats *s = &p->stats;
-    return ld_fail_null(LD_EMEM, "%s: out of memory on %s: %s needed; live %s in %lld blocks, cached %s, limit %s", who,
-                        p->name, amount_of(n).text, amount_of(s->live).text, (long long)s->blocks,
-                        amount_of(s->cached).text, p->limit ? amount_of(p->limit).text : "none");
+    char most[200];
+    return ld_fail_null(LD_EMEM, "%s: out of memory on %s: %s needed; live %s in %lld blocks, cached %s, limit %s%s",
+                        who, p->name, amount_of(n).text, amount_of(s->live).text, (long long)s->blocks,
+                        amount_of(s->cached).text, p->limit ? amount_of(p->limit).text : "none",
+                        most_by(p, most, sizeof most));
+}
+
+static void sign(block *b, const char *who) {
+    size_t n = strcspn(who, ":");
+    n = n < sizeof b->who - 1 ? n : sizeof b->who - 1;
+    memcpy(b->who, who, n);
+    b->who[n] = 0;
 }
 
 static void *hand_out(ld_pool *p, block *b, size_t bytes) {
@@ -326,6 +383,7 @@ void *ld_pool_take(ld_pool *p, size_t n, const char *who) {
     block *b = p->planning ? from_plan(p, bytes, class, who) : from_cache(p, class, bytes);
     if (!b && (p->planning || (!(b = from_system(p, class, bytes)) && !(b = after_shortage(p, class, bytes)))))
         return fail_short(p, n, who);
+    sign(b, who);
     return hand_out(p, b, bytes);
 }
 
@@ -338,6 +396,7 @@ void *ld_pool_take_spare(ld_pool *p, size_t n) {
     if (!b && !(b = from_system(p, class, bytes)))
         return NULL;
     b->spare = true;
+    sign(b, "spare");
     return hand_out(p, b, bytes);
 }
 

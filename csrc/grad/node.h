@@ -36,7 +36,8 @@ bool ld_node_has_saved(const ld_node *n, int i);
 const void *ld_node_attr(const ld_node *n);
 const char *ld_node_op(const ld_node *n);
 
-/* Hand over the gradient of input i (dx owned by the node afterwards). dx NULL passes the error on. */
+/* Hand over the gradient of input i (dx owned by the node afterwards). dx NULL passes the error on. It is converted to the
+ * input's dtype; but a leaf of f32 keeps a first gradient of 16 bits as it is, and sums them in f32. */
 int ld_node_give(ld_node *n, int i, ld_tensor *dx);
 
 /* Gradients of every leaf that `y` depends on are added into leaf->grad. g is the gradient of y (its shape), or NULL for

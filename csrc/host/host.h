@@ -94,9 +94,12 @@ void edit_open(lua_State *L);
 edit_result edit_read(const char *prompt, const char **line);
 void edit_remember(const char *text); /* one statement, of several lines perhaps, into the history */
 
-/* Candidates for the name that ends at text[length]: globals, fields, methods. Returns how many, and in *common the text
+/* Adds files(prefix), the paths that begin so, to the table on top of the stack. */
+void complete_open(lua_State *L);
+/* Candidates for the name that ends at text[length]: globals, fields, methods; names of options inside {...} of a call,
+ * files inside a string. Returns how many, and in *common the text
  * that all of them add after the name, and in *list all of them, blank-separated. Both are malloc'd, NULL when there are
- * none. Calls no Lua code. */
+ * none. Of Lua code only the library's own is called (ld.prompt). */
 int complete(lua_State *L, const char *text, size_t length, char **common, char **list);
 
 #define HISTORY_MAX 1000

@@ -76,6 +76,7 @@ static void open_host(lua_State *L, const job *j) {
     lua_setfield(L, -2, "interactive");
     host_signals_open(L);
     host_tuning_open(L);
+    complete_open(L);
     lua_setfield(L, -2, "ld.host");
     lua_pop(L, 1);
 }

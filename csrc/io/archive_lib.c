@@ -1,6 +1,7 @@
 #include "io/archive_lib.h"
 
 #include "base/error.h"
+#include "io/archive.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -42,4 +43,12 @@ int archive_load(void) {
     loaded = !code;
     pthread_mutex_unlock(&lock);
     return code;
+}
+
+const char *ld_archive_library(void) {
+    static char text[96];
+    if (archive_load())
+        return NULL;
+    snprintf(text, sizeof text, "%.48s (%s)", la.version_string(), LD_LIBARCHIVE);
+    return text;
 }

@@ -1,6 +1,7 @@
 /* Files in Lua: safetensors, HDF5, folders, hashes. */
 #include "lua/ldl.h"
 
+#include "backend/device.h"
 #include "io/file.h"
 #include "io/h5.h"
 #include "io/hash.h"
@@ -393,6 +394,17 @@ static int l_sha256_file(lua_State *L) {
     return 1;
 }
 
+/* libraries(): {name = version} of the libraries that compute and store */
+static int l_libraries(lua_State *L) {
+    const char *hdf5 = ld_h5_library();
+    lua_createtable(L, 0, 2);
+    lua_pushstring(L, ld_cpu_libraries());
+    lua_setfield(L, -2, "onednn");
+    lua_pushstring(L, hdf5 ? hdf5 : ld_error());
+    lua_setfield(L, -2, "hdf5");
+    return 1;
+}
+
 void ldl_open_io(lua_State *L) {
     static const luaL_Reg safe[] = {
         {"names", l_safe_names}, {"shape", l_safe_shape}, {"read", l_safe_read}, {"metadata", l_safe_metadata},
@@ -414,15 +426,25 @@ void ldl_open_io(lua_State *L) {
                                   {"read_strings", l_h5_read_strings},
                                   {"__gc", l_h5_close},
                                   {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"safetensors_open", l_safe_open},  {"safetensors_write", l_safe_write},
-                                         {"h5_create", l_h5_create},         {"h5_open", l_h5_open},
-                                         {"write_file", l_write_file},       {"append_file", l_append_file},
-                                         {"rename_file", l_rename_file},     {"make_dirs", l_make_dirs},
-                                         {"sweep_folder", l_sweep_folder},   {"lock_folder", l_lock_folder},
-                                         {"unlock_folder", l_unlock_folder}, {"file_kind", l_file_kind},
-                                         {"disk_free", l_disk_free},         {"clock", l_clock},
-                                         {"terminal", l_terminal},           {"sha256", l_sha256},
-                                         {"sha256_file", l_sha256_file},     {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"safetensors_open", l_safe_open},
+                                         {"safetensors_write", l_safe_write},
+                                         {"h5_create", l_h5_create},
+                                         {"h5_open", l_h5_open},
+                                         {"write_file", l_write_file},
+                                         {"append_file", l_append_file},
+                                         {"rename_file", l_rename_file},
+                                         {"make_dirs", l_make_dirs},
+                                         {"sweep_folder", l_sweep_folder},
+                                         {"lock_folder", l_lock_folder},
+                                         {"unlock_folder", l_unlock_folder},
+                                         {"file_kind", l_file_kind},
+                                         {"disk_free", l_disk_free},
+                                         {"clock", l_clock},
+                                         {"terminal", l_terminal},
+                                         {"sha256", l_sha256},
+                                         {"sha256_file", l_sha256_file},
+                                         {"libraries", l_libraries},
+                                         {NULL, NULL}};
     ldl_class(L, CLASS_SAFE, safe);
     ldl_class(L, CLASS_H5, h5);
     luaL_register(L, NULL, functions);

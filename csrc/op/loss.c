@@ -10,6 +10,11 @@ static ld_tensor *reduced(const char *op, ld_tensor *d, ld_mean m) {
     return y;
 }
 
+/* Losses are computed in f32 or f64: x of 16 bits is converted, others are themselves (one more reference). */
+static ld_tensor *widened(ld_tensor *x) {
+    return ld_cast(x, ld_dtype_is_half(x->dtype) ? LD_F32 : x->dtype);
+}
+
 static int check_pair(const char *op, ld_tensor *x, ld_tensor *y) {
     if (!ld_tensor_same_shape(x, y))
         return ld_fail(LD_ESHAPE, "%s: %s against %s; equal shapes are needed", op, ld_tensor_text(x),
@@ -70,34 +75,9 @@ static ld_tensor *through(const char *op, ld_unary_op u, ld_tensor *d, double a,
     return y;
 }
 
-ld_tensor *ld_mse(ld_tensor *x, ld_tensor *y, ld_mean m) {
-    static const char op[] = "mse";
-    if (check_pair(op, x, y))
-        return NULL;
-    if (one_pass(x, y, m))
-        return loss(op, x, y, LD_LOSS_SQUARE, 0, m);
-    return reduced(op, through(op, LD_SQUARE, ld_binary(op, LD_SUB, x, y), 0, 0), m);
-}
-
-ld_tensor *ld_l1(ld_tensor *x, ld_tensor *y, ld_mean m) {
-    static const char op[] = "l1";
-    if (check_pair(op, x, y))
-        return NULL;
-    if (one_pass(x, y, m))
-        return loss(op, x, y, LD_LOSS_ABS, 0, m);
-    return reduced(op, through(op, LD_ABS, ld_binary(op, LD_SUB, x, y), 0, 0), m);
-}
-
 /* With c = clamp(d, -delta, delta): c (d - c/2) is d^2/2 inside and delta (|d| - delta/2) outside. */
-ld_tensor *ld_huber(ld_tensor *x, ld_tensor *y, double delta, ld_mean m) {
-    static const char op[] = "huber";
-    if (!(delta > 0))
-        return ld_fail_null(LD_EVALUE, "%s: delta is %g; it must be positive", op, delta);
-    if (check_pair(op, x, y))
-        return NULL;
-    if (one_pass(x, y, m))
-        return loss(op, x, y, LD_LOSS_HUBER, delta, m);
-    ld_tensor *d = ld_binary(op, LD_SUB, x, y), *c = d ? ld_unary(op, LD_CLAMP, d, -delta, delta) : NULL;
+static ld_tensor *huber_of(const char *op, ld_tensor *d, double delta) {
+    ld_tensor *c = d ? ld_unary(op, LD_CLAMP, d, -delta, delta) : NULL;
     ld_tensor *half = c ? ld_unary(op, LD_AFFINE, c, 0.5, 0) : NULL;
     ld_tensor *rest = half ? ld_binary(op, LD_SUB, d, half) : NULL;
     ld_tensor *z = rest ? ld_binary(op, LD_MUL, c, rest) : NULL;
@@ -105,7 +85,38 @@ ld_tensor *ld_huber(ld_tensor *x, ld_tensor *y, double delta, ld_mean m) {
     ld_tensor_drop(c);
     ld_tensor_drop(half);
     ld_tensor_drop(rest);
-    return reduced(op, z, m);
+    return z;
+}
+
+static ld_tensor *pair_loss(const char *op, ld_tensor *x, ld_tensor *y, ld_loss_kind kind, double delta, ld_mean m) {
+    if (check_pair(op, x, y))
+        return NULL;
+    ld_tensor *a = widened(x), *b = a ? widened(y) : NULL, *z = NULL;
+    if (b && one_pass(a, b, m)) {
+        z = loss(op, a, b, kind, delta, m);
+    } else if (b) {
+        ld_tensor *d = ld_binary(op, LD_SUB, a, b);
+        d = kind == LD_LOSS_HUBER ? huber_of(op, d, delta)
+                                  : through(op, kind == LD_LOSS_SQUARE ? LD_SQUARE : LD_ABS, d, 0, 0);
+        z = reduced(op, d, m);
+    }
+    ld_tensor_drop(a);
+    ld_tensor_drop(b);
+    return z;
+}
+
+ld_tensor *ld_mse(ld_tensor *x, ld_tensor *y, ld_mean m) {
+    return pair_loss("mse", x, y, LD_LOSS_SQUARE, 0, m);
+}
+
+ld_tensor *ld_l1(ld_tensor *x, ld_tensor *y, ld_mean m) {
+    return pair_loss("l1", x, y, LD_LOSS_ABS, 0, m);
+}
+
+ld_tensor *ld_huber(ld_tensor *x, ld_tensor *y, double delta, ld_mean m) {
+    if (!(delta > 0))
+        return ld_fail_null(LD_EVALUE, "huber: delta is %g; it must be positive", delta);
+    return pair_loss("huber", x, y, LD_LOSS_HUBER, delta, m);
 }
 
 /* ---- cross entropy -------------------------------------------------------------------------------------------------- */
@@ -129,8 +140,8 @@ static int cross_entropy_backward(ld_node *n, ld_tensor *g) {
 static int check_cross_entropy(ld_tensor *x, ld_tensor *t, double smoothing) {
     static const char op[] = "cross_entropy";
     int bad = ld_check_devices(op, (ld_tensor *[]){x, t}, 2);
-    if (!bad)
-        bad = ld_check_compute(op, &x, 1);
+    if (!bad && !ld_dtype_is_float(x->dtype))
+        bad = ld_fail(LD_EDTYPE, "%s: %s; f32 or f64 is needed: convert with :f32()", op, ld_tensor_text(x));
     if (!bad)
         bad = ld_check_rank(op, "logits", x, 2);
     if (!bad)
@@ -140,10 +151,8 @@ static int check_cross_entropy(ld_tensor *x, ld_tensor *t, double smoothing) {
     return bad ? bad : ld_check_positions(op, "classes", t, x->shape[1]);
 }
 
-ld_tensor *ld_cross_entropy(ld_tensor *x, ld_tensor *t, double smoothing, ld_mean m) {
+static ld_tensor *cross_entropy(ld_tensor *x, ld_tensor *t, double smoothing, ld_mean m) {
     static const char op[] = "cross_entropy";
-    if (check_cross_entropy(x, t, smoothing))
-        return NULL;
     ld_tensor *dense = ld_tensor_canonical(x, op), *classes = dense ? ld_tensor_canonical(t, op) : NULL;
     ld_tensor *y = classes ? ld_tensor_new(x->storage->device, x->dtype, 1, x->shape, op) : NULL;
     if (y)
@@ -153,4 +162,12 @@ ld_tensor *ld_cross_entropy(ld_tensor *x, ld_tensor *t, double smoothing, ld_mea
     ld_tensor_drop(dense);
     ld_tensor_drop(classes);
     return reduced(op, y, m);
+}
+
+ld_tensor *ld_cross_entropy(ld_tensor *x, ld_tensor *t, double smoothing, ld_mean m) {
+    if (check_cross_entropy(x, t, smoothing))
+        return NULL;
+    ld_tensor *wide = widened(x), *y = wide ? cross_entropy(wide, t, smoothing, m) : NULL;
+    ld_tensor_drop(wide);
+    return y;
 }

@@ -1,6 +1,7 @@
 -- Diffusion models: a network that predicts noise, with the schedule and scaling it was trained for.
 -- Source: method sections 5.1 and 6.1.
 local core = require 'ld.core'
+local health = require 'ld.health'
 local take = require 'ld.take'
 
 local diffusion = {}
@@ -9,7 +10,7 @@ for name, f in pairs(core.diffusion) do diffusion[name] = f end
 local LABEL = 11 -- LD_RNG_LABEL of csrc/base/rng.h
 
 local Model = {}
-Model.__index = Model
+Model.__index, Model.__name = Model, 'model'
 Model.__tostring = function(self) return ('cosine diffusion, scale %g\n%s'):format(self.scale, tostring(self.net)) end
 
 --- diffusion.cosine(net, {scale = 0.2, shift = {0,...}}): raw latents z enter the network as (z - shift) scale; shift
@@ -21,7 +22,16 @@ function diffusion.cosine(net, options)
     self.shift_row = core.keep(core.tensor(o.shift))
     self.shift_tensor = core.keep(self.shift_row:reshape(1, #o.shift, 1, 1))
   end
+  rawset(net, 'levels', health.levels()) -- losses by noise level, which ld.run logs
   return setmetatable(self, Model)
+end
+
+-- Squared errors of a training step by noise level, for the log; without gradient.
+function Model:note(t, eps_hat, eps)
+  if not core.grad_enabled() then return end
+  core.no_grad(function()
+    rawget(self.net, 'levels'):add(t, core.square(eps_hat - eps):mean({2, 3, 4}))
+  end)
 end
 
 --- Raw latents to the network's scale, and back.
@@ -69,6 +79,7 @@ function Model:loss(z, options)
   local x_t, t, eps, x0 = self:batch(z, o)
   local eps_hat = self.net(x_t, t, some_labels(self.net, o.label, o))
   local mse = core.mse(eps_hat, eps)
+  self:note(t, eps_hat, eps)
   if not o.perceptual then return mse, {mse = mse} end
   local term = o.perceptual:term{model = self, x_t = x_t, t = t, eps_hat = eps_hat, x0 = x0}
   local loss = mse + term

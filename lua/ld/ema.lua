@@ -4,7 +4,7 @@ local profile = require 'ld.ema_profile'
 local take = require 'ld.take'
 
 local EMA = {}
-EMA.__index = EMA
+EMA.__index, EMA.__name = EMA, 'ema'
 
 local ema = {}
 

@@ -17,7 +17,7 @@ local function whole(who, o, names)
 end
 
 local Set = {}
-Set.__index = Set
+Set.__index, Set.__name = Set, 'set'
 Set.__tostring = function(self)
   return ('%d pictures of %s%s'):format(self.count, self.name,
     #self.classes > 0 and (' in %d classes'):format(#self.classes) or '')
@@ -35,7 +35,7 @@ function Set:file_name(i) return self.source:name(i) end
 function Set:fingerprint() return self.source:fingerprint(self.count) end
 
 local Faces = {}
-Faces.__index = Faces
+Faces.__index, Faces.__name = Faces, 'set'
 Faces.__tostring = function(self) return ('%d synthetic faces, seed %d'):format(self.count, self.seed) end
 
 function Faces:read(indices)

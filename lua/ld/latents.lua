@@ -18,7 +18,7 @@ function latents.verify(...) return require('ld.encode_verify')(...) end
 function latents.import(...) return require('ld.import')(...) end
 
 local Store = {}
-Store.__index = Store
+Store.__index, Store.__name = Store, 'store'
 Store.__tostring = function(self)
   return ('%d latents (%s) of %s by %s'):format(self.count, table.concat(self.shape, ','), self.name, self.vae)
 end
@@ -98,6 +98,11 @@ function Store:loader(options)
   if o.resident == nil then o.resident = self.resident end
   local loader = self.data:loader(o) -- no tail call, so that errors have the caller's line
   return loader
+end
+
+--- part(first, count): the rows from `first` (from 1) on as a data set.
+function Store:part(first, count)
+  return with_rows(self, self.data:part(first, count))
 end
 
 --- row(i): where the i-th picture of the data set lies in the store; name(i): what the picture was called.

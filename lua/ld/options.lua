@@ -2,7 +2,8 @@
 --
 -- Options of these names count something in every recipe: a whole number, not below what stands here.
 local counts = {size = 1, crop = 1, batch = 1, epochs = 1, samples = 1, steps = 2, layers = 1, width = 1,
-                attention_width = 1, n = 1, limit = 1, every = 1, sample = 1, faces = 0, pad = 0, seed = 0, first = 0}
+                attention_width = 1, n = 1, limit = 1, every = 1, sample = 1, faces = 0, pad = 0, seed = 0, first = 0,
+                overfit = 0}
 
 local core = require 'ld.core'
 
@@ -131,6 +132,7 @@ return function(given)
     print_table(defaults, out, set)
     os.exit(0, true)
   end
+  if type(out.precision) == 'string' then require('ld.precision').check('', out.precision) end -- before hours of work
   return setmetatable(out, {__index = function(_, key) core.fail(("there is no option '%s'"):format(tostring(key))) end,
                             __set = set})
 end

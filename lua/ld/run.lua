@@ -1,5 +1,5 @@
 -- A training run: the loop's clock, order of data, and what belongs to the folder as a whole; checkpoints are in
--- run_state.lua, the step in run_step.lua, logs in run_log.lua. The loop itself stays in the recipe:
+-- run_state.lua, the step in run_step.lua, logs in run_log.lua, health in run_health.lua. The loop stays in the recipe:
 --
 --   local run = ld.run('runs/x', {opt = opt, model = net, optim = adamw, schedule = ..., ema = 0.999})
 --   for batch in run:batches(data, 128, 25) do
@@ -10,21 +10,31 @@
 -- The one clock is images seen; epoch, step and learning rate derive from it.
 local core = require 'ld.core'
 local ema = require 'ld.ema'
+local precision = require 'ld.precision'
 local take = require 'ld.take'
 local ranks = require 'ld.ranks'
 local host = package.loaded['ld.host'] or {}
 
 local Run = {}
-Run.__index = Run
+Run.__index, Run.__name = Run, 'run'
 
 local known = {opt = take.optional, model = take.optional, optim = take.optional, schedule = take.optional,
                ema = take.optional, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional,
-               quiet = false, plan = true, deterministic = false, micro = 0}
+               quiet = false, plan = true, deterministic = false, micro = 0, precision = 'f32',
+               tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0}
 
 local now = core.clock
 
-for _, part in ipairs{'ld.run_state', 'ld.run_step', 'ld.run_micro', 'ld.run_log'} do
+for _, part in ipairs{'ld.run_state', 'ld.run_step', 'ld.run_micro', 'ld.run_log', 'ld.run_health'} do
   for name, method in pairs(require(part)) do Run[name] = method end
+end
+
+-- Gradients in f16 vanish without a scale on the loss, which there is not.
+local function check_precision(o)
+  precision.check('run: ', o.precision, o.model:device())
+  if o.precision == 'f16' then
+    core.fail('run: precision f16 is for networks in use (ld.precision): small gradients vanish in it; train in bf16')
+  end
 end
 
 --- run(folder, {model, optim, schedule, ema (a decay, 0 = none; or {sigma_rel = {0.05, 0.10}, every = images}: averages
@@ -32,12 +42,19 @@ end
 -- save_minutes = 5, log_every = 20 (steps), record (a table stored with every checkpoint), plan = true (the memory),
 -- deterministic = false (true: no ways of computing are timed from here on, tune(false); the fixed rule chooses),
 -- micro = 0 (pictures of a micro-batch: gradients of a batch are summed from so many at a time; 0: a batch is cut into
--- as many as there are ranks)})
+-- as many as there are ranks), precision = 'f32' (or 'bf16': what the functions of run:step and run:averaged compute
+-- in, see ld.precision),
+-- quiet = false (true: nothing is printed), tensorboard = false (true: event files in <folder>/tb), report_minutes = 5
+-- (between versions of <folder>/report.html, 0 = none), outlier = 8 (deviations from the median from which a step is
+-- flagged, 0 = none), compare_every = 200 (steps between comparisons of the gradients of the parts mse and perceptual,
+-- 0 = none), overfit = 0 (k: train on the first k batches only, in <folder>/overfit)})
 local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
   if o.micro ~= 0 and not (o.micro >= 2 and o.micro % 1 == 0) then
     core.fail(('run: micro is %g; a whole number, at least 2, or 0 for the whole batch is needed'):format(o.micro))
   end
+  if o.overfit > 0 then folder = folder .. '/overfit' end
+  check_precision(o)
   ranks.start()
   if ranks.rank() == 0 then
     core.make_dirs(folder)
@@ -45,16 +62,17 @@ local function new(folder, options)
     core.sweep_folder(folder)
   end
   if o.deterministic then core.tune(false) end
-  local self = setmetatable({folder = folder, images = 0, counted = 0, skipped = 0, in_a_row = 0}, Run)
+  local self = setmetatable({folder = folder, images = 0, counted = 0, skipped = 0, in_a_row = 0, outliers = 0,
+                             waited = 0}, Run)
   for key, value in pairs(o) do self[key] = value end
   self.ema = ema.for_run(o.model, o.ema)
   self.parameters = o.model:parameters()
   for _, x in ipairs(self.parameters) do core.keep(x) end
-  self.sums, self.last, self.log_path = {n = 0, parts = {}}, folder .. '/last.h5', folder .. '/log.jsonl'
+  self.sums, self.last, self.log_path = self:empty_sums(), folder .. '/last.h5', folder .. '/log.jsonl'
   self:mend_log()
   if core.file_kind(self.last) then self:resume() end
   if self.ema then self.ema:open(self.folder) end
-  self:log{event = self.resumed and 'resumed' or 'started', images = self.images} -- a folder that refuses shows here
+  self:log_beginning() -- a folder that refuses shows here
   return self
 end
 
@@ -79,6 +97,8 @@ function Run:stop_requested()
   if not why then return end
   self:flush_log()
   if self.in_a_row == 0 then self:save() end
+  self:log{event = 'stopped', why = why}
+  self:write_report()
   self:clear_line()
   self:say('%s: stopped at %d images; checkpoint %s. Run the same command again to resume.', why, self.images,
     self.last)
@@ -140,6 +160,8 @@ function Run:start(data, size, epochs)
   if not (epochs > 0 and epochs < math.huge) then
     core.fail(('run: %g epochs; a number above 0 is needed'):format(epochs))
   end
+  data = self:few(data, size)
+  n = data.count
   size = math.min(size, n)
   self.n, self.batch_size, self.total_images, self.data_name = n, size, n * epochs, data.name
   self.loader = data.loader and data:loader{batch = size, seed = self.seed, micro = self.micro,
@@ -153,7 +175,10 @@ function Run:start(data, size, epochs)
     self:say('the data had %d pictures when %s was written, now there are %d', before.count, self.last, n)
   end
   if self.ema then self.ema:plan(self) end
+  self:log_data(data, epochs)
+  if self.plan then self:tell_disk() end
   if host.on_stop then host.on_stop(true) end
+  return data
 end
 
 -- Ranks begin with the same numbers, or never have them again.
@@ -176,7 +201,7 @@ end
 -- where the data set has that, which reads ahead; else the fields of data:get, where it has that; tensors on the
 -- default device. Order is a pure function of (seed, epoch); the last batch of an epoch may be smaller.
 function Run:batches(data, size, epochs)
-  self:start(data, size, epochs)
+  data = self:start(data, size, epochs)
   return function()
     self.images, self.counted = self.images + self.advance, 0
     if self.advance > 0 then self:after_step() end
@@ -184,7 +209,9 @@ function Run:batches(data, size, epochs)
     while self.images < self.total_images do
       local count, advance = self:next_batch()
       if count >= 2 then
+        self.asked = now()
         self.batch = self:make_batch(data, count)
+        self.waited = now() - self.asked
         self.advance = advance
         return self.batch
       end
@@ -202,6 +229,7 @@ function Run:after_step()
     if type(value) == 'userdata' and core.is_tensor(value) then value:release() end
   end
   if self.in_a_row == 0 and now() - self.saved_at >= self.save_minutes * 60 then self:save() end
+  self:tell()
   self:stop_requested()
 end
 
@@ -226,6 +254,10 @@ end
 --- averaged(f, batches, count, width): f's results with the averaged weights in the network, as ema:use; with the live
 -- ones, in eval mode, when the run keeps no average.
 function Run:averaged(f, batches, count, width)
+  return precision.within(self.precision, self.with_averages, self, f, batches, count, width)
+end
+
+function Run:with_averages(f, batches, count, width)
   if self.ema then return self.ema:use(f, batches, count, width) end
   local was_training = self.model.training
   self.model:eval()
@@ -240,7 +272,11 @@ function Run:image(name, x, options)
   local path = ('%s/samples/%s-%08d.png'):format(self.folder, name, self:seen())
   if ranks.rank() > 0 then return path end
   core.make_dirs(self.folder .. '/samples')
-  core.scope(function() core.save_image(require('ld.grid')(x, options), path, {run = self.folder, what = name}) end)
+  core.scope(function()
+    local grid = require('ld.grid')(x, options)
+    core.save_image(grid, path, {run = self.folder, what = name})
+    self:log_image(name, path, grid.shape[3], grid.shape[2])
+  end)
   return path
 end
 
@@ -249,9 +285,13 @@ function Run:finish()
   self:flush_log()
   if self.in_a_row == 0 then self:save() end
   if host.on_stop then host.on_stop(false) end
+  self.finished = true
+  self:log{event = 'finished'}
+  self:write_report()
   if ranks.rank() == 0 then core.unlock_folder(self.folder) end
-  self:say('finished: %d images%s%s; %s', self:seen(), self.mean and (', loss %.4f'):format(self.mean.loss) or '',
-    self.skipped > 0 and (', %d steps skipped'):format(self.skipped) or '', self.last)
+  self:say('finished: %d images%s%s; %s%s', self:seen(), self.mean and (', loss %.4f'):format(self.mean.loss) or '',
+    self.skipped > 0 and (', %d steps skipped'):format(self.skipped) or '', self.last,
+    self.report_minutes > 0 and ' and ' .. self.folder .. '/report.html' or '')
 end
 
 return new

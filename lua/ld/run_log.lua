@@ -1,4 +1,5 @@
--- What a run tells: log.jsonl, the live line, messages. Methods of ld.run's runs (run.lua).
+-- What a run tells: log.jsonl, TensorBoard's files, the report, the live line, messages. Methods of ld.run's runs
+-- (run.lua).
 local core = require 'ld.core'
 local ranks = require 'ld.ranks'
 
@@ -26,6 +27,11 @@ function Run:say(text, ...)
   io.stdout:flush()
 end
 
+function Run:empty_sums()
+  return {n = 0, parts = {}, busy = 0, waited = 0, images = 0}
+end
+
+-- A step that counted: its loss, parts and gradient's norm join the sums of the next log line.
 function Run:count(value, parts, norm)
   self.in_a_row = 0
   local s = self.sums
@@ -33,6 +39,10 @@ function Run:count(value, parts, norm)
   for key, part in pairs(parts or {}) do
     s.parts[key] = (s.parts[key] or 0) + (type(part) == 'number' and part or part:item())
   end
+  if self.asked then s.busy = s.busy + (now() - self.asked) end
+  s.waited, s.images = s.waited + self.waited, s.images + self.batch.count
+  self.asked, self.waited = nil, 0
+  self:watch(value, norm)
   if s.n >= self.log_every then self:flush_log() end
   self:line()
 end
@@ -40,20 +50,46 @@ end
 function Run:flush_log()
   local s = self.sums
   if s.n == 0 then return end
-  local entry = {images = self:seen(), loss = s.loss / s.n,
-                 gradient_norm = s.norm / s.n, lr = self.optim.lr, images_per_second = self:speed(),
-                 memory_live = core.memory().live, skipped = self.skipped}
+  local entry = {images = self:seen(), loss = s.loss / s.n, gradient_norm = s.norm / s.n, lr = self.optim.lr}
+  self:health_entry(entry, s)
   for key, sum in pairs(s.parts) do entry[key] = sum / s.n end
   for key, drift in pairs(self.ema and self.ema:drift() or {}) do entry[key] = drift end
   self:log(entry)
   self.mean = entry
-  self.sums = {n = 0, parts = {}}
+  self.sums = self:empty_sums()
 end
 
---- log{...}: one line of log.jsonl, with the time.
+local function plain(t)
+  local out = {}
+  for key, value in pairs(t or {}) do
+    if type(value) ~= 'function' and type(value) ~= 'userdata' then out[key] = value end
+  end
+  return out
+end
+
+-- The first line of a process: what runs, and on what.
+function Run:log_beginning()
+  local numbers = 0
+  for _, x in ipairs(self.parameters) do numbers = numbers + x:numel() end
+  self:log{event = self.resumed and 'resumed' or 'started', images = self.images, options = plain(self.opt),
+           environment = require('ld.environment')(), seed = self.seed, deterministic = self.deterministic,
+           model = {name = self.model.name, parameters = numbers}, optimizer = self.optim.kind, clip = self.clip}
+end
+
+-- What the run trains on and for how long.
+function Run:log_data(data, epochs)
+  local entry = {event = 'data', name = tostring(data.name), count = data.count, batch = self.batch_size,
+                 epochs = epochs, total_images = self.total_images, total_steps = self.total_steps,
+                 overfit = self.overfit > 0 and self.overfit or nil, path = data.path}
+  for key, value in pairs(data.attributes or {}) do entry[key] = entry[key] or value end
+  self:log(entry)
+end
+
+--- log{...}: one line of log.jsonl, with the time and images seen.
 function Run:log(entry)
   if ranks.rank() > 0 then return end
   entry.time = now()
+  entry.images = entry.images or self:seen()
   local line = core.json_encode(entry) .. '\n'
   local f, why = io.open(self.log_path, 'a')
   local ok = f
@@ -63,6 +99,49 @@ function Run:log(entry)
     if not closed then ok, why = false, late end
   end
   if not ok then core.fail(('run: cannot write %s: %s'):format(self.log_path, tostring(why))) end
+  self:to_board(function(board) board:log(entry) end)
+end
+
+-- Telling never ends a run: what fails is said once and left out from then on.
+function Run:try_to_tell(what, f)
+  local ok, why = pcall(f)
+  if not ok then self:say('warning: no %s from here on: %s', what, why) end
+  return ok
+end
+
+function Run:to_board(f)
+  if not self.tensorboard then return end
+  self.tensorboard = self:try_to_tell('TensorBoard files', function()
+    self.board = self.board or require('ld.tensorboard')(self.folder .. '/tb', self.images)
+    f(self.board)
+  end)
+end
+
+-- A picture was written: `path` lies in the run's folder.
+function Run:log_image(name, path, width, height)
+  local entry = {event = 'image', name = name, file = path:sub(#self.folder + 2), width = width, height = height}
+  self:log(entry)
+  self:to_board(function(board) board:image(entry, path) end)
+  if self.finished then self:write_report() end
+end
+
+function Run:write_report()
+  if ranks.rank() > 0 then return end
+  if self.report_minutes <= 0 then return end
+  local started = now()
+  if not self:try_to_tell('report', function() require('ld.report').write(self.folder) end) then
+    self.report_minutes = 0
+  end
+  self.report_cost, self.report_at = now() - started, now()
+end
+
+-- Between steps: the report, when it is time for it; it never takes more than a fiftieth of the time.
+function Run:tell()
+  if self.report_minutes <= 0 then return end
+  self.report_at = self.report_at or now() - self.report_minutes * 60 + math.min(self.report_minutes * 60, 30)
+  if now() - self.report_at >= math.max(self.report_minutes * 60, 50 * (self.report_cost or 0)) then
+    self:write_report()
+  end
 end
 
 function Run:speed()
@@ -70,7 +149,7 @@ function Run:speed()
   return seconds > 0 and (self:seen() - self.start_images) / seconds or 0
 end
 
-local function duration(seconds)
+function Run.duration(seconds)
   if seconds < 90 then return ('%d s'):format(seconds) end
   if seconds < 5400 then return ('%d min'):format(seconds / 60 + 0.5) end
   return ('%.1f h'):format(seconds / 3600)
@@ -96,7 +175,7 @@ function Run:line()
   table.sort(names)
   for _, key in ipairs(names) do text = text .. ('  %s %.4f'):format(key, s.parts[key] / s.n) end
   text = text .. ('  %.1f images/s'):format(speed)
-  if speed > 0 then text = text .. '  ' .. duration((self.total_images - seen) / speed) .. ' left' end
+  if speed > 0 then text = text .. '  ' .. self.duration((self.total_images - seen) / speed) .. ' left' end
   if self.skipped > 0 then text = text .. ('  %d skipped'):format(self.skipped) end
   if terminal then
     io.stdout:write('\r\27[K', text)

@@ -1,6 +1,7 @@
 -- The gradient of a batch: at once, or by micro-batches that are cut the same way however many ranks there are. Methods
 -- of ld.run's runs (run.lua). The sum, and why it is the same to the byte: csrc/optim/grad_sum.h.
 local core = require 'ld.core'
+local precision = require 'ld.precision'
 local ranks = require 'ld.ranks'
 
 local Run = {}
@@ -42,8 +43,8 @@ local function piece(batch, i, n, micro)
   end})
 end
 
-local function call(f, batch)
-  local loss, parts = f(batch)
+local function call(run, f, batch)
+  local loss, parts = precision.within(run.precision, f, batch)
   if not core.is_tensor(loss) then
     core.fail(('run:step: the function returned %s; the loss, a tensor of one element, was needed'):format(type(loss)))
   end
@@ -90,7 +91,7 @@ function Run:micro_gradient(f, n, micro)
     core.seed(seed, draws + (i - 1) * DRAWS)
     core.scope(function()
       local part = piece(batch, i, n, micro)
-      local loss, parts = call(f, part)
+      local loss, parts = call(self, f, part)
       local weight, value, at = part.count / batch.count, loss:item(), 2 + (i - first) * width
       if finite(value) then
         local weighted = loss * weight
@@ -114,9 +115,12 @@ end
 function Run:gradient(f)
   local n, micro = self:pieces(self.batch.count)
   if n > 1 or ranks.count() > 1 then return self:micro_gradient(f, n, micro) end
-  local loss, parts = call(f, self.batch)
+  local loss, parts = call(self, f, self.batch)
   local value = loss:item()
-  if finite(value) then loss:backward() end
+  if finite(value) then
+    self:compare_gradients(parts)
+    loss:backward()
+  end
   return value, parts
 end
 

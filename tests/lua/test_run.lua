@@ -495,12 +495,17 @@ t.test('log.jsonl', function()
   local entries = log(folder)
   t.eq(entries[1].event, 'started')
   local images = {}
-  for i = 2, #entries do
-    local e = entries[i]
-    images[#images + 1] = e.images
-    t.near(e.half, e.loss / 2, 1e-6)
-    t.ok(e.lr > 0 and e.gradient_norm > 0 and e.images_per_second > 0 and e.time > 1e9 and e.memory_live > 0)
+  for i, e in ipairs(entries) do
+    t.ok(e.time > 1e9)
+    if not e.event then
+      images[#images + 1] = e.images
+      t.near(e.half, e.loss / 2, 1e-6)
+      t.ok(e.lr > 0 and e.gradient_norm > 0 and e.images_per_second > 0 and e.memory_live > 0, 'entry ' .. i)
+      t.ok(e.data_wait >= 0 and e.data_wait < 1 and e.memory_peak >= e.memory_live and e.memory_resident > 0)
+    end
   end
+  t.eq(entries[2].event, 'data')
+  t.eq(entries[#entries].event, 'finished')
   t.eq(images, {24, 45, 69, 74})
 end)
 

@@ -194,6 +194,37 @@ check 'compare' recipe compare --store "$tmp/celeba/latents.h5" --vae "$tmp/tiny
 matches 'MSE only: +eps-MSE [0-9.]+, feature distance [0-9.]+'
 matches 'with perceptual: eps-MSE [0-9.]+, feature distance [0-9.]+'
 check 'compare leaves a picture' test -s "$tmp/compare/compare.png"
+check 'and a page of both runs' grep -q '>perceptual</span>' "$tmp/compare/report.html"
+
+# ---- telling ----
+
+check 'celeba leaves a report' grep -q 'data:image/png;base64,' "$tmp/celeba/report.html"
+check 'report of a run' recipe report "$tmp/celeba" --out "$tmp/one.html"
+matches '^images seen +72$'
+check 'it is the page' grep -q '72 images seen' "$tmp/one.html"
+check 'report of two' recipe report "$tmp/celeba" "$tmp/judge" --out "$tmp/two.html"
+matches '^images seen +72 +63$'
+matches '^valid_accuracy, last \(lowest, highest\) +- +[0-9.]+ '
+refuse 'report of nothing' recipe report
+says 'name the folders'
+refuse 'report of no run' recipe report "$tmp/in"
+matches "there is no run in $tmp/in"
+check 'report --help' recipe report --help
+says 'Look at runs'
+sum=$(sha256sum <"$tmp/celeba/last.h5")
+check 'celeba searches a learning rate' recipe celeba $celeba --out "$tmp/celeba" --find-lr
+matches '^learning rate: .* the curve is in .*find_lr\.svg'
+same 'and leaves the run alone' "$(sha256sum <"$tmp/celeba/last.h5")" "$sum"
+check 'imagenet_classifier searches one' recipe imagenet_classifier $classifier --find-lr
+matches '^learning rate: '
+check 'celeba overfits a batch, quietly, with event files' \
+    recipe celeba $celeba --out "$tmp/celeba" --overfit 1 --epochs 2 --quiet --tensorboard --every 2
+lacks 'images/s'
+lacks finished
+check 'in a folder of its own' test -s "$tmp/celeba/overfit/last.h5"
+check 'with its events' sh -c "test -s '$tmp'/celeba/overfit/tb/events.out.tfevents.*"
+refuse 'overfit is a count' recipe celeba --overfit 0.5 --dry-run
+says 'option --overfit must be a whole number'
 
 check 'a second classifier' recipe imagenet_classifier --train "$tmp/in/train.h5" --out "$tmp/judge-2" --channels 4,6 \
     --blocks 1 --batch 8 --pad 1 --epochs 1 --seed 2
@@ -278,7 +309,7 @@ if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=4m none "$disk" 2>/dev/null; the
     refuse 'a full disk ends the run' recipe imagenet_classifier $small --epochs 2
     matches "recipes/imagenet_classifier\.lua:[0-9]+: .*$disk/run/.*No space left on device$"
     same 'a full disk leaves the old checkpoint' "$(sha256sum <"$disk/run/last.h5")" "$sum"
-    same 'and nothing else' "$(ls -A "$disk/run" | tr '\n' ' ')" 'best.h5 last.h5 log.jsonl '
+    same 'and nothing else' "$(ls -A "$disk/run" | tr '\n' ' ')" 'best.h5 last.h5 log.jsonl report.html '
     dd if=/dev/zero of="$disk/fill-2" bs=1k 2>/dev/null
     refuse 'a disk without a byte' recipe imagenet_classifier $small --epochs 2
     matches 'recipes/imagenet_classifier\.lua:[0-9]+: '

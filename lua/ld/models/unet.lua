@@ -119,8 +119,8 @@ function Unet:add_class(emb, label, n)
   return emb + self.class_emb(label)
 end
 
---- Predicted noise (N,out,H,W) for x_t (N,in,H,W) at times t (N) in [0,1); with classes, of labels (N) i64 from 0,
--- where the number of classes stands for no label.
+--- Predicted noise (N,out,H,W), f32 in every ld.precision, for x_t (N,in,H,W) at times t (N) in [0,1); with classes, of
+-- labels (N) i64 from 0, where the number of classes stands for no label.
 function Unet:forward(x, t, label)
   local side = 2 ^ (#self.options.channels - 1)
   if x.ndim ~= 4 or x.shape[2] ~= self.options.in_channels or x.shape[3] % side ~= 0 or x.shape[4] % side ~= 0 then
@@ -134,7 +134,7 @@ function Unet:forward(x, t, label)
   for i = 1, self.downs:size() do x = self.downs[i](x, emb, skips) end
   x = self.mid_block(x, emb)
   for i = 1, self.ups:size() do x = self.ups[i](x, emb, skips) end
-  return self.conv_out(x)
+  return nn.wide(self.conv_out(x))
 end
 
 local known = {in_channels = 4, out_channels = 4, channels = {128, 256, 512, 768}, layers = 2, attention_from = 2,
