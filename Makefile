@@ -75,7 +75,7 @@ say = $(if $(V),,@echo '$(1)'; )
 stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' >$@.new; \
 	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 $(BUILD)/.flags: FORCE
-	$(call stamp,$(CC) $(CFLAGS) $(KERNEL) $(CPPFLAGS) $(HDF5) $(LIBARCHIVE) $(HOST_CFLAGS) $(LDFLAGS) $(HOST_LIBS) $(CORE_LIBS))
+	$(call stamp,$(CC) $(CFLAGS) $(KERNEL) $(CPPFLAGS) $(HDF5) $(LIBARCHIVE) $(LIBCHAFA) $(HOST_CFLAGS) $(LDFLAGS) $(HOST_LIBS) $(CORE_LIBS))
 $(BUILD)/.files: FORCE
 	$(call stamp,$(SOURCES) $(HELPERS_C))
 
@@ -84,6 +84,7 @@ $(BUILD)/csrc/backend/cpu/%.o: private CFLAGS += $(KERNEL)
 $(BUILD)/csrc/backend/cpu/noised.o: private CFLAGS += -ffp-contract=off
 %/csrc/io/h5_lib.o: private CPPFLAGS += -DLD_HDF5='"$(HDF5)"'
 %/csrc/io/archive_lib.o: private CPPFLAGS += -DLD_LIBARCHIVE='"$(LIBARCHIVE)"'
+%/csrc/io/chafa_lib.o: private CPPFLAGS += -DLD_LIBCHAFA='"$(LIBCHAFA)"'
 $(BUILD)/csrc/lua/%.o $(BUILD)/csrc/host/%.o: private CPPFLAGS += $(HOST_CFLAGS)
 $(BUILD)/%.o: %.c $(BUILD)/.flags
 	@mkdir -p $(@D)
