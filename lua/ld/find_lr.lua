@@ -1,6 +1,6 @@
 -- A learning-rate search: train a few steps at rates that rise from step to step, watch the loss, put everything back.
--- Source: Smith 2015, arXiv:1506.01186. The longest descent is fast.ai's "valley", which takes a point of it by the number
--- of steps; where a flat stretch comes first that lies far too low, so here the depth counts.
+-- Source: Smith 2015, arXiv:1506.01186. The longest descent is fast.ai's "valley", which takes a point of it by the
+-- number of steps; where a flat stretch comes first that lies far too low, so here the depth counts.
 local core = require 'ld.core'
 local plot = require 'ld.plot'
 local take = require 'ld.take'
