@@ -50,7 +50,7 @@ SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tes
 sim_object = $(patsubst %,$(BUILD)/sim/%.o,$(basename $(1)))
 TESTS     += $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%)
 
-.PHONY: all cuda mpi bundle demo test test-cuda test-kills test-long check asan fuzz bench bench-data bench-million install uninstall clean help FORCE
+.PHONY: all cuda mpi bundle demo test test-cuda test-kills test-long check asan fuzz bench bench-cuda bench-data bench-million card install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(LDLUA) cuda mpi
@@ -192,6 +192,9 @@ bench: $(LDLUA)
 # ARGS='--pictures FOLDER': tests/bench/data.lua has the options.
 bench-data: $(LDLUA)
 	@LDLUA=./$(LDLUA) PYTHON='$(PYTHON)' DRIVER=data tests/bench/run $(ARGS)
+# Beside PyTorch on a card, within ARGS='--minutes 9': tests/bench/cuda.lua has the options.
+bench-cuda: $(LDLUA) cuda
+	@LDLUA=./$(LDLUA) PYTHON='$(PYTHON)' DRIVER=cuda tests/bench/run $(ARGS)
 # A million tiny pictures, killed ten times: tests/bench/million.sh says what it does. Some ten minutes.
 bench-million: $(LDLUA)
 	@LDLUA=./$(LDLUA) tests/bench/million.sh $(ARGS)
@@ -376,6 +379,7 @@ help:
 	@echo "make fuzz        hostile pictures and archives, found by libFuzzer (FUZZ_SECONDS=60 a target)"
 	@echo "make docs        docs/api from the entries that the prompt shows"
 	@echo "make bench       measurements, beside PyTorch's where it is there (ARGS='--quick', PYTHON=...)"
+	@echo "make bench-cuda  the same on a card (ARGS='--minutes 9')"
 	@echo "make bench-data  pictures to pixels and latents, beside a DataLoader (ARGS='--pictures FOLDER')"
 	@echo "make bench-million  an archive of a million pictures: listed, encoded, killed and resumed"
 	@echo "make bundle      build/ldlua-VERSION-linux-x86_64.tar.xz: runs where nothing can be installed"
