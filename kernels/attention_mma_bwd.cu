@@ -111,7 +111,7 @@ template <int D> struct mma_query_tile {
     enum { words = 2 * mma_pitch<D>::tile + 2 * D * MMA_COLUMN_WORDS + 2 * MMA_TILE };
 };
 
-/* Past the last query an lse that makes exponentials 0. */
+/* Past the last query all is 0, so that nothing adds up. */
 template <typename T, int D>
 LD_DEVICE void mma_load_tile(const mma_query_tile<D> &to, const mma_rows<T> &q, const mma_rows<T> &g, const float *lse,
                              const float *delta, int first, int count) {
@@ -120,7 +120,7 @@ LD_DEVICE void mma_load_tile(const mma_query_tile<D> &to, const mma_rows<T> &q, 
     mma_load_columns<T, D>(to.q_columns, q, first, count);
     mma_load_columns<T, D>(to.g_columns, g, first, count);
     for (int i = (int)threadIdx.x; i < MMA_TILE; i += (int)blockDim.x) {
-        to.lse[i] = i < count ? lse[first + i] * ATT_LOG2E : INFINITY;
+        to.lse[i] = i < count ? lse[first + i] * ATT_LOG2E : 0;
         to.delta[i] = i < count ? delta[first + i] : 0;
     }
 }

@@ -1,5 +1,6 @@
 /* Attention against the CPU backend in f64, with operands laid out as layers lay them. */
 #include "against.h"
+#include "fragment.h"
 
 typedef struct att_case {
     ld_dtype t;
@@ -258,12 +259,29 @@ static void test_errors(void **state) {
     ld_sim_fail_workspace(0);
 }
 
+/* The product that the kernels of tensor cores are made of, its parts laid out as PTX's description says. */
+static void test_product(void **state) {
+    (void)state;
+    for (int t = 1; t < 3; t++) {
+        ld_view *a = random_view(all_dtypes[t], 1, 0.2, SHAPE(16, 16)),
+                *b = random_view(all_dtypes[t], 1, 0, SHAPE(16, 8));
+        ld_view *c = random_view(LD_F32, 1, 0, SHAPE(16, 8)), *want = in_f64(c);
+        for (int64_t i = 0; i < 128; i++)
+            for (int64_t k = 0; k < 16; k++)
+                put(want, i, get(want, i) + get(a, i / 8 * 16 + k) * get(b, k * 8 + i % 8));
+        ok(sim_product(c, a, b));
+        near("c", c, want, 16 * rounding(LD_F32), 0);
+        next_case();
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_sizes, tidy),      cmocka_unit_test_teardown(test_large, tidy),
         cmocka_unit_test_teardown(test_processors, tidy), cmocka_unit_test_teardown(test_far, tidy),
         cmocka_unit_test_teardown(test_none, tidy),       cmocka_unit_test_teardown(test_differences, tidy),
         cmocka_unit_test_teardown(test_errors, tidy),     cmocka_unit_test_teardown(test_unaligned, tidy),
+        cmocka_unit_test_teardown(test_product, tidy),
     };
     return RUN_KERNEL_TESTS("attention", tests);
 }
