@@ -3,6 +3,7 @@
  *
  * The run looks between two steps and never waits for anyone: what has not come as a whole line is left for later, and
  * whoever does not take an answer at once is dropped. */
+#define _GNU_SOURCE /* accept4, struct ucred */
 #include "host/host.h"
 
 #include <errno.h>
