@@ -198,19 +198,32 @@ local function names(run)
   })
 end
 
+-- f's results as text; weights and buffers of the network that it has changed are put back.
+local function looked(run, f)
+  local kept, own = {}, {}
+  for _, list in ipairs{run.parameters, run.model:buffers()} do
+    for _, x in ipairs(list) do own[#own + 1], kept[#kept + 1] = x, x:detach():to('cpu'):clone() end
+  end
+  local before, lr = core.ranks.sum(own), run.optim.lr
+  local out = {pcall(f)}
+  local after, changed = core.ranks.sum(own), false
+  for i, word in ipairs(before) do changed = changed or word ~= after[i] end
+  if changed then
+    for i, x in ipairs(own) do x:detach():copy_(kept[i]:to(x.device)) end
+  end
+  run.optim.lr = lr
+  if not out[1] then error(out[2], 0) end
+  local text = {}
+  for i = 2, math.max(2, table.maxn(out)) do text[#text + 1] = require('ld').repr(out[i]):sub(1, 16384) end
+  if changed then text[#text + 1] = 'the expression has changed weights of the network; they are put back' end
+  return table.concat(text, '\n')
+end
+
 request('eval', 'EXPRESSION', 'a value, e.g. eval net:count(); run, net, ema, optim and ld are there', false,
   function(run, rest)
     local f, why = loadstring('return ' .. rest, '=expression')
     if not f then refuse('eval: %s', why) end
-    setfenv(f, names(run))
-    local before = core.ranks.sum(run.parameters)
-    local out = {f()}
-    for i = 1, math.max(1, table.maxn(out)) do out[i] = require('ld').repr(out[i]):sub(1, 16384) end
-    local after = core.ranks.sum(run.parameters)
-    for i, word in ipairs(before) do
-      if word ~= after[i] then out[#out + 1] = 'warning: the expression has changed weights of the network' break end
-    end
-    return {text = table.concat(out, '\n')}
+    return {text = looked(run, setfenv(f, names(run)))}
   end)
 
 request('help', '', 'this', false, function()
