@@ -1,7 +1,7 @@
 -- A run that trains, asked from outside: `ldlua attach runs/celeba`. The run looks between two steps whether anything
 -- was asked (attach.serve) and answers at once; requests are lines of text, answers lines of JSON {ok, text, picture}.
 --
--- A learning rate that was set is a change {serial, images, lr | factor | back}: it holds from that many images seen on.
+-- A learning rate that was set is a change {serial, images, lr | factor | back}: it holds from so many images seen on.
 -- Changes are lines of log.jsonl and stand in every checkpoint, so that a run that resumes from before one makes it
 -- again at the same clock.
 local core = require 'ld.core'

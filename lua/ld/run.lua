@@ -107,7 +107,10 @@ function Run:stop_requested()
   self:say('%s: stopped at %d images; checkpoint %s. Run the same command again to resume.', why, self.images,
     self.last)
   attach.close(self)
-  if host.interactive then error('stopped', 0) end
+  if host.interactive then
+    rawset(_G, 'run', self) -- for the prompt that follows
+    error('stopped', 0)
+  end
   core.ranks.finish()
   os.exit(0, true)
 end

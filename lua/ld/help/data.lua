@@ -182,7 +182,7 @@ store:check_vae(vae)
     store:check_vae(vae)
 
 ld.run(folder, {model, optim, opt = nil, schedule = nil, ema = 0, clip = 0, seed = 0, save_minutes = 5,
-    log_every = 20, record = nil, quiet = false, plan = true, deterministic = false})
+    log_every = 20, record = nil, quiet = false, plan = true, deterministic = false, attach = true})
   A training run in a folder: clock, order of data, checkpoints, resume, log. Calling it again resumes.
   folder         for last.h5, log.jsonl, samples/
   model          module
@@ -198,6 +198,7 @@ ld.run(folder, {model, optim, opt = nil, schedule = nil, ema = 0, clip = 0, seed
   quiet          say nothing
   plan           the memory of a step is worked out before the first
   deterministic  no ways of computing are timed
+  attach         `ldlua attach <folder>` may ask while it trains
   returns        a run
   errors         a checkpoint of another network or optimiser; a folder in which another process trains
   example
@@ -273,6 +274,14 @@ run:image(name, x, {columns = nil, gap = 2})
   returns  the path
   example
 <training>    print(run:image('noise', ld.rand(4, 3, 8, 8)))
+
+run:draws(f, batches)
+  How pictures of the network are drawn, for those who attach to the run and ask for samples.
+  f        function (n) that gives n pictures (n,3,H,W) by the weights that are in the network
+  batches  function (i), needed with batch norm, as for run:averaged
+  returns  nothing
+  example
+<training>    run:draws(function(n) return ld.rand(n, 3, 8, 8) end)
 
 run:finish()
   The last checkpoint and a summary line.
