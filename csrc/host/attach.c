@@ -3,6 +3,7 @@
  *
  * The run looks between two steps and never waits for anyone: what has not come as a whole line is left for later, and
  * whoever does not take an answer at once is dropped. */
+#define _GNU_SOURCE /* accept4, struct ucred */
 #include "host/host.h"
 
 #include <errno.h>
@@ -136,6 +137,7 @@ static int l_listen(lua_State *L) {
 }
 
 static void accept_all(server *s) {
+    // cppcheck-suppress nullPointer ; who it is, is_owner asks
     for (int fd; (fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0;) {
         int i = 0;
         while (i < CLIENTS && s->client[i].fd >= 0)

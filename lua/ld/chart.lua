@@ -76,8 +76,12 @@ function chart.draw(self, width, height)
     local x, y = place(self, p, width - 1, height - 1)
     px, py = px or x, py or y
     local from, to = math.floor(px + 0.5), math.floor(x + 0.5)
-    for column = from, to do
-      mark(column, math.floor((to > from and py + (y - py) * (column - from) / (to - from) or y) + 0.5))
+    local function row(column) -- of the line from the last point to this one
+      return to > from and py + (y - py) * math.max(0, math.min(1, (column - from) / (to - from))) or y
+    end
+    for column = from, to do -- to half-way to the columns beside, so that a steep line has no gaps
+      mark(column, math.floor(row(column - 0.5) + 0.5))
+      mark(column, math.floor(row(column + 0.5) + 0.5))
     end
     if to == from then mark(to, math.floor(py + 0.5)) end
     px, py = x, y

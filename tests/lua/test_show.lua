@@ -233,6 +233,12 @@ t.test('curves of lists and logs', function()
   t.eq({#rows, #rows[1]}, {16, 40})
   t.ok(rows[1][1][3] > 200 and rows[16][40][3] > 200, 'from the upper left to the lower right')
   t.ok(rows[1][40][3] < 100 and rows[16][1][3] < 100, 'and nowhere else')
+  local steep = half_blocks(output("ld.show({0, 9, 0}, {mode = 'half', columns = 9})"):gsub('^[^\n]*\n', ''))
+  for i, row in ipairs(steep) do
+    local lit = 0
+    for _, color in ipairs(row) do lit = lit + (color[3] > 200 and 1 or 0) end
+    t.ok(lit > 0, 'a steep line has no gap at row ' .. i)
+  end
   text = output(("ld.show(%q, {mode = 'half', key = 'lr'})"):format(tmp))
   t.ok(text:find('lr 0.1 .. 0.2', 1, true), "a run's folder")
   t.raises(function() ld.show(log, {key = 'los'}) end, "has no 'los'; it has: images loss lr")
@@ -257,6 +263,16 @@ t.test('without a terminal it says where', function()
     .. 'runs/show/0001.svg (standard output is no terminal)\n')
   f:close()
   t.eq(ld.load_image(tmp .. '/empty/runs/show/0001.png').shape, {3, 4, 4})
+end)
+
+t.test('without libchafa it says why', function()
+  os.execute('mkdir -p ' .. tmp .. '/broken ' .. tmp .. '/else')
+  t.put(tmp .. '/broken/libchafa.so.0', 'no library')
+  local f = io.popen(('cd %q && LD_LIBRARY_PATH=%q %q -e %q'):format(tmp .. '/else', tmp .. '/broken', ldlua,
+    "ld.show(ld.zeros(3, 4, 4), {mode = 'half'})"))
+  local text = f:read('*a')
+  f:close()
+  t.ok(text:find('runs/show/0001.png (show: cannot load the library: ', 1, true), text)
 end)
 
 t.test('a wrong call says what to do', function()

@@ -193,7 +193,8 @@ store:check_vae(vae)
 
 ld.run(folder, {model, optim, opt = nil, schedule = nil, ema = nil, clip = 0, seed = 0, save_minutes = 5,
     log_every = 20, record = nil, quiet = false, plan = true, deterministic = false, micro = 0, precision = 'f32',
-    tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0, keep = {last = 2, best = 1, every = 0}})
+    tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0,
+    keep = {last = 2, best = 1, every = 0}, attach = true})
   A training run in a folder: clock, order of data, checkpoints, resume, log, report. Calling it again resumes.
   folder          for last.h5, log.jsonl, report.html, samples/
   model           module
@@ -218,9 +219,10 @@ ld.run(folder, {model, optim, opt = nil, schedule = nil, ema = nil, clip = 0, se
   compare_every   steps between comparisons of the gradients of MSE and perceptual term; 0 for none
   keep            how many newest and best checkpoints stay, and after how many images one stays for good (0: none)
   overfit         k: train on the first k batches only, in <folder>/overfit
+  attach          `ldlua attach <folder>` may ask while it trains
   returns         a run
-  errors          a checkpoint of another network or optimiser; only damaged ones; a folder in which another process trains; a precision
-                  the device lacks
+  errors          a checkpoint of another network or optimiser; only damaged ones; a folder in which another process
+                  trains; a precision the device lacks
   see             ld.report.write run:find_lr
   example
 <training>    run:finish()
@@ -329,6 +331,14 @@ run:image(name, x, {columns = nil, gap = 2})
   returns  the path
   example
 <training>    print(run:image('noise', ld.rand(4, 3, 8, 8)))
+
+run:draws(f, batches)
+  How pictures of the network are drawn, for those who attach to the run and ask for samples.
+  f        function (n) that gives n pictures (n,3,H,W) by the weights that are in the network
+  batches  function (i), needed with batch norm, as for run:averaged
+  returns  nothing
+  example
+<training>    run:draws(function(n) return ld.rand(n, 3, 8, 8) end)
 
 run:finish()
   The last checkpoint and a summary line.
