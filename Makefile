@@ -50,7 +50,7 @@ SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tes
 sim_object = $(patsubst %,$(BUILD)/sim/%.o,$(basename $(1)))
 TESTS     += $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%)
 
-.PHONY: all cuda mpi bundle demo test test-cuda check asan fuzz bench bench-cuda bench-data bench-million card card-kit install uninstall clean help FORCE
+.PHONY: all cuda mpi bundle demo test test-cuda test-kills test-long check asan fuzz bench bench-cuda bench-data bench-million card card-kit install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(LDLUA) cuda mpi
@@ -75,7 +75,7 @@ say = $(if $(V),,@echo '$(1)'; )
 stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' >$@.new; \
 	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 $(BUILD)/.flags: FORCE
-	$(call stamp,$(CC) $(CFLAGS) $(KERNEL) $(CPPFLAGS) $(HDF5) $(LIBARCHIVE) $(HOST_CFLAGS) $(LDFLAGS) $(HOST_LIBS) $(CORE_LIBS))
+	$(call stamp,$(CC) $(CFLAGS) $(KERNEL) $(CPPFLAGS) $(HDF5) $(LIBARCHIVE) $(LIBCHAFA) $(HOST_CFLAGS) $(LDFLAGS) $(HOST_LIBS) $(CORE_LIBS))
 $(BUILD)/.files: FORCE
 	$(call stamp,$(SOURCES) $(HELPERS_C))
 
@@ -84,6 +84,7 @@ $(BUILD)/csrc/backend/cpu/%.o: private CFLAGS += $(KERNEL)
 $(BUILD)/csrc/backend/cpu/noised.o: private CFLAGS += -ffp-contract=off
 %/csrc/io/h5_lib.o: private CPPFLAGS += -DLD_HDF5='"$(HDF5)"'
 %/csrc/io/archive_lib.o: private CPPFLAGS += -DLD_LIBARCHIVE='"$(LIBARCHIVE)"'
+%/csrc/io/chafa_lib.o: private CPPFLAGS += -DLD_LIBCHAFA='"$(LIBCHAFA)"'
 $(BUILD)/csrc/lua/%.o $(BUILD)/csrc/host/%.o: private CPPFLAGS += $(HOST_CFLAGS)
 $(BUILD)/%.o: %.c $(BUILD)/.flags
 	@mkdir -p $(@D)
@@ -284,6 +285,13 @@ card-kit: $(BUILD)/bundle/.staged $(if $(NVCC),$(DEVICE_TESTS)) | build/.deps-te
 test: $(LDLUA) $(TESTS) $(FAKE) cuda mpi $(if $(SANITIZE),,$(BUILD)/bundle/.staged) | build/.deps-test
 	@LDLUA=$(abspath $(LDLUA)) LD_TEST_BUNDLE=$(if $(SANITIZE),,$(abspath $(BUILD)/bundle/$(BUNDLE_NAME))) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) LD_TEST_MPI=$(abspath $(MPI)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
 
+# Fifty kills at random moments, and ten thousand steps; make test has a few of each. Some minutes.
+test-kills: export KILLS ?= 50
+test-long: export STEPS ?= 10000
+test-kills test-long: export TIME_LIMIT ?= 3600
+test-kills test-long: test-%: $(LDLUA)
+	@LDLUA=$(abspath $(LDLUA)) SCRATCH=$(BUILD)/scratch-$* tests/run $(if $(filter kills,$*),test_resume,test_run_long)
+
 asan: export ASAN_OPTIONS := detect_leaks=1:detect_stack_use_after_return=0:allocator_may_return_null=1:$(ASAN_OPTIONS)
 asan: export LSAN_OPTIONS := suppressions=$(CURDIR)/tests/tools/lsan.supp:print_suppressions=0:$(LSAN_OPTIONS)
 asan: export UBSAN_OPTIONS := print_stacktrace=1:$(UBSAN_OPTIONS)
@@ -375,6 +383,7 @@ help:
 	@echo "make cuda        the CUDA plug-in, where nvcc is found (NVCC=..., CUDA_ARCHS='80 86 89 90')"
 	@echo "make demo        the whole road on built-in pictures, no data and no GPU needed"
 	@echo "make test        all tests                   (ONLY=word: those whose path has the word)"
+	@echo "make test-kills  fifty runs that are killed and go on to the same bytes; test-long: ten thousand steps"
 	@echo "make test-cuda   the tests of the CUDA kernels on a card"
 	@echo "make card        everything for a machine with a card, in minutes; make card-kit packs it for one without packages"
 	@echo "make check       formatting, cppcheck, luacheck, floors, sizes"

@@ -2,6 +2,7 @@
 #ifndef LD_HASH_H
 #define LD_HASH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +18,9 @@ void ld_sha256_end(ld_sha256_state *s, char hex[65]); /* 64 hexadecimal digits a
 
 /* The same of one block. */
 void ld_sha256(const void *bytes, size_t n, char hex[65]);
+
+/* For tests: without the processor's instructions for it. */
+void ld_sha256_plain(bool on);
 
 /* CRC-32 as in zip, gzip and PNG (polynomial 0x04c11db7, reflected), of any number of bytes. */
 uint32_t ld_crc32(const void *bytes, size_t n);

@@ -122,6 +122,21 @@ static int l_h5_create(lua_State *L) {
     return 1;
 }
 
+/* h5_create_summed(path): the file will carry the sum of its bytes (io/h5.h). */
+static int l_h5_create_summed(lua_State *L) {
+    ldl_install_where(L);
+    ldl_push_object(L, ld_h5_create_summed(path_arg(L, 1, "h5_create_summed")), CLASS_H5);
+    return 1;
+}
+
+/* h5_check(path): an error where a file's bytes are not those that were summed; whether it carries a sum */
+static int l_h5_check(lua_State *L) {
+    bool summed;
+    ldl_ok(L, ld_h5_check(path_arg(L, 1, "h5_check"), &summed));
+    lua_pushboolean(L, summed);
+    return 1;
+}
+
 /* h5_open(path, writable) */
 static int l_h5_open(lua_State *L) {
     ldl_install_where(L);
@@ -314,6 +329,32 @@ static int l_rename_file(lua_State *L) {
     return 0;
 }
 
+/* link_file(from, to): `to` becomes another name of `from` (io/file.h). */
+static int l_link_file(lua_State *L) {
+    const char *from = path_arg(L, 1, "link_file"), *to = path_arg(L, 2, "link_file");
+    ldl_ok(L, ld_file_link(from, to));
+    return 0;
+}
+
+/* list_files(folder): all regular files below, relative to it, in order of name */
+static int l_list_files(lua_State *L) {
+    ld_file_list list;
+    ldl_ok(L, ld_list_files(&list, path_arg(L, 1, "list_files")));
+    lua_createtable(L, (int)list.count, 0);
+    for (int64_t i = 0; i < list.count; i++) {
+        lua_pushstring(L, list.text + list.offset[i]);
+        lua_rawseti(L, -2, (int)i + 1);
+    }
+    ld_file_list_free(&list);
+    return 1;
+}
+
+/* file_fail_at(k): for tests (io/file.h). */
+static int l_file_fail_at(lua_State *L) {
+    ld_file_fail_at(ldl_int(L, 1, "file_fail_at", "the number of the call"));
+    return 0;
+}
+
 static int l_make_dirs(lua_State *L) {
     ldl_ok(L, ld_make_dirs(path_arg(L, 1, "make_dirs")));
     return 0;
@@ -426,25 +467,18 @@ void ldl_open_io(lua_State *L) {
                                   {"read_strings", l_h5_read_strings},
                                   {"__gc", l_h5_close},
                                   {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"safetensors_open", l_safe_open},
-                                         {"safetensors_write", l_safe_write},
-                                         {"h5_create", l_h5_create},
-                                         {"h5_open", l_h5_open},
-                                         {"write_file", l_write_file},
-                                         {"append_file", l_append_file},
-                                         {"rename_file", l_rename_file},
-                                         {"make_dirs", l_make_dirs},
-                                         {"sweep_folder", l_sweep_folder},
-                                         {"lock_folder", l_lock_folder},
-                                         {"unlock_folder", l_unlock_folder},
-                                         {"file_kind", l_file_kind},
-                                         {"disk_free", l_disk_free},
-                                         {"clock", l_clock},
-                                         {"terminal", l_terminal},
-                                         {"sha256", l_sha256},
-                                         {"sha256_file", l_sha256_file},
-                                         {"libraries", l_libraries},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"safetensors_open", l_safe_open},  {"safetensors_write", l_safe_write},
+                                         {"h5_create", l_h5_create},         {"h5_open", l_h5_open},
+                                         {"write_file", l_write_file},       {"append_file", l_append_file},
+                                         {"rename_file", l_rename_file},     {"make_dirs", l_make_dirs},
+                                         {"sweep_folder", l_sweep_folder},   {"lock_folder", l_lock_folder},
+                                         {"unlock_folder", l_unlock_folder}, {"file_kind", l_file_kind},
+                                         {"disk_free", l_disk_free},         {"clock", l_clock},
+                                         {"terminal", l_terminal},           {"sha256", l_sha256},
+                                         {"sha256_file", l_sha256_file},     {"link_file", l_link_file},
+                                         {"list_files", l_list_files},       {"file_fail_at", l_file_fail_at},
+                                         {"h5_check", l_h5_check},           {"h5_create_summed", l_h5_create_summed},
+                                         {"libraries", l_libraries},         {NULL, NULL}};
     ldl_class(L, CLASS_SAFE, safe);
     ldl_class(L, CLASS_H5, h5);
     luaL_register(L, NULL, functions);

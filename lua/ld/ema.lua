@@ -260,7 +260,8 @@ end
 
 --- after_step(run): a snapshot when it is time.
 function EMA:after_step(run)
-  if self.widths and run:every{images = self.every} then require('ld.ema_snapshot').write(self, run.folder) end
+  if not (self.widths and run:every{images = self.every}) then return end
+  run:try_to_save('snapshot of the averages', function() require('ld.ema_snapshot').write(self, run.folder) end)
 end
 
 --- ema.rebuild(folder, sigma_rel, {at = images}): the average of any width from a run's snapshots (ld.ema_snapshot).

@@ -138,7 +138,7 @@ local function pictures(run)
 end
 
 local told = {started = 'started', resumed = 'resumed', stopped = 'stopped', finished = 'finished',
-              skipped = 'step skipped: not finite', outlier = 'step that stood out'}
+              find_lr = 'learning rate searched', skipped = 'step skipped: not finite', outlier = 'step that stood out'}
 
 local function events(run)
   local rows = {}
@@ -146,7 +146,7 @@ local function events(run)
     local e = run.events[i]
     if told[e.event] and #rows < 40 then
       local more = (e.event == 'outlier' or e.event == 'skipped') and ('loss %s, gradient norm %s'):format(
-        page.value(e.loss), page.value(e.gradient_norm)) or e.why or ''
+        page.value(e.loss), page.value(e.gradient_norm)) or e.suggestion and page.value(e.suggestion) or e.why or ''
       rows[#rows + 1] = ('<tr><td class="k">%s</td><td class="n">%s</td><td>%s</td><td>%s</td></tr>'):format(
         os.date('!%Y-%m-%d %H:%M:%S', e.time), whole(e.images), told[e.event], page.escape(more))
     end

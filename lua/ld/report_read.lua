@@ -4,7 +4,8 @@ local core = require 'ld.core'
 local reading = {}
 
 -- Events that say something of a process, not of the weights: what a resume takes back does not take them.
-local of_process = {started = true, resumed = true, stopped = true, finished = true, data = true}
+local of_process = {started = true, resumed = true, stopped = true, finished = true, data = true,
+                    find_lr = true}
 
 -- Fields of a log line that are no parts of the loss.
 local no_part = {}
@@ -38,9 +39,9 @@ local function working_time(spans)
   return sum
 end
 
---- read(folder): {folder, name, steps (log lines), events, facts (the last line of a beginning), data (the last one),
--- pictures = {name = list of events}, seconds (at work), last (time), state = 'finished', 'stopped' or 'running',
--- unread (lines that are no JSON)}. What a resume took back is left out.
+--- read(folder): {folder, name, steps (log lines), events, facts (the beginning of the last process that trained), data
+-- (what it trained on), pictures = {name = list of events}, seconds (at work), last (time), state = 'finished',
+-- 'stopped' or 'running', unread (lines that are no JSON)}. What a resume took back is left out.
 function reading.read(folder)
   folder = folder:gsub('(.)/+$', '%1')
   local run = {folder = folder, name = folder:match('([^/]+)$') or folder, steps = {}, events = {}, pictures = {},
@@ -61,18 +62,18 @@ function reading.read(folder)
     end
   end
   run.seconds, run.last = working_time(spans), spans[1] and spans[#spans][2] or 0
-  local final
+  local final, begun
   for _, e in ipairs(run.events) do
-    if e.event == 'started' or e.event == 'resumed' then run.facts = e end
-    if e.event == 'data' then run.data = e end
-    if of_process[e.event] and e.event ~= 'data' then final = e.event end
+    if e.event == 'started' or e.event == 'resumed' then begun = e end
+    if e.event == 'data' then run.data, run.facts, final = e, begun, nil end -- before that, nothing is trained
+    if e.event == 'stopped' or e.event == 'finished' then final = e.event end
     if e.event == 'image' and e.name then
       run.pictures[e.name] = run.pictures[e.name] or {}
       table.insert(run.pictures[e.name], e)
     end
   end
-  run.state = (final == 'finished' or final == 'stopped') and final or 'running'
-  run.facts, run.data = run.facts or {}, run.data or {}
+  run.state = final or 'running'
+  run.facts, run.data = run.facts or begun or {}, run.data or {}
   return run
 end
 

@@ -1,5 +1,6 @@
 -- A training run: the loop's clock, order of data, and what belongs to the folder as a whole; checkpoints are in
--- run_state.lua, the step in run_step.lua, logs in run_log.lua, health in run_health.lua. The loop stays in the recipe:
+-- run_state.lua and run_keep.lua, the step in run_step.lua, logs in run_log.lua, health in run_health.lua. The loop
+-- stays in the recipe:
 --
 --   local run = ld.run('runs/x', {opt = opt, model = net, optim = adamw, schedule = ..., ema = 0.999})
 --   for batch in run:batches(data, 128, 25) do
@@ -13,6 +14,8 @@ local ema = require 'ld.ema'
 local precision = require 'ld.precision'
 local take = require 'ld.take'
 local ranks = require 'ld.ranks'
+local keep = require 'ld.run_keep'
+local attach = require 'ld.attach'
 local host = package.loaded['ld.host'] or {}
 
 local Run = {}
@@ -21,13 +24,15 @@ Run.__index, Run.__name = Run, 'run'
 local known = {opt = take.optional, model = take.optional, optim = take.optional, schedule = take.optional,
                ema = take.optional, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional,
                quiet = false, plan = true, deterministic = false, micro = 0, precision = 'f32',
-               tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0}
+               tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0,
+               keep = take.optional, attach = true}
 
 local now = core.clock
 
 for _, part in ipairs{'ld.run_state', 'ld.run_step', 'ld.run_micro', 'ld.run_log', 'ld.run_health'} do
   for name, method in pairs(require(part)) do Run[name] = method end
 end
+for name, method in pairs(keep.methods) do Run[name] = method end
 
 -- Gradients in f16 vanish without a scale on the loss, which there is not.
 local function check_precision(o)
@@ -47,12 +52,15 @@ end
 -- quiet = false (true: nothing is printed), tensorboard = false (true: event files in <folder>/tb), report_minutes = 5
 -- (between versions of <folder>/report.html, 0 = none), outlier = 8 (deviations from the median from which a step is
 -- flagged, 0 = none), compare_every = 200 (steps between comparisons of the gradients of the parts mse and perceptual,
--- 0 = none), overfit = 0 (k: train on the first k batches only, in <folder>/overfit)})
+-- 0 = none), overfit = 0 (k: train on the first k batches only, in <folder>/overfit),
+-- keep = {last = 2, best = 1, every = 0}: how many checkpoints stay, and every how many images one stays for
+-- good, attach = true (`ldlua attach <folder>` may ask while it trains)})
 local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
   if o.micro ~= 0 and not (o.micro >= 2 and o.micro % 1 == 0) then
     core.fail(('run: micro is %g; a whole number, at least 2, or 0 for the whole batch is needed'):format(o.micro))
   end
+  o.keep = keep.options(o.keep)
   if o.overfit > 0 then folder = folder .. '/overfit' end
   check_precision(o)
   ranks.start()
@@ -60,6 +68,7 @@ local function new(folder, options)
     core.make_dirs(folder)
     core.lock_folder(folder)
     core.sweep_folder(folder)
+    core.sweep_folder(folder .. '/checkpoints')
   end
   if o.deterministic then core.tune(false) end
   local self = setmetatable({folder = folder, images = 0, counted = 0, skipped = 0, in_a_row = 0, outliers = 0,
@@ -70,8 +79,9 @@ local function new(folder, options)
   for _, x in ipairs(self.parameters) do core.keep(x) end
   self.sums, self.last, self.log_path = self:empty_sums(), folder .. '/last.h5', folder .. '/log.jsonl'
   self:mend_log()
-  if core.file_kind(self.last) then self:resume() end
+  self:resume()
   if self.ema then self.ema:open(self.folder) end
+  attach.open(self)
   self:log_beginning() -- a folder that refuses shows here
   return self
 end
@@ -83,26 +93,23 @@ local function steps_per_epoch(n, batch)
   return math.floor(n / batch) + (n % batch >= 2 and 1 or 0)
 end
 
--- Steps taken at a count of images.
-function Run:steps_at(images)
-  local n, batch = self.n, self.batch_size
-  local per_epoch = steps_per_epoch(n, batch)
-  return math.floor(images / n) * per_epoch + math.min(math.ceil((images % n) / batch), per_epoch)
-end
-
 -- With several ranks they have told each other in the step just done, so that all of them stop at the same one.
 function Run:stop_requested()
-  local why = host.stop_requested and host.stop_requested()
+  local why = self.stop_asked or host.stop_requested and host.stop_requested()
   if ranks.count() > 1 then why = self.stop_all and (why or 'asked on another rank') end
   if not why then return end
   self:flush_log()
-  if self.in_a_row == 0 then self:save() end
+  self:save_at_end()
   self:log{event = 'stopped', why = why}
   self:write_report()
   self:clear_line()
   self:say('%s: stopped at %d images; checkpoint %s. Run the same command again to resume.', why, self.images,
     self.last)
-  if host.interactive then error('stopped', 0) end
+  attach.close(self)
+  if host.interactive then
+    rawset(_G, 'run', self) -- for the prompt that follows
+    error('stopped', 0)
+  end
   core.ranks.finish()
   os.exit(0, true)
 end
@@ -171,6 +178,7 @@ function Run:start(data, size, epochs)
   self.started, self.start_images, self.saved_at = now(), self.images, now()
   self:check_ranks()
   local before = self.before or {}
+  self.schedule_batch = before.batch or size
   if before.count and before.count ~= n then
     self:say('the data had %d pictures when %s was written, now there are %d', before.count, self.last, n)
   end
@@ -228,8 +236,9 @@ function Run:after_step()
   for _, value in pairs(self.batch) do
     if type(value) == 'userdata' and core.is_tensor(value) then value:release() end
   end
-  if self.in_a_row == 0 and now() - self.saved_at >= self.save_minutes * 60 then self:save() end
+  if self:save_is_due() then self:save_or_tell() end
   self:tell()
+  if self.server then attach.serve(self) end
   self:stop_requested()
 end
 
@@ -280,14 +289,21 @@ function Run:image(name, x, options)
   return path
 end
 
+--- draws(f, batches): how pictures of this network are drawn, for those who attach: f(n) gives n of them, (n,3,H,W), by
+-- the weights that are in the network; batches as in averaged.
+function Run:draws(f, batches)
+  self.drawing = {f = f, batches = batches}
+end
+
 --- finish(): the last checkpoint, and a summary line. Other processes may train in the folder now.
 function Run:finish()
   self:flush_log()
-  if self.in_a_row == 0 then self:save() end
+  self:save_at_end()
   if host.on_stop then host.on_stop(false) end
   self.finished = true
   self:log{event = 'finished'}
   self:write_report()
+  attach.close(self)
   if ranks.rank() == 0 then core.unlock_folder(self.folder) end
   self:say('finished: %d images%s%s; %s%s', self:seen(), self.mean and (', loss %.4f'):format(self.mean.loss) or '',
     self.skipped > 0 and (', %d steps skipped'):format(self.skipped) or '', self.last,

@@ -80,15 +80,14 @@ function Run:checkpoint_bytes()
 end
 
 -- How many checkpoints lie in the folder at most, the one being written included.
-local function generations(keep)
-  if type(keep) ~= 'table' then return 3 end
-  return (keep.last or 1) + (keep.best or 1) + 1
+local function generations(keep, images)
+  return keep.last + keep.best + 1 + (keep.every > 0 and math.floor(images / keep.every) or 0)
 end
 
 -- What the run will take of the disk, told once, before the first step.
 function Run:tell_disk()
   local bytes, free = self:checkpoint_bytes(), core.disk_free(self.folder)
-  local need = bytes * generations(rawget(self, 'keep'))
+  local need = bytes * generations(self.keep, self.total_images)
   self.disk = {checkpoint = bytes, need = need, free = free}
   if not free then return end
   self:say('disk: a checkpoint takes %s, all that are kept and the one being written %s; %s free', amount(bytes),
@@ -126,14 +125,22 @@ function Run:find_lr(data, size, f, options)
   for key, value in pairs(options or {}) do o[key] = value end
   data = self:few(data, size)
   local count = math.min(size, data.count)
-  local run = setmetatable({images = 0, n = data.count, loader = false}, {__index = self})
+  local run, batch = setmetatable({images = 0, n = data.count, loader = false}, {__index = self}), {}
+  local function release()
+    for _, value in pairs(batch) do
+      if core.is_tensor(value) then value:release() end
+    end
+  end
   function o.loss(k)
+    release() -- the last one's
     run.images = (k - 1) % math.floor(data.count / count) * count
-    local batch = run:make_batch(data, count)
+    batch = run:make_batch(data, count)
     batch.first = (k - 1) * count -- noise and augmentation go on
     return (f(batch)) -- without the parts
   end
   local found = require('ld.find_lr')(o)
+  release()
+  self:log{event = 'find_lr', suggestion = found.suggestion}
   self:say('learning rate: %s after %d steps; the curve is in %s', found.suggestion
     and ('%.2g suggested'):format(found.suggestion) or 'no suggestion, the loss never fell', #found.rates, o.path)
   return found

@@ -85,20 +85,42 @@ function Run:log_data(data, epochs)
   self:log(entry)
 end
 
+-- Adds text to the log; what a failure leaves of it is cut off by mend_log.
+local function append(path, text)
+  local f, why = io.open(path, 'a')
+  if not f then return false, why end
+  local ok
+  ok, why = f:write(text)
+  local closed, late = f:close()
+  if not closed then ok, why = false, late end
+  return ok, why
+end
+
+-- Lines that could not be written wait for the next one; until then training goes on. A first line that cannot be
+-- written, and a last one, are errors.
+function Run:write_line(line, last)
+  local waiting = self.unwritten or {}
+  waiting[#waiting + 1] = line
+  local ok, why = true, nil
+  if #waiting > 1 then ok, why = pcall(self.mend_log, self) end
+  if ok then ok, why = append(self.log_path, table.concat(waiting)) end
+  if ok then
+    self.unwritten, self.log_begun = nil, true
+    return
+  end
+  if last or not self.log_begun then core.fail(('run: cannot write %s: %s'):format(self.log_path, tostring(why))) end
+  if not self.unwritten then
+    self:say('warning: cannot write %s: %s; its lines are kept until it can be written', self.log_path, tostring(why))
+  end
+  self.unwritten = waiting
+end
+
 --- log{...}: one line of log.jsonl, with the time and images seen.
 function Run:log(entry)
   if ranks.rank() > 0 then return end
   entry.time = now()
   entry.images = entry.images or self:seen()
-  local line = core.json_encode(entry) .. '\n'
-  local f, why = io.open(self.log_path, 'a')
-  local ok = f
-  if f then
-    ok, why = f:write(line)
-    local closed, late = f:close()
-    if not closed then ok, why = false, late end
-  end
-  if not ok then core.fail(('run: cannot write %s: %s'):format(self.log_path, tostring(why))) end
+  self:write_line(core.json_encode(entry) .. '\n', entry.event == 'stopped' or entry.event == 'finished')
   self:to_board(function(board) board:log(entry) end)
 end
 

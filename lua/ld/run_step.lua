@@ -1,14 +1,19 @@
 -- One step of a run: learning rate, loss, backward, update, and its memory's plan. Methods of ld.run's runs (run.lua).
 local core = require 'ld.core'
 local ranks = require 'ld.ranks'
+local attach = require 'ld.attach'
 
 local Run = {}
 
 local MAX_SKIPPED = 10
 
 function Run:set_learning_rate()
-  if not self.schedule then return end
-  local lr, beta1 = self.schedule(self:steps_at(self.images), self.total_steps)
+  if self.schedule then self:follow_schedule() end
+  if self.changes[1] then attach.learning_rate(self) end
+end
+
+function Run:follow_schedule()
+  local lr, beta1 = self.schedule(self.images, self.total_images, self.schedule_batch)
   self.optim.lr = lr
   if beta1 and self.optim.kind ~= 'sgd' then self.optim.beta1 = beta1 end
   if beta1 and self.optim.kind == 'sgd' then self.optim.momentum = beta1 end
@@ -41,6 +46,7 @@ function Run:compute(f)
     self.optim:zero_grad()
   end
   if not done then
+    self.grad_sum = nil -- with the part of a sum that it holds
     core.seed(seed, draws)
     error(value, 0)
   end

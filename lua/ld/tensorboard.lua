@@ -24,7 +24,8 @@ local groups = {loss = 'loss', lr = 'training', gradient_norm = 'gradient', grad
                 memory_peak = 'system', memory_resident = 'system', gpu_use = 'system', gpu_memory = 'system',
                 skipped = 'health', outliers = 'health', share = 'gradient'}
 local passed_over = {time = true, images = true, epoch = true}
-local no_numbers = {started = true, resumed = true, data = true, image = true, stopped = true, finished = true}
+local no_numbers = {started = true, resumed = true, data = true, image = true, stopped = true, finished = true,
+                    find_lr = true}
 
 local function tag_of(event, key)
   if event then return event:gsub('%s', '_') .. '/' .. key end

@@ -303,13 +303,15 @@ if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=4m none "$disk" 2>/dev/null; the
     small="--train $tmp/in/train.h5 --out $disk/run --channels 4,6 --blocks 1 --batch 8 --pad 1"
     check 'a run on a small disk' recipe imagenet_classifier $small --epochs 1
     sum=$(sha256sum <"$disk/run/last.h5")
+    kept=$(ls -A "$disk/run/checkpoints")
     dd if=/dev/zero of="$disk/gap" bs=1k count=12 2>/dev/null
     dd if=/dev/zero of="$disk/fill" bs=1k 2>/dev/null
     rm "$disk/gap" # room for lines of the log, not for a checkpoint
     refuse 'a full disk ends the run' recipe imagenet_classifier $small --epochs 2
-    matches "recipes/imagenet_classifier\.lua:[0-9]+: .*$disk/run/.*No space left on device$"
+    matches "recipes/imagenet_classifier\.lua:[0-9]+: run: a checkpoint takes about .*, and the disk of $disk/run has .* left; the last good checkpoint is $disk/run/last.h5$"
     same 'a full disk leaves the old checkpoint' "$(sha256sum <"$disk/run/last.h5")" "$sum"
-    same 'and nothing else' "$(ls -A "$disk/run" | tr '\n' ' ')" 'best.h5 last.h5 log.jsonl report.html '
+    same 'and nothing else' "$(ls -A "$disk/run" | tr '\n' ' ')" 'best.h5 checkpoints last.h5 log.jsonl report.html '
+    same 'nor among the generations' "$(ls -A "$disk/run/checkpoints")" "$kept"
     dd if=/dev/zero of="$disk/fill-2" bs=1k 2>/dev/null
     refuse 'a disk without a byte' recipe imagenet_classifier $small --epochs 2
     matches 'recipes/imagenet_classifier\.lua:[0-9]+: '
