@@ -50,7 +50,7 @@ SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tes
 sim_object = $(patsubst %,$(BUILD)/sim/%.o,$(basename $(1)))
 TESTS     += $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%)
 
-.PHONY: all cuda mpi bundle demo test test-cuda test-kills test-long check asan fuzz bench bench-data bench-million install uninstall clean help FORCE
+.PHONY: all cuda mpi bundle demo test test-cuda test-kills test-long check asan fuzz bench bench-cuda bench-data bench-million card card-kit install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(LDLUA) cuda mpi
@@ -75,7 +75,7 @@ say = $(if $(V),,@echo '$(1)'; )
 stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' >$@.new; \
 	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 $(BUILD)/.flags: FORCE
-	$(call stamp,$(CC) $(CFLAGS) $(KERNEL) $(CPPFLAGS) $(HDF5) $(LIBARCHIVE) $(HOST_CFLAGS) $(LDFLAGS) $(HOST_LIBS) $(CORE_LIBS))
+	$(call stamp,$(CC) $(CFLAGS) $(KERNEL) $(CPPFLAGS) $(HDF5) $(LIBARCHIVE) $(LIBCHAFA) $(HOST_CFLAGS) $(LDFLAGS) $(HOST_LIBS) $(CORE_LIBS))
 $(BUILD)/.files: FORCE
 	$(call stamp,$(SOURCES) $(HELPERS_C))
 
@@ -84,6 +84,7 @@ $(BUILD)/csrc/backend/cpu/%.o: private CFLAGS += $(KERNEL)
 $(BUILD)/csrc/backend/cpu/noised.o: private CFLAGS += -ffp-contract=off
 %/csrc/io/h5_lib.o: private CPPFLAGS += -DLD_HDF5='"$(HDF5)"'
 %/csrc/io/archive_lib.o: private CPPFLAGS += -DLD_LIBARCHIVE='"$(LIBARCHIVE)"'
+%/csrc/io/chafa_lib.o: private CPPFLAGS += -DLD_LIBCHAFA='"$(LIBCHAFA)"'
 $(BUILD)/csrc/lua/%.o $(BUILD)/csrc/host/%.o: private CPPFLAGS += $(HOST_CFLAGS)
 $(BUILD)/%.o: %.c $(BUILD)/.flags
 	@mkdir -p $(@D)
@@ -191,6 +192,9 @@ bench: $(LDLUA)
 # ARGS='--pictures FOLDER': tests/bench/data.lua has the options.
 bench-data: $(LDLUA)
 	@LDLUA=./$(LDLUA) PYTHON='$(PYTHON)' DRIVER=data tests/bench/run $(ARGS)
+# Beside PyTorch on a card, within ARGS='--minutes 9': tests/bench/cuda.lua has the options.
+bench-cuda: $(LDLUA) cuda
+	@LDLUA=./$(LDLUA) PYTHON='$(PYTHON)' DRIVER=cuda tests/bench/run $(ARGS)
 # A million tiny pictures, killed ten times: tests/bench/million.sh says what it does. Some ten minutes.
 bench-million: $(LDLUA)
 	@LDLUA=./$(LDLUA) tests/bench/million.sh $(ARGS)
@@ -265,6 +269,17 @@ test-cuda: $(DEVICE_TESTS) | build/.deps-test
 else
 test-cuda: cuda
 endif
+
+# All that is to be run on a machine with a card; tests/tools/on_card.sh says what. Where that machine has no packages or no
+# compiler, the kit is carried there: build/card-kit.tar.xz beside the sources.
+card: $(LDLUA) cuda $(if $(NVCC),$(DEVICE_TESTS))
+	@tests/tools/on_card.sh $(ARGS)
+card-kit: $(BUILD)/bundle/.staged $(if $(NVCC),$(DEVICE_TESTS)) | build/.deps-test
+	@rm -rf $(BUILD)/card-kit && cp -a $(BUILD)/bundle/$(BUNDLE_NAME) $(BUILD)/card-kit && mkdir $(BUILD)/card-kit/tests
+	@for f in $(if $(NVCC),$(DEVICE_TESTS)); do strip -o $(BUILD)/card-kit/tests/$$(basename $$f) $$f || exit 1; done
+	@cp -L "$$($(CC) -print-file-name=libcmocka.so)" $(BUILD)/card-kit/lib/libcmocka.so.0
+	@tar -C $(BUILD) --sort=name --owner=0 --group=0 --numeric-owner -cf - card-kit | xz -T1 -6 --lzma2=dict=128MiB -c >$(BUILD)/card-kit.tar.xz
+	@echo "$(BUILD)/card-kit.tar.xz: $$(($$(stat -c %s $(BUILD)/card-kit.tar.xz) / 1000000)) MB"
 
 # ONLY=word runs the programs whose path contains the word.
 test: $(LDLUA) $(TESTS) $(FAKE) cuda mpi $(if $(SANITIZE),,$(BUILD)/bundle/.staged) | build/.deps-test
@@ -370,11 +385,13 @@ help:
 	@echo "make test        all tests                   (ONLY=word: those whose path has the word)"
 	@echo "make test-kills  fifty runs that are killed and go on to the same bytes; test-long: ten thousand steps"
 	@echo "make test-cuda   the tests of the CUDA kernels on a card"
+	@echo "make card        everything for a machine with a card, in minutes; make card-kit packs it for one without packages"
 	@echo "make check       formatting, cppcheck, luacheck, floors, sizes"
 	@echo "make asan        the tests under the address and undefined-behaviour sanitizers"
 	@echo "make fuzz        hostile pictures and archives, found by libFuzzer (FUZZ_SECONDS=60 a target)"
 	@echo "make docs        docs/api from the entries that the prompt shows"
 	@echo "make bench       measurements, beside PyTorch's where it is there (ARGS='--quick', PYTHON=...)"
+	@echo "make bench-cuda  the same on a card (ARGS='--minutes 9')"
 	@echo "make bench-data  pictures to pixels and latents, beside a DataLoader (ARGS='--pictures FOLDER')"
 	@echo "make bench-million  an archive of a million pictures: listed, encoded, killed and resumed"
 	@echo "make bundle      build/ldlua-VERSION-linux-x86_64.tar.xz: runs where nothing can be installed"

@@ -58,13 +58,16 @@ local perceptual = judge and ld.perceptual{net = judge, mean = judge.record.mean
 print(('U-Net of %d parameters, %d latents, perceptual latent loss %s'):format(unet:count(), store.count,
   perceptual and ('weight %g'):format(opt.perceptual) or 'off'))
 
--- Samples from the averaged weights; their batch-norm statistics are recomputed on data first.
-local function draw()
-  return run:averaged(function()
-    return model:sample{n = opt.samples, channels = store.shape[1], size = store.shape[2], seed = opt.seed,
-                        sampler = sampler}
-  end, function(i) model:loss(store:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch}) end)
+-- Samples by the weights in the network; with averaged ones, batch-norm statistics are recomputed on data first.
+local function draw(n)
+  return model:sample{n = n or opt.samples, channels = store.shape[1], size = store.shape[2], seed = opt.seed,
+                      sampler = sampler}
 end
+local function statistics(i)
+  model:loss(store:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch})
+end
+run:draws(function(n) return vae:decode_images(draw(n)) end, statistics)
+local function show() return run:image('samples', vae:decode_images(run:averaged(draw, statistics))) end
 
 local function loss(batch)
   return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
@@ -74,7 +77,7 @@ if opt.find_lr then return run:find_lr(store, opt.batch, loss) end
 local path
 for _ in run:batches(store, opt.batch, opt.epochs) do
   run:step(loss)
-  if run:every{epochs = opt.every} then path = run:image('samples', vae:decode_images(draw())) end
+  if run:every{epochs = opt.every} then path = show() end
 end
 run:finish()
-ld.demo.farewell(opt, path or run:image('samples', vae:decode_images(draw())))
+ld.demo.farewell(opt, path or show())

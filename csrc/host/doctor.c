@@ -8,6 +8,7 @@
 #include "base/version.h"
 #include "io/archive.h"
 #include "io/h5.h"
+#include "io/terminal.h"
 
 #include <limits.h>
 #include <link.h>
@@ -89,6 +90,8 @@ static void say_terminal(void) {
         snprintf(text, sizeof text, "%.32s, %d columns, %d rows%s", term && *term ? term : "TERM is not set", w.ws_col,
                  w.ws_row, isatty(STDIN_FILENO) ? "" : "; standard input is none");
     say(NULL, "terminal", text);
+    int mode = ld_terminal_detect();
+    say(NULL, "pictures in it", mode < 0 ? ld_error() : ld_terminal_mode_names[mode]);
 }
 
 /* ---- libraries ------------------------------------------------------------------------------------------------------- */

@@ -77,6 +77,7 @@ static void open_host(lua_State *L, const job *j) {
     host_signals_open(L);
     host_tuning_open(L);
     complete_open(L);
+    host_attach_open(L);
     lua_setfield(L, -2, "ld.host");
     lua_pop(L, 1);
 }
@@ -161,11 +162,41 @@ static bool run_script(lua_State *L, job *j, const char *name) {
     return false;
 }
 
+/* require 'ld.attach'.client(folder, {words}) */
+static int l_attach(lua_State *L) {
+    const job *j = lua_touserdata(L, 1);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "ld.attach");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "client");
+    lua_pushstring(L, j->argv[j->o.attach]);
+    lua_newtable(L);
+    for (int i = j->o.attach + 1; i < j->argc; i++) {
+        lua_pushstring(L, j->argv[i]);
+        lua_rawseti(L, -2, i - j->o.attach);
+    }
+    lua_call(L, 2, 1);
+    return 1;
+}
+
+static void run_attach(lua_State *L, job *j) {
+    lua_pushcfunction(L, l_attach);
+    lua_pushlightuserdata(L, j);
+    if (host_call(L, 1, 1))
+        report(L, j);
+    else
+        j->failed = !lua_toboolean(L, -1);
+}
+
 static void run_all(lua_State *L, job *j) {
     const char *script = j->o.script ? j->argv[j->o.script] : NULL;
     bool good = true;
-    if (j->o.code_count && host_preload(L)) {
+    if ((j->o.code_count || j->o.attach) && host_preload(L)) {
         report(L, j);
+        return;
+    }
+    if (j->o.attach) {
+        run_attach(L, j);
         return;
     }
     for (int i = 0; good && i < j->o.code_count; i++)
@@ -224,7 +255,7 @@ static int run_job(job *j) {
 /* False when the version or the help was all that was asked for. */
 static bool wants_job(job *j) {
     const host_options *o = &j->o;
-    bool work = o->script || o->code_count;
+    bool work = o->script || o->code_count || o->attach;
     j->prompt = o->prompt || (!work && !o->verbose && isatty(STDIN_FILENO));
     return !o->help && !o->version && (work || j->prompt || !o->verbose);
 }

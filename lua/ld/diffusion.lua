@@ -22,15 +22,16 @@ function diffusion.cosine(net, options)
     self.shift_row = core.keep(core.tensor(o.shift))
     self.shift_tensor = core.keep(self.shift_row:reshape(1, #o.shift, 1, 1))
   end
-  rawset(net, 'levels', health.levels()) -- losses by noise level, which ld.run logs
+  if type(net) == 'table' then rawset(net, 'levels', health.levels()) end -- losses by noise level, which ld.run logs
   return setmetatable(self, Model)
 end
 
 -- Squared errors of a training step by noise level, for the log; without gradient.
 function Model:note(t, eps_hat, eps)
-  if not core.grad_enabled() then return end
+  local levels = type(self.net) == 'table' and rawget(self.net, 'levels') -- a plain function keeps none
+  if not levels or not core.grad_enabled() then return end
   core.no_grad(function()
-    rawget(self.net, 'levels'):add(t, core.square(eps_hat - eps):mean({2, 3, 4}))
+    levels:add(t, core.square(eps_hat - eps):mean({2, 3, 4}))
   end)
 end
 

@@ -1,5 +1,6 @@
 -- A learning-rate search: train a few steps at rates that rise from step to step, watch the loss, put everything back.
--- Source: Smith 2015, arXiv:1506.01186; the suggestion follows fast.ai's "valley".
+-- Source: Smith 2015, arXiv:1506.01186. The longest descent is fast.ai's "valley", which takes a point of it by the
+-- number of steps; where a flat stretch comes first that lies far too low, so here the depth counts.
 local core = require 'ld.core'
 local plot = require 'ld.plot'
 local take = require 'ld.take'
@@ -60,8 +61,8 @@ local function longest_descent(losses)
   return first, last
 end
 
---- valley(rates, losses): the rate half way down the longest descent of the losses: behind its first third, before its
--- last. nil when they never fall. The first tenth and the last five steps are not looked at.
+--- valley(rates, losses): the rate at which the longest descent of the losses has fallen by half of its depth; nil when
+-- they never fall. The first tenth and the last five steps are not looked at.
 function find.valley(rates, losses)
   local from, to = math.floor(#losses / 10) + 1, #losses - 5
   local inner = {}
@@ -69,7 +70,10 @@ function find.valley(rates, losses)
   if #inner < 3 then return nil end
   local first, last = longest_descent(inner)
   if first == last then return nil end
-  return rates[from - 1 + math.floor(first + (last - first) / 2 + 0.5)]
+  local half = (inner[first] + inner[last]) / 2
+  for i = first, last do
+    if inner[i] <= half then return rates[from - 1 + i] end
+  end
 end
 
 -- ---- the search -----------------------------------------------------------------------------------------------------

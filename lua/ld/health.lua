@@ -7,7 +7,7 @@ local health = {}
 -- ---- losses by noise level ------------------------------------------------------------------------------------------
 
 local Levels = {}
-Levels.__index = Levels
+Levels.__index, Levels.__name = Levels, 'levels'
 
 --- levels(parts = 4): sums of losses by part of the time range [0,1), kept on the device, so that a step does not wait
 -- for them. levels:add(t, losses): (N) times and losses; those not finite are left out. levels:read(): the means since
@@ -63,7 +63,7 @@ end
 local LEAST_SCALE = 0.02 -- of logarithms: values within two per cent of each other stand out from nothing
 
 local Series = {}
-Series.__index = Series
+Series.__index, Series.__name = Series, 'series'
 
 local function series(window) return setmetatable({values = {}, at = 0, window = window}, Series) end
 
@@ -81,7 +81,7 @@ function Series:see(v)
 end
 
 local Outliers = {}
-Outliers.__index = Outliers
+Outliers.__index, Outliers.__name = Outliers, 'outliers'
 
 --- outliers(limit = 8): watches losses and gradient norms by the median and median absolute deviation of the logarithms
 -- of the last 200; outliers:see(loss, norm): nil, or by how many deviations they lie above, when one does by more than

@@ -35,7 +35,7 @@ function record.weights_hash(net)
 end
 
 local Judge = {}
-Judge.__index = Judge
+Judge.__index, Judge.__name = Judge, 'judge'
 
 --- judge(path): a latent classifier that evaluates: {net, hash, path, record}.
 function record.judge(path)

@@ -4,7 +4,7 @@ local images = require 'ld.images'
 local take = require 'ld.take'
 
 local Pixels = {}
-Pixels.__index = Pixels
+Pixels.__index, Pixels.__name = Pixels, 'pixels'
 Pixels.__tostring = function(self)
   return ('%d pictures of %s, %d x %d, in memory'):format(self.count, self.name, self.size, self.size)
 end

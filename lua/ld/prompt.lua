@@ -124,6 +124,28 @@ local function held(makers)
   return list
 end
 
+local MANY = 3 -- tensors without a name that one line made: as many have a row each
+
+-- Rows for those of the list that have no name; their bytes.
+local function others(list, named, lines)
+  local of, order, total = {}, {}, 0
+  for _, entry in ipairs(list) do
+    local x, maker = unpack(entry, 1, 2)
+    if not named[x] then
+      if not of[maker] then of[maker], order[#order + 1] = {bytes = 0}, maker end
+      local text, bytes = row('', x, maker)
+      table.insert(of[maker], text)
+      of[maker].bytes, total = of[maker].bytes + bytes, total + bytes
+    end
+  end
+  for _, maker in ipairs(order) do
+    local rows = of[maker]
+    lines[#lines + 1] = #rows <= MANY and table.concat(rows, '\n') or ('%-20s %-36s %10s  %s'):format('', #rows ..
+      ' tensors', bytes_text(rows.bytes), maker)
+  end
+  return total
+end
+
 --- who: the tensors there are, those of variables by name, then others that are still held somewhere.
 function commands.who()
   local makers, named, lines, total = debug.getregistry()['ld.makers'] or {}, {}, {}, 0
@@ -148,7 +170,7 @@ function commands.who()
       end
     end
   end
-  for _, entry in ipairs(rest) do add('', entry[1], entry[2]) end
+  total = total + others(rest, named, lines)
   if #lines == 0 then return print('no tensors') end
   print(('%-20s %-20s %-5s %-8s %10s  %s'):format('name', 'shape', 'dtype', 'device', 'bytes', 'made by'))
   print(table.concat(lines, '\n'))

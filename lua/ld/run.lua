@@ -15,6 +15,7 @@ local precision = require 'ld.precision'
 local take = require 'ld.take'
 local ranks = require 'ld.ranks'
 local keep = require 'ld.run_keep'
+local attach = require 'ld.attach'
 local host = package.loaded['ld.host'] or {}
 
 local Run = {}
@@ -24,7 +25,7 @@ local known = {opt = take.optional, model = take.optional, optim = take.optional
                ema = take.optional, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional,
                quiet = false, plan = true, deterministic = false, micro = 0, precision = 'f32',
                tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0,
-               keep = take.optional}
+               keep = take.optional, attach = true}
 
 local now = core.clock
 
@@ -52,7 +53,8 @@ end
 -- (between versions of <folder>/report.html, 0 = none), outlier = 8 (deviations from the median from which a step is
 -- flagged, 0 = none), compare_every = 200 (steps between comparisons of the gradients of the parts mse and perceptual,
 -- 0 = none), overfit = 0 (k: train on the first k batches only, in <folder>/overfit),
--- keep = {last = 2, best = 1, every = 0}: how many checkpoints stay, and every how many images one stays for good)})
+-- keep = {last = 2, best = 1, every = 0}: how many checkpoints stay, and every how many images one stays for
+-- good, attach = true (`ldlua attach <folder>` may ask while it trains)})
 local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
   if o.micro ~= 0 and not (o.micro >= 2 and o.micro % 1 == 0) then
@@ -79,6 +81,7 @@ local function new(folder, options)
   self:mend_log()
   self:resume()
   if self.ema then self.ema:open(self.folder) end
+  attach.open(self)
   self:log_beginning() -- a folder that refuses shows here
   return self
 end
@@ -92,7 +95,7 @@ end
 
 -- With several ranks they have told each other in the step just done, so that all of them stop at the same one.
 function Run:stop_requested()
-  local why = host.stop_requested and host.stop_requested()
+  local why = self.stop_asked or host.stop_requested and host.stop_requested()
   if ranks.count() > 1 then why = self.stop_all and (why or 'asked on another rank') end
   if not why then return end
   self:flush_log()
@@ -102,7 +105,11 @@ function Run:stop_requested()
   self:clear_line()
   self:say('%s: stopped at %d images; checkpoint %s. Run the same command again to resume.', why, self.images,
     self.last)
-  if host.interactive then error('stopped', 0) end
+  attach.close(self)
+  if host.interactive then
+    rawset(_G, 'run', self) -- for the prompt that follows
+    error('stopped', 0)
+  end
   core.ranks.finish()
   os.exit(0, true)
 end
@@ -191,7 +198,8 @@ function Run:check_ranks()
   end
   ranks.equal(state, 'network')
   local seed, draws = core.seed()
-  ranks.equal({core.tensor({self.images, self.n, self.batch_size, seed, draws}, {dtype = 'f64'})}, 'clock or data set')
+  local clock = {self.images, self.n, self.batch_size, seed, draws, self.serial}
+  ranks.equal({core.tensor(clock, {dtype = 'f64'})}, 'clock or data set')
   if self.micro == 0 and self.deterministic then
     self:say('another number of ranks gives other weights: a batch of %d is cut into %d; option micro fixes that',
       self.batch_size, ranks.count())
@@ -231,6 +239,7 @@ function Run:after_step()
   end
   if self:save_is_due() then self:save_or_tell() end
   self:tell()
+  if self.server then attach.serve(self) end
   self:stop_requested()
 end
 
@@ -281,6 +290,12 @@ function Run:image(name, x, options)
   return path
 end
 
+--- draws(f, batches): how pictures of this network are drawn, for those who attach: f(n) gives n of them, (n,3,H,W), by
+-- the weights that are in the network; batches as in averaged.
+function Run:draws(f, batches)
+  self.drawing = {f = f, batches = batches}
+end
+
 --- finish(): the last checkpoint, and a summary line. Other processes may train in the folder now.
 function Run:finish()
   self:flush_log()
@@ -289,6 +304,7 @@ function Run:finish()
   self.finished = true
   self:log{event = 'finished'}
   self:write_report()
+  attach.close(self)
   if ranks.rank() == 0 then core.unlock_folder(self.folder) end
   self:say('finished: %d images%s%s; %s%s', self:seen(), self.mean and (', loss %.4f'):format(self.mean.loss) or '',
     self.skipped > 0 and (', %d steps skipped'):format(self.skipped) or '', self.last,

@@ -19,7 +19,8 @@ function Run:state_record()
   return {images = self:seen(), skipped = self.skipped, generator_seed = seed, generator_draws = draws,
           averages = self.ema and self.ema:record(), seed = self.seed,
           options = plain(self.opt), extra = self.record, optimizer = self.optim.kind, best = self.best_value,
-          data = self.data_name, count = self.n, batch = self.schedule_batch, mean = self.mean}
+          data = self.data_name, count = self.n, batch = self.schedule_batch, mean = self.mean,
+          changes = self.changes[1] and self.changes}
 end
 
 -- Images seen, those of the step just done included.

@@ -1,13 +1,18 @@
 -- One step of a run: learning rate, loss, backward, update, and its memory's plan. Methods of ld.run's runs (run.lua).
 local core = require 'ld.core'
 local ranks = require 'ld.ranks'
+local attach = require 'ld.attach'
 
 local Run = {}
 
 local MAX_SKIPPED = 10
 
 function Run:set_learning_rate()
-  if not self.schedule then return end
+  if self.schedule then self:follow_schedule() end
+  if self.changes[1] then attach.learning_rate(self) end
+end
+
+function Run:follow_schedule()
   local lr, beta1 = self.schedule(self.images, self.total_images, self.schedule_batch)
   self.optim.lr = lr
   if beta1 and self.optim.kind ~= 'sgd' then self.optim.beta1 = beta1 end

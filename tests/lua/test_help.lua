@@ -141,7 +141,7 @@ end
 
 -- These read fields and refuse no others, or any name is good.
 local lenient = {['ld.grid'] = true, ['run:image'] = true, ['run:every'] = true, ['ld.ema.of'] = true,
-                 ['perceptual:term'] = true}
+                 ['perceptual:term'] = true, ['run:find_lr'] = true}
 
 local function check_options(s, real, arguments, offset)
   if not s.options or #s.options == 0 or lenient[s.name] then return end

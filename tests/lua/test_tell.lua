@@ -170,7 +170,10 @@ t.test('what a run will take is told before and while it begins', function()
   local run, go = small_run(fresh(), {quiet = false, ema = 0.9})
   function run.say(_, text, ...) said[#said + 1] = text:format(...) end
   local free = core.disk_free
-  rawset(core, 'disk_free', function() return 100 end)
+  rawset(core, 'disk_free', function() -- for what is told; there is room when a checkpoint is written
+    rawset(core, 'disk_free', free)
+    return 100
+  end)
   local ok, message = pcall(go, 10)
   rawset(core, 'disk_free', free)
   t.ok(ok, message)
@@ -287,7 +290,7 @@ t.test('the valley is where the loss falls', function()
     losses[i] = i < 40 and 1 + 0.01 * (i % 2) or i < 80 and 1 - (i - 40) / 50 or 0.2 + (i - 80) ^ 2
   end
   local at = math.log10(ld.find_lr.valley(rates, losses))
-  t.ok(at > -2.5 and at < 0.5, tostring(at))
+  t.near(at, -1, 0.11) -- step 60, after a flat stretch of 40
   for i = 1, 100 do losses[i] = i end
   t.eq(ld.find_lr.valley(rates, losses), nil)
 end)

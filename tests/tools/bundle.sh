@@ -22,6 +22,7 @@ libraries() {
     LDLUA_ROOT=$root LD_CUDA_PLUGIN=/absent "$program" -e '
         pcall(ld.h5_open, "/absent")
         pcall(ld.images, "tests/fixtures/archives/gnu.tar")
+        ld.terminal_mode()
         for line in io.lines "/proc/self/maps" do
           local file = line:match "(/%S+%.so[%.%d]*)$"
           if file then print(file) end

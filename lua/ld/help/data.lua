@@ -92,12 +92,13 @@ store:get(indices)
   example
 <setup>    print(store:get{1, 2}.x:describe())
 
-store:loader{batch, seed = 0, rank = 1, ranks = 1, ahead = 4, threads = 4, resident = nil, mirror = nil}
+store:loader{batch, seed = 0, rank = 1, ranks = 1, micro = 0, ahead = 4, threads = 4, resident = nil, mirror = nil}
   Batches by the clock of images seen; ld.run makes one by itself.
   batch     images a batch
   seed      of the order
   rank      this process, from 1
   ranks     how many processes share a batch
+  micro     a rank's share is made of whole micro-batches of so many images; 0: equal shares
   ahead     batches read ahead
   threads   that read
   resident  hold the latents in memory; as the store says when nil
@@ -132,6 +133,14 @@ store:file_name(i)
   returns  a number; text
   example
 <setup>    print(store:row(1), store:file_name(1))
+
+store:part(first, count)
+  A data set of count neighbouring pictures of this one.
+  first    from 1
+  count    how many
+  returns  a store over the same latents
+  example
+<setup>    print(store:part(3, 4).count)
 
 store:in_order(size)
   Every row in order: for batch in store:in_order(64) do ... end
@@ -182,26 +191,39 @@ store:check_vae(vae)
 <setup>    store:check_same(store)
     store:check_vae(vae)
 
-ld.run(folder, {model, optim, opt = nil, schedule = nil, ema = 0, clip = 0, seed = 0, save_minutes = 5,
-    log_every = 20, record = nil, quiet = false, plan = true, deterministic = false,
-    keep = {last = 2, best = 1, every = 0}})
-  A training run in a folder: clock, order of data, checkpoints, resume, log. Calling it again resumes.
-  folder         for last.h5, log.jsonl, samples/
-  model          module
-  optim          an optimizer
-  opt            the recipe's options, stored
-  schedule       from ld.schedule
-  ema            decay of averaged weights; 0 for none
-  clip           the gradient's largest norm; 0 for none
-  seed           of order and noise
-  save_minutes   between checkpoints
-  log_every      steps
-  record         a table stored with checkpoints
-  quiet          say nothing
-  plan           the memory of a step is worked out before the first
-  deterministic  no ways of computing are timed
-  returns        a run
-  errors         a checkpoint of another network or optimiser; only damaged ones; a folder where another process trains
+ld.run(folder, {model, optim, opt = nil, schedule = nil, ema = nil, clip = 0, seed = 0, save_minutes = 5,
+    log_every = 20, record = nil, quiet = false, plan = true, deterministic = false, micro = 0, precision = 'f32',
+    tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0,
+    keep = {last = 2, best = 1, every = 0}, attach = true})
+  A training run in a folder: clock, order of data, checkpoints, resume, log, report. Calling it again resumes.
+  folder          for last.h5, log.jsonl, report.html, samples/
+  model           module
+  optim           an optimizer
+  opt             the recipe's options, stored
+  schedule        from ld.schedule
+  ema             decay of averaged weights, or {sigma_rel = {0.05, 0.10}, every = images}, averages of these widths
+                  (ld.ema.of) with snapshots for ld.ema.rebuild; nil or 0 for none
+  clip            the gradient's largest norm; 0 for none
+  seed            of order and noise
+  save_minutes    between checkpoints
+  log_every       steps
+  record          a table stored with checkpoints
+  quiet           say nothing
+  plan            the memory of a step is worked out before the first
+  deterministic   no ways of computing are timed
+  micro           images of a micro-batch, whose gradients are summed; 0: a batch is cut into as many as there are ranks
+  precision       'f32', or 'bf16' on a CUDA device: what the functions of run:step and run:averaged compute in
+  tensorboard     event files in <folder>/tb too
+  report_minutes  between versions of report.html; 0 for none
+  outlier         deviations from the median from which a step is flagged; 0 for none
+  compare_every   steps between comparisons of the gradients of MSE and perceptual term; 0 for none
+  keep            how many newest and best checkpoints stay, and after how many images one stays for good (0: none)
+  overfit         k: train on the first k batches only, in <folder>/overfit
+  attach          `ldlua attach <folder>` may ask while it trains
+  returns         a run
+  errors          a checkpoint of another network or optimiser; only damaged ones; a folder in which another process
+                  trains; a precision the device lacks
+  see             ld.report.write run:find_lr
   example
 <training>    run:finish()
 
@@ -216,7 +238,8 @@ run:batches(data, size, epochs)
 <training>
 run:step(f)
   One step: f's loss, backward, clipping, update, average. A loss that is not finite changes nothing and is counted.
-  f        function that gives the loss, a tensor of one element, and perhaps its parts by name
+  f        function (batch) that gives the loss, a tensor of one element, and perhaps its parts by name; with micro or
+           several ranks it is called for each micro-batch, and computes what it is given
   returns  whether the step counted
   errors   outside the loop; no loss; ten steps in a row that are not finite
   example
@@ -257,11 +280,44 @@ run:log(entry)
   example
 <training>    run:log{event = 'note', accuracy = 0.5}
 
-run:averaged(f, batches, count)
+run:say(text, ...)
+  A line on the terminal, which the live line makes room for; nothing where the run is quiet.
+  text     a format, as for string.format
+  ...      its values
+  returns  nothing
+  example
+<training>    run:say('%d images', run:seen())
+
+run:find_lr(data, size, f, {from = 1e-7, to = 10, steps = 100, smooth = 0.9})
+  A learning-rate search (ld.find_lr) with the run's network and optimiser; the curve goes to <folder>/find_lr.svg. The
+  run is as it was.
+  data     a data set, as for run:batches
+  size     images a batch
+  f        function (batch) that gives the loss, as for run:step
+  from     first learning rate
+  to       last
+  steps    how many
+  smooth   share of the old mean that stays in the smoothed loss
+  returns  {suggestion (nil when the loss never fell), rates, losses, smooth}
+  see      ld.find_lr
+  example
+    local net = nn.linear{in_features = 2, out_features = 1}
+    local run = ld.run('runs/example', {model = net, optim = ld.optim.adamw(net:parameters()), quiet = true})
+    local function loss(batch) return net(ld.ones(batch.count, 2)):square():mean() end
+    print(run:find_lr({count = 8, name = 'ones'}, 4, loss, {steps = 30}).suggestion)
+
+run:write_report()
+  report.html in the run's folder, now; while it trains it is written by itself.
+  returns  nothing
+  example
+<training>    run:write_report()
+
+run:averaged(f, batches, count, width)
   Call f with the averaged weights in the network (as ema:use), or the live ones in eval mode.
   f        function
   batches  function (i), needed with batch norm
   count    of batches
+  width    which average, where there are several; the first when left out
   returns  f's results
   example
 <training>    print(run:averaged(function() return net(ld.ones(1, 2)):item() end))
@@ -275,6 +331,14 @@ run:image(name, x, {columns = nil, gap = 2})
   returns  the path
   example
 <training>    print(run:image('noise', ld.rand(4, 3, 8, 8)))
+
+run:draws(f, batches)
+  How pictures of the network are drawn, for those who attach to the run and ask for samples.
+  f        function (n) that gives n pictures (n,3,H,W) by the weights that are in the network
+  batches  function (i), needed with batch norm, as for run:averaged
+  returns  nothing
+  example
+<training>    run:draws(function(n) return ld.rand(n, 3, 8, 8) end)
 
 run:finish()
   The last checkpoint and a summary line.
@@ -335,8 +399,13 @@ return {title = 'Latents, runs, checkpoints', internal = [[
   store_writer:done store_writer:is_done store_writer:stats store_writer:finish store_writer:close rows:count
   rows:row rows:part rows:before rows:get rows:info rows:statistics rows:measure rows:name rows:label
   rows:crc32 rows:bad rows:class_counts rows:duplicates rows:loader rows:close ld.demo.options
-  ld.demo.check_judge ld.demo.expect_judge ld.demo.judge ld.demo.farewell run:say run:state_record
+  ld.demo.check_judge ld.demo.expect_judge ld.demo.judge ld.demo.farewell run:state_record ld.checkpoint.bytes
+  run:best_kept run:check_room run:checkpoint_path run:follow_schedule run:generations run:newest_good
+  run:save_at_end run:save_is_due run:save_or_tell run:try_to_save run:write_generation run:write_line run:write_state
   run:check_kind run:load run:resume run:stop_requested run:next_batch run:indices run:make_batch run:start
   run:after_step run:set_learning_rate run:compute run:plan_memory run:skip run:count run:flush_log run:speed
-  run:clear_line run:line]],
+  run:clear_line run:line run:check_ranks run:checkpoint_bytes run:collect run:compare_gradients run:duration
+  run:empty_sums run:few run:gradient run:health_entry run:log_beginning run:log_data run:log_image run:lost
+  run:mend_log run:micro_gradient run:pieces run:share run:steps_at run:tell run:tell_disk run:tell_time run:to_board
+  run:try_to_tell run:watch run:with_averages]],
   (text:gsub('<setup>', function() return setup end):gsub('<training>', function() return training end))}

@@ -1,6 +1,6 @@
 -- Diffusion: the model, its parts, samplers, the perceptual loss.
 return {title = 'Diffusion',
-    internal = 'model:sample_batch model:predict perceptual:sample_weight perceptual:distance',
+    internal = 'model:sample_batch model:predict model:batch model:note perceptual:sample_weight perceptual:distance',
         [==[
 ld.diffusion.cosine(net, {scale = 0.2, shift = nil})
   A diffusion model: a network that predicts the noise, on the cosine schedule abar(t) = cos^2(pi t / 2), t from 0
@@ -16,7 +16,7 @@ ld.diffusion.cosine(net, {scale = 0.2, shift = nil})
     local model = ld.diffusion.cosine(unet, {scale = 0.2})
     print(model:loss(ld.randn(2, 4, 8, 8)))
 
-model:loss(z, {seed = 0, first = 0, perceptual = nil, t = nil, eps = nil})
+model:loss(z, {seed = 0, first = 0, perceptual = nil, t = nil, eps = nil, label = nil, drop = 0.1})
   Mean squared error of the predicted noise, at times and with noise keyed by (seed, sample).
   z           raw latents (N,C,h,w)
   seed        whole number
@@ -24,14 +24,18 @@ model:loss(z, {seed = 0, first = 0, perceptual = nil, t = nil, eps = nil})
   perceptual  an object of ld.perceptual whose term is added
   t           times (N) of your own
   eps         noise of your own, like z
-  returns     the loss, a tensor of one element, and its parts by name
+  label       classes (N) i64 from 0, for a network that was made with classes
+  drop        share of the labels that the network is not told, so that guidance has something to guide away from
+  returns     the loss, a tensor of one element, and its parts by name: mse; with perceptual also perceptual and share
+  see         model:sample ld.perceptual
   example
     local unet = ld.models.unet{channels = {8, 16}, layers = 1, attention_from = 0}
     local loss, parts = ld.diffusion.cosine(unet):loss(ld.randn(2, 4, 8, 8), {seed = 1})
     loss:backward()
     print(parts.mse:item())
 
-model:sample{n = 16, size = 32, channels = 4, seed = 0, first = 0, batch = 64, sampler = nil, each = nil}
+model:sample{n = 16, size = 32, channels = 4, seed = 0, first = 0, batch = 64, sampler = nil, each = nil, label = nil,
+    guidance = 1, image = nil, strength = 0.6, noise = nil, split = false}
   Latents made from noise; sample first + i of a seed is the same picture in any batch.
   n         how many
   size      side of a latent
@@ -41,11 +45,21 @@ model:sample{n = 16, size = 32, channels = 4, seed = 0, first = 0, batch = 64, s
   batch     how many at a time
   sampler   ld.sampler.ddim{steps = 100, eta = 1} when nil
   each      function (step, x0) that looks on
+  label     classes from 0: one for all, a table, or a tensor (n) i64; for a network that was made with classes
+  guidance  classifier-free guidance: 1 plain, above 1 exaggerates the class, at twice the time
+  image     raw latents (n,C,h,w) to begin with, noised to the time `strength`; n, C and sides must fit
+  strength  above 0, at most 1: how much of the image is given up
+  noise     (n,C,h,w) to begin with in place of the seed's
+  split     every rank draws its share, and all of them get all samples
   returns   raw latents (n,channels,size,size)
+  errors    labels, images or noise that are not n; a network with classes and no label
+  source    guidance: Ho & Salimans 2022, arXiv:2207.12598; image: Meng et al. 2021, arXiv:2108.01073
   example
-    local unet = ld.models.unet{channels = {8, 16}, layers = 1, attention_from = 0}
-    local model = ld.diffusion.cosine(unet)
-    print(model:sample{n = 2, size = 8, sampler = ld.sampler.ddim{steps = 3}}:describe())
+    local unet = ld.models.unet{channels = {8, 16}, layers = 1, attention_from = 0, classes = 3}
+    local model, short = ld.diffusion.cosine(unet), ld.sampler.ddim{steps = 3, eta = 0}
+    local z = model:sample{n = 2, size = 8, sampler = short, label = {0, 2}, guidance = 2}
+    print(z:describe())
+    print(model:sample{n = 2, sampler = short, label = 1, image = z, strength = 0.5}:describe())
 
 model:normalise(z)
 model:denormalise(x)
@@ -78,6 +92,18 @@ ld.diffusion.eps(sizes, {seed = 0, first = 0, dtype = 'f32', device = nil})
   returns  a tensor of those sizes
   example
     print(ld.diffusion.eps({1, 2, 2}, {seed = 1}))
+
+ld.diffusion.batch(z, {scale = 1, shift = nil, seed = 0, first = 0, x0 = false})
+  What a training step needs of a batch, in one pass over it: the same as times, eps and noised give.
+  z        raw latents (N,C,h,w)
+  scale    x0 = (z - shift) scale
+  shift    tensor (C), or nil for none
+  seed     whole number
+  first    number of the first sample, from 0
+  x0       x0 is wanted too
+  returns  x_t, t (N), eps, and x0 where it is wanted
+  example
+    print(ld.diffusion.batch(ld.zeros(2, 4, 8, 8), {scale = 0.2, seed = 1, x0 = true}))
 
 ld.diffusion.noised(x0, t, eps)
   alpha(t) x0 + sigma(t) eps.

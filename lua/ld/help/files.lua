@@ -1,7 +1,18 @@
 -- Measures, files, JSON.
-return {title = 'Measures and files', internal = [[
-  ld.npy_folder npy_folder:shape npy_folder:name npy_folder:label npy_folder:classes npy_folder:rows
-  npy_folder:close ld.lock_folder ld.unlock_folder ld.sweep_folder]], [==[
+local judge = [[
+    local net = ld.models.classifier{channels = {8, 8}, blocks = {1}, classes = 4}
+    local faces = ld.images.synthetic_faces{n = 24, size = 32}
+    local store = ld.latents.encode(ld.vae.load 'data/vae-small.h5', faces, 'judged.h5', {quiet = true})
+    local like = {mean = store.mean, std = store.std, vae_hash = store.vae_hash, pixel_range = store.pixel_range}
+    ld.checkpoint.write('judge.h5', {model = net, record = like})
+    local judge = ld.metrics.judge 'judge.h5'
+]]
+local evaluation = [[
+    local function draw(n) return ld.randn(n, 4, 4, 4) end
+    local record = ld.metrics.evaluate{judge = judge, store = store, n = 12, draw = draw, sampler = {name = 'noise'}}
+]]
+local parts = {judge = judge, evaluation = evaluation}
+local text = [==[
 ld.metrics.frechet(x, y, {method = 'eigenvalues'})
 ld.metrics.frechet_of(mean1, cov1, mean2, cov2, {method = 'eigenvalues'})
   The Frechet distance of two sets of features, or of two Gaussians; FID when the features are Inception's.
@@ -44,6 +55,89 @@ ld.metrics.eigenvalues(s)
   returns  a tensor (n) f64
   example
     print(ld.metrics.eigenvalues(ld.tensor{{2, 0}, {0, 1}}))
+
+ld.metrics.precision_recall(real, generated, {k = 3})
+  The share of generated rows that lie within the real set, and of real rows within the generated; a set is the union
+  of balls that reach each row's k-th nearest other row.
+  real       features (N,d)
+  generated  features (M,d)
+  k          whole number below N and M
+  returns    precision and recall, numbers from 0 to 1
+  source     Kynkaanniemi et al. 2019, arXiv:1904.06991
+  example
+    print(ld.metrics.precision_recall(ld.randn(20, 3), ld.randn(20, 3)))
+
+ld.metrics.psnr(x, y)
+ld.metrics.ssim(x, y)
+  How alike pictures are: peak signal-to-noise ratio in dB, and structural similarity.
+  x        tensor (N,C,H,W) in [0,1], or u8; for ssim at least 11 x 11
+  y        tensor of the same shape
+  returns  the mean over pictures, and a table of each one's; psnr is infinite where they are equal
+  source   Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity"
+  example
+    local x = ld.rand(2, 3, 16, 16)
+    print(ld.metrics.psnr(x, x * 0.9), ld.metrics.ssim(x, x * 0.9))
+
+ld.metrics.judge(path)
+judge:features(z, batch)
+  A latent classifier that evaluates, and its features of latents.
+  path     checkpoint of recipes/imagenet_classifier.lua
+  z        raw latents (N,C,h,w)
+  batch    how many at a time; 128 when left out
+  returns  a judge: {net, hash, path, record}; a tensor (N,d) f32 on the CPU
+  errors   a classifier that does not say what its latents are standardised with
+  example
+<judge>    print(judge:features(ld.randn(2, 4, 4, 4)):describe())
+
+ld.metrics.evaluate{judge, store, n = 1000, k = 3, draw, sampler, seed = nil, weights = nil, run = nil, images = nil,
+    loss_judge = nil}
+  Frechet distance, KID, precision and recall of generated latents by a judge, and of real against real beside: the
+  floor. Not comparable with FID, whose features are Inception's.
+  judge       from ld.metrics.judge, of the store's autoencoder
+  store       of real latents, at least 2 n
+  n           how many generated, and how many real, at least 10
+  k           of precision and recall
+  draw        function (n) that gives n generated raw latents
+  sampler     a table of plain values that says how they are drawn, for the record
+  seed        for the record
+  weights     for the record
+  run         for the record
+  images      for the record
+  loss_judge  hash of the classifier in the loss; false: there was none; nil: unknown
+  returns     a record: values and floor {frechet, kid, kid_error, precision, recall}, and what they depend on
+  errors      too few latents; a judge of another autoencoder
+  see         ld.metrics.summary
+  example
+<judge><evaluation>    print(record.values.frechet, record.floor.frechet)
+
+ld.metrics.write_record(path, record)
+ld.metrics.read_record(path)
+ld.metrics.check_comparable(records)
+ld.metrics.summary(records)
+  Records of evaluations: as JSON files, checked to be of the same conditions, and as a table in text.
+  path     file
+  record   from ld.metrics.evaluate
+  records  a table of them
+  returns  read_record: a record; summary: text
+  errors   names what differs
+  example
+<judge><evaluation>    ld.metrics.write_record('record.json', record)
+    local records = {record, ld.metrics.read_record 'record.json'}
+    ld.metrics.check_comparable(records)
+    print(ld.metrics.summary(records))
+
+ld.metrics.weights_hash(net)
+  SHA-256 over the names, shapes and values of a network's parameters and buffers; the same on every device.
+  net      module
+  returns  64 digits
+  example
+    print(ld.metrics.weights_hash(nn.linear{in_features = 1, out_features = 1}))
+
+ld.libraries()
+  Versions of the libraries that compute and store.
+  returns  {onednn, hdf5}
+  example
+    print(ld.libraries().onednn)
 
 ld.h5_create(path)
 ld.h5_open(path, writable)
@@ -227,4 +321,8 @@ ld.terminal()
   returns  a number; true or false, and a number or nil
   example
     print(ld.clock(), ld.terminal())
-]==]}
+]==]
+return {title = 'Measures and files', internal = [[
+  ld.npy_folder npy_folder:shape npy_folder:name npy_folder:label npy_folder:classes npy_folder:rows
+  npy_folder:close ld.lock_folder ld.unlock_folder ld.sweep_folder ld.event_file ld.file_fail_at
+  ld.h5_check ld.h5_create_summed ld.link_file ld.list_files ld.memory_fail_at]], (text:gsub('<(%l+)>', parts))}

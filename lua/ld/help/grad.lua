@@ -121,6 +121,13 @@ ld.memory.plan(f)
   example
     print(ld.memory.plan(function() return ld.zeros(1000, 1000) + 1 end).peak)
 
+ld.synchronize(device)
+  Wait until a device has done what it was given; errors of that work come out here. For timing on a card.
+  device   the default device when left out
+  returns  nothing
+  example
+    ld.synchronize()
+
 ld.memory_limit(bytes, device)
   The most that tensors may take, live and cached together; 0 lifts the limit.
   bytes    whole number
@@ -129,6 +136,19 @@ ld.memory_limit(bytes, device)
   example
     ld.memory_limit(2 ^ 30)
     ld.memory_limit(0)
+
+ld.synchronize(device)
+  Waits until the device has done all work that it was given; errors of that work come out here. A device computes
+  behind the program's back, so a time is taken between two such calls.
+  device   the default device when left out
+  returns  nothing
+  errors   the device is lost
+  example
+    ld.synchronize()
+    local from = ld.clock()
+    local y = ld.ones(64, 64):matmul(ld.ones(64, 64))
+    ld.synchronize()
+    print(ld.clock() - from >= 0)
 
 ld.threads(n)
   How many threads compute; with a number: from now on.

@@ -21,6 +21,21 @@ ld.images.open(path, {size = 256, transform = 'adm', exif = false, limit = nil, 
     local set = ld.images('pictures', {size = 16})
     print(set, ld.images.open('pictures', {size = 8}).count)
 
+ld.images.picture(path, {size = 256, transform = 'adm', exif = false, limit = nil, labels = nil, partial = false})
+  One picture file.
+  path       a PNG, JPEG or WebP file
+  size       side, in pixels
+  transform  how it becomes size x size, as for ld.images
+  exif       turn it as its EXIF data say
+  limit      as for ld.images; not for one picture
+  labels     the same
+  partial    the same
+  returns    a tensor (1,3,size,size) u8
+  errors     no such file; not a picture
+  example
+    ld.save_image(ld.faces(1, {size = 32})[1], 'one.png')
+    print(ld.images.picture('one.png', {size = 16}):describe())
+
 ld.images.exists(path)
   Whether there is something that ld.images might read.
   path     as for ld.images

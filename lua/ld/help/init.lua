@@ -20,7 +20,7 @@ local core = require 'ld.core'
 local help = {}
 
 help.subjects = {'tensor', 'elementwise', 'shape', 'op', 'grad', 'nn', 'models', 'diffusion', 'optim', 'images', 'data',
-                 'files', 'prompt'}
+                 'runs', 'files', 'prompt'}
 
 local words = {returns = true, errors = true, source = true, see = true, example = true}
 

@@ -1,8 +1,8 @@
 -- Networks of the method, and autoencoders.
 return {title = 'Models and autoencoders',
-    internal = 'classifier:initialise unet:initialise kl_autoencoder:moments', [==[
+    internal = 'classifier:initialise unet:initialise unet:add_class kl_autoencoder:moments', [==[
 ld.models.unet{in_channels = 4, out_channels = 4, channels = {128, 256, 512, 768}, layers = 2, attention_from = 2,
-    attention_width = 16, norm = 'batch', groups = 32}
+    attention_width = 16, norm = 'batch', groups = 32, classes = 0}
   The diffusion U-Net: residual blocks that know the time, attention from a level on.
   in_channels      of the latents
   out_channels     of the result
@@ -12,12 +12,16 @@ ld.models.unet{in_channels = 4, out_channels = 4, channels = {128, 256, 512, 768
   attention_width  channels of a head
   norm             'batch' or 'group'
   groups           of group norm, at most
-  returns          a module called as unet(x (N,C,H,W), t (N)); it gives (N,out_channels,H,W)
-  errors           sides that do not divide by 2^(levels - 1)
+  classes          how many it is told of; 0 for none
+  returns          a module called as unet(x (N,C,H,W), t (N)), with classes unet(x, t, label (N) i64), where the
+                   number of classes stands for no label; it gives (N,out_channels,H,W) f32
+  errors           sides that do not divide by 2^(levels - 1); labels that are missing, or not known of
   source           fast.ai, notebooks 26 and 28; Ho et al. 2020, arXiv:2006.11239
   example
     local unet = ld.models.unet{channels = {16, 32}, layers = 1}
     print(unet(ld.randn(2, 4, 8, 8), ld.tensor{0.2, 0.5}):describe())
+    local told = ld.models.unet{channels = {16, 32}, layers = 1, classes = 10}
+    print(told(ld.randn(2, 4, 8, 8), ld.tensor{0.2, 0.5}, ld.tensor({3, 10}, {dtype = 'i64'})):describe())
 
 ld.models.unet.load(path)
   The U-Net in a checkpoint of a diffusion run.
@@ -58,6 +62,44 @@ classifier:features(stages)
   example
     local net = ld.models.classifier{channels = {8, 16}, blocks = {1}, classes = 10}
     print(net:features{1}(ld.randn(2, 4, 8, 8)):describe())
+
+ld.models.dcgan{size = 64, channels = 3, latent = 100, width = 64}
+  The two networks of a Wasserstein GAN, DCGAN's, as the children generator and critic.
+  size      side of the pictures: a power of two, at least 16
+  channels  of the pictures
+  latent    numbers that a picture is made of
+  width     channels of the critic's first layer
+  returns   a module; generator: (N,latent,1,1) to pictures (N,channels,size,size) in [-1,1]; critic: pictures to
+            (N,1,1,1)
+  errors    another size
+  source    Radford et al. 2015, arXiv:1511.06434; Arjovsky et al. 2017, arXiv:1701.07875
+  see       dcgan:noise dcgan:clip
+  example
+    local gan = ld.models.dcgan{size = 16, latent = 8, width = 4}
+    local pictures = gan.generator(gan:noise(2))
+    print(pictures:describe(), gan.critic(pictures):describe())
+
+ld.models.dcgan.load(path)
+  The networks in a checkpoint of recipes/wgan.lua.
+  path     file
+  returns  the networks and the record stored with them
+  example
+    ld.checkpoint.write('gan.h5', {model = ld.models.dcgan{size = 16, latent = 8, width = 4}})
+    print(ld.models.dcgan.load 'gan.h5':count())
+
+dcgan:noise(n, {seed = 0, first = 0})
+dcgan:clip(c)
+  What the generator makes pictures of, keyed by (seed, sample); and the critic's parameters bounded to -c .. c, in
+  place.
+  n        how many
+  seed     whole number
+  first    number of the first sample, from 0
+  c        above 0; 0.01 in the paper
+  returns  a tensor (n,latent,1,1); nothing
+  example
+    local gan = ld.models.dcgan{size = 16, latent = 8, width = 4}
+    print(gan:noise(2, {seed = 1}):describe())
+    gan:clip(0.01)
 
 ld.models.kl_autoencoder{in_channels = 3, out_channels = 3, latent_channels = 4, block_out_channels = {128, 256,
     512, 512}, layers_per_block = 2, norm_num_groups = 32}

@@ -4,7 +4,8 @@
 -- its own __index. They say what entries call them in __name.
 
 local parts = {'nn', 'models', 'vae', 'diffusion', 'perceptual', 'schedule', 'ema', 'images', 'latents', 'run',
-               'options', 'gradcheck', 'grid', 'checkpoint', 'metrics', 'demo', 'picture_mix', 'help'}
+               'options', 'gradcheck', 'grid', 'checkpoint', 'metrics', 'demo', 'picture_mix', 'help', 'ranks',
+               'pixels', 'precision', 'report', 'plot', 'health', 'find_lr', 'show'}
 
 -- A name that several classes of one kind have is at several places.
 local function add(names, name, owner, key)
@@ -73,6 +74,7 @@ return function()
   local ld, help = require 'ld', require 'ld.help'
   local names, unnamed = {}, {}
   for _, part in ipairs(parts) do local _ = ld[part] end
+  for name in pairs(require 'ld.metrics_record') do local _ = ld.metrics[name] end -- loaded when they are asked for
   walk_table(names, 'ld', ld, {[_G] = true})
   walk_table(names, 'nn', ld.nn, {})
   for name in pairs(names) do

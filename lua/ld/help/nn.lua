@@ -368,4 +368,12 @@ net:tree()
   returns  text
   example
     print(nn.sequential{nn.linear{in_features = 3, out_features = 2}, nn.relu()}:tree())
+
+nn.wide(x)
+  x in f32 where it has 16 bits: what a network of your own returns, whatever it computes in.
+  x        tensor
+  returns  a tensor like x, or x itself
+  see      ld.precision
+  example
+    print(nn.wide(ld.ones(2):bf16()).dtype)
 ]==]}

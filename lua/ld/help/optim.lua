@@ -1,6 +1,14 @@
 -- Optimisers, learning-rate schedules, averages of weights, initialisation.
-return {title = 'Optimisers, schedules, averages', internal = [[ld.ema.recalibrate averages:update averages:swap
-  averages:average averages:load averages:updates]], [==[
+local averaged = [[
+    local net = nn.linear{in_features = 2, out_features = 1}
+    local run = ld.run('runs/example', {model = net, optim = ld.optim.adamw(net:parameters()), quiet = true,
+                                        plan = false, ema = {sigma_rel = {0.05, 0.10}, every = 8}})
+    for batch in run:batches({count = 8, name = 'ones'}, 4, 2) do
+      run:step(function() return net(ld.ones(batch.count, 2)):square():mean() end)
+    end
+    run:finish()
+]]
+local text = [==[
 ld.optim.adamw(parameters, {lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01})
 ld.optim.adam(parameters, {lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0})
   Adam; adamw takes weight decay apart from the gradient, adam adds it to the gradient.
@@ -107,49 +115,89 @@ ld.schedule.constant{max = 1e-3, warmup = 0}
   example
     print(ld.schedule.constant{max = 1e-3}(5, 10))
 
-ld.ema.of(net, {decay = 0.9999, warmup = true})
-  An exponential moving average of a network's parameters.
-  net      module
-  decay    share of the old average that stays at an update
-  warmup   less at first: min(decay, (1 + n) / (10 + n)) after n updates
-  returns  an ema
+ld.ema.of(net, {decay = 0.9999, warmup = true, sigma_rel = nil, every = nil})
+  Exponential moving averages of a network's parameters: one by its decay, or several by their widths.
+  net        module
+  decay      share of the old average that stays at an update
+  warmup     less at first: min(decay, (1 + n) / (10 + n)) after n updates
+  sigma_rel  in place of a decay: a width, or a table of them, such as {0.05, 0.10}, each a share of the training so far
+  every      images between the snapshots a run keeps of such averages; a 32nd of the run when nil
+  returns    an ema
+  errors     both decay and widths
+  source     widths: Karras et al. 2024, arXiv:2312.02696
+  see        ld.ema.rebuild
   example
-    local average = ld.ema.of(nn.linear{in_features = 1, out_features = 1}, {decay = 0.99})
-    average:update()
+    local net = nn.linear{in_features = 1, out_features = 1}
+    ld.ema.of(net, {decay = 0.99}):update()
+    ld.ema.of(net, {sigma_rel = {0.05, 0.10}}):update(64)
 
-ema:update()
-  Take the present parameters in.
+ema:update(images)
+  Take the present parameters in. Runs do so by themselves.
+  images   images seen so far, more each time: needed with widths
   returns  nothing
   example
     ld.ema.of(nn.linear{in_features = 1, out_features = 1}):update()
 
-ema:use(f, batches, count)
+ema:drift()
+  How far the weights are from each average: |weights - average| / |weights|.
+  returns  a table: ema_drift, with widths ema_drift_0.05 and so on
+  example
+    print(ld.ema.of(nn.linear{in_features = 1, out_features = 1}):drift().ema_drift)
+
+ema:use(f, batches, count, width)
   Call f with the averaged weights in the network, in eval mode; afterwards everything is as before.
   f        function
   batches  function (i) that runs the network on the i-th batch of data: needed with batch norm, whose statistics
            are made anew
   count    how many batches; 16 when left out
+  width    which average, where there are several; the first when left out
   returns  f's results
-  errors   a network with batch norm and no batches
+  errors   a network with batch norm and no batches; a width that is not kept
   example
     local net = nn.linear{in_features = 2, out_features = 1}
     print(ld.ema.of(net):use(function() return net(ld.ones(1, 2)) end))
 
-ema:state()
+ema:state(i)
   The averages by parameter path.
+  i        which average; the first when left out
   returns  a table of tensors that share its memory
   example
     print(next(ld.ema.of(nn.linear{in_features = 1, out_features = 1}):state()))
 
-ema:load_state(state, updates)
+ema:load_state(state, updates, i)
   Put averages back.
   state    a table of tensors by path
   updates  how many updates are in them
+  i        which average; the first when left out
   returns  nothing
   errors   names a parameter that has no average in it
   example
     local average = ld.ema.of(nn.linear{in_features = 1, out_features = 1})
     average:load_state(average:state(), 100)
+
+ld.ema.rebuild(folder, sigma_rel, {at = nil})
+  The average of any width after the training, from the snapshots of a run that kept averages of some widths.
+  folder     of the run
+  sigma_rel  the width, such as 0.15
+  at         images seen, of a snapshot; the last when nil
+  returns    tensors by parameter path, and {error (what is missed of the profile, as a share), at, count, gain}
+  errors     a folder without snapshots
+  source     Karras et al. 2024, arXiv:2312.02696, section 3.2
+  example
+<averaged>    local weights, info = ld.ema.rebuild('runs/example', 0.08)
+    print(weights.weight, info.error)
+
+ld.ema.read(path, width)
+ld.ema.weights(folder, width)
+  Averaged weights in a checkpoint; and those of a run's folder, rebuilt where the width was not kept.
+  path     checkpoint
+  folder   of the run
+  width    the first average when left out
+  returns  tensors by parameter path, and what they are, as text; weights: where rebuilt, also what rebuild says
+  errors   none in it
+  example
+<averaged>    local _, kept = ld.ema.read('runs/example/last.h5', 0.10)
+    print(kept, select(2, ld.ema.weights('runs/example', 0.08)))
 
 ld.init.kaiming_normal_(x, slope, fan_in)
   Normal numbers with standard deviation sqrt(2 / ((1 + slope^2) fan_in)), in place.
@@ -186,4 +234,8 @@ ld.init.normal_(x, mean, std)
   returns  nothing
   example
     ld.init.normal_(ld.zeros(3), 0, 0.02)
-]==]}
+]==]
+return {title = 'Optimisers, schedules, averages', internal = [[ld.ema.recalibrate ld.ema.for_run averages:update
+  averages:swap averages:average averages:load averages:updates averages:decay ema:after_step ema:groups ema:index
+  ema:load ema:moved ema:open ema:plan ema:ready ema:record ema:rest]],
+  (text:gsub('<averaged>', function() return averaged end))}
