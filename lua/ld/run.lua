@@ -227,6 +227,7 @@ function Run:batches(data, size, epochs)
       self.images = self.images + advance
     end
     self:flush_log()
+    self:end_line()
     if host.on_stop then host.on_stop(false) end
   end
 end
