@@ -405,7 +405,7 @@ return {title = 'Latents, runs, checkpoints', internal = [[
   run:check_kind run:load run:resume run:stop_requested run:next_batch run:indices run:make_batch run:start
   run:after_step run:set_learning_rate run:compute run:plan_memory run:skip run:count run:flush_log run:speed
   run:clear_line run:line run:check_ranks run:checkpoint_bytes run:collect run:compare_gradients run:duration
-  run:empty_sums run:end_line run:few run:gradient run:health_entry run:log_beginning run:log_data run:log_image run:lost
-  run:mend_log run:micro_gradient run:pieces run:share run:tell run:tell_disk run:tell_time run:to_board
+  run:empty_sums run:end_line run:few run:gradient run:health_entry run:log_beginning run:log_data run:log_image
+  run:lost run:mend_log run:micro_gradient run:pieces run:share run:tell run:tell_disk run:tell_time run:to_board
   run:try_to_tell run:watch run:with_averages]],
   (text:gsub('<setup>', function() return setup end):gsub('<training>', function() return training end))}
