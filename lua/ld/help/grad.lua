@@ -121,13 +121,6 @@ ld.memory.plan(f)
   example
     print(ld.memory.plan(function() return ld.zeros(1000, 1000) + 1 end).peak)
 
-ld.synchronize(device)
-  Wait until a device has done what it was given; errors of that work come out here. For timing on a card.
-  device   the default device when left out
-  returns  nothing
-  example
-    ld.synchronize()
-
 ld.memory_limit(bytes, device)
   The most that tensors may take, live and cached together; 0 lifts the limit.
   bytes    whole number
