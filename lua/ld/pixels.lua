@@ -29,7 +29,8 @@ local function new(set, options)
     end
   end
   if #labels == 0 then core.fail(('pixels: none of the %d pictures of %s can be read'):format(set.count, set.name)) end
-  local self = {x = core.keep(core.concat(parts, 1)), label = core.keep(core.tensor(labels, {dtype = 'i64'})),
+  local label = core.tensor(labels, {dtype = 'i64', device = 'cpu'})
+  local self = {x = core.keep(core.concat(parts, 1)), label = core.keep(label),
                 count = #labels, size = set.size, classes = set.classes, name = set.name, flip = o.flip, seed = o.seed}
   return setmetatable(self, Pixels)
 end
@@ -39,7 +40,7 @@ function Pixels:get(indices, first)
   return core.scope(function()
     local rows = {}
     for i, index in ipairs(indices) do rows[i] = index - 1 end
-    local at = core.tensor(rows, {dtype = 'i64'})
+    local at = core.tensor(rows, {dtype = 'i64', device = self.x.device})
     local x = core.gather(self.x, at):f32():affine(2 / 255, -1)
     if self.flip then x = core.augment.random_flip(x, {seed = self.seed, first = first or 0}) end
     return {x = x, label = core.gather(self.label, at)}

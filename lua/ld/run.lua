@@ -198,7 +198,8 @@ function Run:check_ranks()
   end
   ranks.equal(state, 'network')
   local seed, draws = core.seed()
-  ranks.equal({core.tensor({self.images, self.n, self.batch_size, seed, draws}, {dtype = 'f64'})}, 'clock or data set')
+  local clock = {self.images, self.n, self.batch_size, seed, draws, self.serial}
+  ranks.equal({core.tensor(clock, {dtype = 'f64'})}, 'clock or data set')
   if self.micro == 0 and self.deterministic then
     self:say('another number of ranks gives other weights: a batch of %d is cut into %d; option micro fixes that',
       self.batch_size, ranks.count())
@@ -226,6 +227,7 @@ function Run:batches(data, size, epochs)
       self.images = self.images + advance
     end
     self:flush_log()
+    self:end_line()
     if host.on_stop then host.on_stop(false) end
   end
 end

@@ -184,6 +184,15 @@ function Run:clear_line()
   end
 end
 
+-- The loop is over: what the live line says last stays.
+function Run:end_line()
+  if self.line_shown then
+    io.stdout:write('\n')
+    io.stdout:flush()
+    self.line_shown = false
+  end
+end
+
 -- The live line, once a second on a terminal; a plain line every half minute elsewhere.
 function Run:line()
   local t, terminal = now(), core.terminal()

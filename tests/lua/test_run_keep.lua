@@ -103,6 +103,7 @@ t.test('any flipped byte is found, wherever it is', function()
     flip(copy, at)
     t.raises(function() ld.checkpoint.open(copy) end, 'copy.h5 is damaged')
   end
+  t.raises(function() ld.models.classifier.load(copy) end, 'test_run_keep.lua:%d+: hdf5: .*copy.h5 is damaged')
   for _, n in ipairs{0, 1, 12, 100, 4096, 5000, #bytes - 1} do
     put(copy, bytes:sub(1, n))
     t.raises(function() ld.checkpoint.open(copy) end, 'copy.h5 is damaged')

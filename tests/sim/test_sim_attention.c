@@ -270,7 +270,7 @@ static void test_product(void **state) {
             for (int64_t k = 0; k < 16; k++)
                 put(want, i, get(want, i) + get(a, i / 8 * 16 + k) * get(b, k * 8 + i % 8));
         ok(sim_product(c, a, b));
-        near("c", c, want, 16 * rounding(LD_F32), 0);
+        near("c", c, want, 64 * rounding(LD_F32), 0); /* cards align terms and cut them off */
         next_case();
     }
 }

@@ -399,11 +399,13 @@ return {title = 'Latents, runs, checkpoints', internal = [[
   store_writer:done store_writer:is_done store_writer:stats store_writer:finish store_writer:close rows:count
   rows:row rows:part rows:before rows:get rows:info rows:statistics rows:measure rows:name rows:label
   rows:crc32 rows:bad rows:class_counts rows:duplicates rows:loader rows:close ld.demo.options
-  ld.demo.check_judge ld.demo.expect_judge ld.demo.judge ld.demo.farewell run:state_record
+  ld.demo.check_judge ld.demo.expect_judge ld.demo.judge ld.demo.farewell run:state_record ld.checkpoint.bytes
+  run:best_kept run:check_room run:checkpoint_path run:follow_schedule run:generations run:newest_good
+  run:save_at_end run:save_is_due run:save_or_tell run:try_to_save run:write_generation run:write_line run:write_state
   run:check_kind run:load run:resume run:stop_requested run:next_batch run:indices run:make_batch run:start
   run:after_step run:set_learning_rate run:compute run:plan_memory run:skip run:count run:flush_log run:speed
   run:clear_line run:line run:check_ranks run:checkpoint_bytes run:collect run:compare_gradients run:duration
-  run:empty_sums run:few run:gradient run:health_entry run:log_beginning run:log_data run:log_image run:lost
-  run:mend_log run:micro_gradient run:pieces run:share run:steps_at run:tell run:tell_disk run:tell_time run:to_board
+  run:empty_sums run:end_line run:few run:gradient run:health_entry run:log_beginning run:log_data run:log_image
+  run:lost run:mend_log run:micro_gradient run:pieces run:share run:tell run:tell_disk run:tell_time run:to_board
   run:try_to_tell run:watch run:with_averages]],
   (text:gsub('<setup>', function() return setup end):gsub('<training>', function() return training end))}

@@ -324,4 +324,5 @@ ld.terminal()
 ]==]
 return {title = 'Measures and files', internal = [[
   ld.npy_folder npy_folder:shape npy_folder:name npy_folder:label npy_folder:classes npy_folder:rows
-  npy_folder:close ld.lock_folder ld.unlock_folder ld.sweep_folder ld.event_file]], (text:gsub('<(%l+)>', parts))}
+  npy_folder:close ld.lock_folder ld.unlock_folder ld.sweep_folder ld.event_file ld.file_fail_at
+  ld.h5_check ld.h5_create_summed ld.link_file ld.list_files ld.memory_fail_at]], (text:gsub('<(%l+)>', parts))}
