@@ -119,6 +119,8 @@ def compare(seed, work):
         emit("unchecked", "", "the seed has no results to compare with")
         return True
     results, grads = work.compute()
+    work.wait()
+    work.first = torch_windows.since_start()  # compiled and tried out by now
     good = compare_with(seed, "", results, grads, work.half)
     if seed.has("half.") and not work.half:
         good = compare_with(seed, "half.", results, grads, True) and good

@@ -1,6 +1,7 @@
 """Windows of steps on a device, the same on both sides (timing.lua): warm-up until two windows in a row are within a
 twentieth, then --windows of --steps steps, each ended by waiting for the device; fewer steps where they would take longer
-than the seconds. Before them the first step, from the start of the process; after them, memory and kernels."""
+than the seconds. Before them the time from the start of the process to the end of the first step, which is that of the
+comparison where there was one; after them, memory and kernels."""
 import os
 import time
 
@@ -38,7 +39,7 @@ def kernels(f, work):
 def measure(label, f, work, args, emit, share):
     f()
     work.wait()
-    emit("first", label, since_start())
+    emit("first", label, work.first or since_start())
     if work.graph:
         f = torch_works.graphed(f)
     step, spent, limit = window(f, work, 1), 0.0, args.seconds / share

@@ -40,7 +40,7 @@ class Work:
         self.seed, self.mode, self.meta, self.device = seed, mode, seed.meta, device
         self.half, self.compile_mode, self.graph = MODES[mode]
         self.inputs = {name: channels_last(x.to(device)) for name, x in seed.read("input.")}
-        self.series = {}
+        self.series, self.first = {}, None
 
     def autocast(self):
         # Copies of weights are cached within a pass; a graph would keep those of the pass that it recorded.

@@ -167,7 +167,7 @@ stage 'out of memory' 60 bash -c 'on -e "
 seconds=$(($(left) - 10))
 if [ $seconds -gt 30 ]; then
     # shellcheck disable=SC2086
-    stage 'bench-cuda' $((seconds + 8)) env LDLUA="$ldlua" PYTHON="${PYTHON:-python3}" DRIVER=cuda tests/bench/run --device "$device" \
+    stage 'bench-cuda' $((seconds + 8)) env -u LD_TUNE LDLUA="$ldlua" PYTHON="${PYTHON:-python3}" DRIVER=cuda tests/bench/run --device "$device" \
         --minutes "$(awk "BEGIN { print $seconds / 60 }")" --anyway --out "$OUT" $bench
 else
     missing 'bench-cuda' 'no minutes are left for it'
