@@ -162,7 +162,7 @@ $(BUILD)/bundle/.staged: $(BUILD)/bundle/ldlua $(PLUGIN) tests/tools/bundle.sh c
 	@CUDA='$(CUDA)' tests/tools/bundle.sh $(abspath $(BUILD))/bundle/$(BUNDLE_NAME) $(abspath $<) '$(abspath $(PLUGIN))'
 	@touch $@
 bundle: $(BUILD)/bundle/.staged | cuda
-	@tar -C $(BUILD)/bundle --sort=name --owner=0 --group=0 --numeric-owner -cf - $(BUNDLE_NAME) | xz -T0 -6 -c >$(BUILD)/$(BUNDLE_NAME).tar.xz
+	@tar -C $(BUILD)/bundle --sort=name --owner=0 --group=0 --numeric-owner -cf - $(BUNDLE_NAME) | xz -T0 -6 -c >$(BUILD)/bundle/packed && mv $(BUILD)/bundle/packed $(BUILD)/$(BUNDLE_NAME).tar.xz
 	@echo "$(BUILD)/$(BUNDLE_NAME).tar.xz: $$(($$(stat -c %s $(BUILD)/$(BUNDLE_NAME).tar.xz) / 1000000)) MB"
 
 # A plug-in whose device's memory the host cannot read, for tests.
@@ -278,7 +278,7 @@ card-kit: $(BUILD)/bundle/.staged $(if $(NVCC),$(DEVICE_TESTS)) | build/.deps-te
 	@rm -rf $(BUILD)/card-kit && cp -a $(BUILD)/bundle/$(BUNDLE_NAME) $(BUILD)/card-kit && mkdir $(BUILD)/card-kit/tests
 	@for f in $(if $(NVCC),$(DEVICE_TESTS)); do strip -o $(BUILD)/card-kit/tests/$$(basename $$f) $$f || exit 1; done
 	@cp -L "$$($(CC) -print-file-name=libcmocka.so)" $(BUILD)/card-kit/lib/libcmocka.so.0
-	@tar -C $(BUILD) --sort=name --owner=0 --group=0 --numeric-owner -cf - card-kit | xz -T1 -6 --lzma2=dict=128MiB -c >$(BUILD)/card-kit.tar.xz
+	@tar -C $(BUILD) --sort=name --owner=0 --group=0 --numeric-owner -cf - card-kit | xz -T1 --lzma2=preset=3,dict=64MiB -c >$(BUILD)/card-kit.new && mv $(BUILD)/card-kit.new $(BUILD)/card-kit.tar.xz
 	@echo "$(BUILD)/card-kit.tar.xz: $$(($$(stat -c %s $(BUILD)/card-kit.tar.xz) / 1000000)) MB"
 
 # ONLY=word runs the programs whose path contains the word.

@@ -13,6 +13,7 @@ printf '#!/bin/sh\nexec "%s" "$@"\n' "$LDLUA" >"$kit/ldlua"
 printf '#!/bin/sh\necho fine\n' >"$kit/tests/device_good"
 printf '#!/bin/sh\necho a fault in a kernel\nexit 3\n' >"$kit/tests/device_bad"
 printf '#!/bin/sh\nsleep 1000\n' >"$kit/tests/device_slow"
+printf '#!/bin/sh\necho "[  SKIPPED ] 1 test(s)."\n' >"$kit/tests/device_none"
 chmod +x "$kit"/ldlua "$kit"/tests/*
 line() { grep "^$1 " "$OUT/summary.txt"; }
 verdict() { line "$1" | grep -qE " $2 " && echo yes; }
@@ -21,6 +22,7 @@ verdict() { line "$1" | grep -qE " $2 " && echo yes; }
 refuse 'a stage that hangs' tests/tools/on_card.sh --minutes 0.2 --device fake:0 --quick "$kit"
 same 'a failure is noted' "$(verdict 'kernels: device_bad' FAILED)" yes
 same 'with its last word' "$(line 'kernels: device_bad' | grep -c 'status 3: a fault in a kernel')" 1
+same 'a test that sees no card is not good' "$(verdict 'kernels: device_none' SKIPPED)" yes
 same 'the next one ran' "$(verdict 'kernels: device_good' ok)" yes
 same 'and the hanging one ended' "$(verdict 'kernels: device_slow' LATE)" yes
 same 'the rest is left out' "$(verdict 'training: f32' left-out)" yes
@@ -33,7 +35,7 @@ for stage in doctor 'first tensor' 'operations: test_tensor' 'reference numbers'
     same "$stage" "$(verdict "$stage" ok)" yes
 done
 same 'the bench left its files' "$([ -s "$OUT/bench-cuda.jsonl" ] && [ -s "$OUT/bench-cuda.md" ] && echo yes)" yes
-same 'what was printed is kept' "$(grep -c '^==== ' "$OUT/on-card.log")" "$(grep -cE ' ok ' "$OUT/summary.txt")"
+same 'what was printed is kept' "$(grep -c '^==== ' "$OUT/on-card.log")" "$(grep -cE ' (ok|SKIPPED) ' "$OUT/summary.txt")"
 refuse 'nothing that starts' tests/tools/on_card.sh --device fake:0 "$TEST_TMP"
 says 'no ldlua that starts'
 finish
