@@ -371,13 +371,14 @@ t.test('every call that makes, writes, syncs or renames a file fails once', func
   t.eq(failures, 12)
 end)
 
+-- A checkpoint is written from the host's memory, whatever the device.
 t.test('memory that cannot be had, at every request of a checkpoint', function()
   local run = run_with_checkpoint(fresh())
   local before, failures = {memory = memory(), files = open_files()}, 0
   for k = 1, 1000 do
-    ld.core.memory_fail_at(k)
+    ld.core.memory_fail_at(k, 'cpu')
     local ok, message = pcall(run.save, run)
-    ld.core.memory_fail_at(0)
+    ld.core.memory_fail_at(0, 'cpu')
     if ok then break end
     failures = failures + 1
     t.ok(message:find('memory', 1, true), message)
