@@ -53,6 +53,7 @@ test  cmocka  cmocka.h            libcmocka-dev
 test  command g++                 g++
 test  command mpicc               libopenmpi-dev
 test  command mpirun              openmpi-bin
+test  command xz                  xz-utils
 check command luajit              luajit
 check command luacheck            lua-check
 check command cppcheck            cppcheck
