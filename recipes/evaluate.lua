@@ -18,34 +18,19 @@ if #opt.runs == 0 then ld.fail('name one or more runs: ldlua recipes/evaluate.lu
 local samplers = {ddim = function() return ld.sampler.ddim{steps = opt.steps, eta = opt.eta} end,
                   ancestral = function() return ld.sampler.ancestral{steps = opt.steps} end}
 local make = samplers[opt.sampler] or ld.fail("unknown sampler '%s'; known: ddim ancestral", opt.sampler)
-if opt.weights ~= 'ema' and opt.weights ~= 'live' then
-  ld.fail("unknown weights '%s'; known: ema live", opt.weights)
-end
 
 local judge -- loaded for the first run that needs it
 local function evaluate(folder)
-  local path = folder .. '/last.h5'
-  if not ld.file_kind(path) then ld.fail('there is no %s: train first, e.g. ldlua recipes/celeba.lua --demo', path) end
+  local trained = ld.trained(folder, {weights = opt.weights, sigma_rel = opt.sigma_rel, store = opt.store,
+                                      decode = false})
   if not ld.file_kind(opt.judge) then
     ld.fail('there is no classifier %s: make one with recipes/imagenet_classifier.lua, or name it with --judge',
       opt.judge)
   end
   judge = judge or ld.metrics.judge(opt.judge)
-  local unet, record = ld.models.unet.load(path)
-  local x      = record.extra
-  local beside = folder .. '/latents.h5'
-  local store  = ld.latents.open(opt.store ~= '' and opt.store or ld.file_kind(beside) and beside or x.store or beside)
-  local model  = ld.diffusion.cosine(unet, {scale = x.scale, shift = x.shift})
-  local weights = 'live'
-  if opt.weights == 'ema' then
-    local averages, how
-    averages, weights, how = ld.ema.weights(folder, opt.sigma_rel > 0 and opt.sigma_rel or nil)
-    if how then print(('%s: %s from %d averages, profile error %.2g'):format(folder, weights, how.count, how.error)) end
-    unet:load_state(averages, {strict = false})
-    ld.ema.recalibrate(unet, function(i)
-      model:loss(store:random_batch(128, i).x, {seed = 1, first = i * 128})
-    end, 16)
-  end
+  local record, x, store, model = trained.record, trained.extra, trained.store, trained.model
+  local weights, how = trained.weights, trained.how
+  if how then print(('%s: %s from %d averages, profile error %.2g'):format(folder, weights, how.count, how.error)) end
   local n = math.min(opt.n, math.floor(store.count / 2))
   if n < opt.n then print(('%s has %d latents: N is %d'):format(store.path, store.count, n)) end
   local r = ld.metrics.evaluate{

@@ -22,7 +22,7 @@ local unet, record = ld.models.unet.load(path)
 local from  = record.extra
 if not from.latent then ld.fail('%s was not trained on latents; this recipe goes on with runs that were', path) end
 if opt.weights == 'ema' then
-  unet:load_state(ld.checkpoint.read_averages(path), {strict = false})
+  unet:load_state(ld.ema.weights(opt.run), {strict = false})
 elseif opt.weights ~= 'live' then
   ld.fail("unknown weights '%s'; known: ema live", opt.weights)
 end

@@ -7,29 +7,14 @@ local ld = require 'ld'
 
 local opt = ld.options{
   run = 'runs/celeba', out = '', image = '', strength = 0.5, n = 8, seed = 0, to = -1,
-  steps = 100, eta = 0.5, weights = 'ema', vae = '', store = '', batch = 32,
+  steps = 100, eta = 0.5, weights = 'ema', sigma_rel = 0, vae = '', store = '', batch = 32,
 }
 if (opt.image ~= '') == (opt.to >= 0) then
   ld.fail('give either --image, for variations of a picture, or --to, for the way to another seed')
 end
 
-local path = opt.run .. '/last.h5'
-if not ld.file_kind(path) then ld.fail('there is no %s: train first, e.g. ldlua recipes/celeba.lua --demo', path) end
-local unet, record = ld.models.unet.load(path)
-local x      = record.extra
-local vae    = ld.vae.load(opt.vae ~= '' and opt.vae or x.vae, {range = x.range ~= 'own' and x.range or nil})
-local beside = opt.run .. '/latents.h5'
-local store  = ld.latents.open(opt.store ~= '' and opt.store or ld.file_kind(beside) and beside or x.store or beside)
-store:check_vae(vae)
-local model  = ld.diffusion.cosine(unet, {scale = x.scale, shift = x.shift})
-if opt.weights == 'ema' then
-  unet:load_state(ld.checkpoint.read_averages(path), {strict = false})
-  ld.ema.recalibrate(unet, function(i)
-    model:loss(store:random_batch(128, i).x, {seed = 1, first = i * 128})
-  end, 16)
-elseif opt.weights ~= 'live' then
-  ld.fail("unknown weights '%s'; known: ema live", opt.weights)
-end
+local run = ld.trained(opt.run, {weights = opt.weights, sigma_rel = opt.sigma_rel, vae = opt.vae, store = opt.store})
+local x, vae, model = run.extra, run.vae, run.model
 
 local function variations()
   local picture = ld.images.picture(opt.image, {size = x.latent[2] * vae.factor})
@@ -64,5 +49,5 @@ local name = opt.image ~= '' and ('remix-%s-%g'):format(opt.image:match('([^/]*)
 local out = opt.out ~= '' and opt.out or ('%s/samples/%s.png'):format(opt.run, name)
 ld.make_dirs(out:match('^(.*)/[^/]*$') or '.')
 ld.save_image(ld.grid(pictures, {columns = pictures.shape[1]}), out,
-  {run = opt.run, steps = tostring(opt.steps), seed = tostring(opt.seed), image = opt.image, weights = opt.weights})
+  {run = opt.run, steps = tostring(opt.steps), seed = tostring(opt.seed), image = opt.image, weights = run.weights})
 print(out)

@@ -31,11 +31,6 @@ static int l_start(lua_State *L) {
     return 1;
 }
 
-static int l_abort(lua_State *L) {
-    ld_comm_abort((int)ldl_int(L, 1, "abort", "the status"));
-    return 0;
-}
-
 /* gather({numbers}): a list by rank of such lists; every rank gives equally many */
 static int l_gather(lua_State *L) {
     int n = ldl_list(L, 1, "gather"), ranks = ld_comm_ranks();
@@ -220,12 +215,18 @@ static int l_end(lua_State *L) {
 }
 
 void ldl_open_ranks(lua_State *L) {
-    static const luaL_Reg functions[] = {
-        {"rank", l_rank},     {"count", l_count},     {"start", l_start},
-        {"abort", l_abort},   {"gather", l_gather},   {"gather_tensor", l_gather_tensor},
-        {"sum", l_sum},       {"own", l_own},         {"grad_sum", l_new},
-        {"pieces", l_pieces}, {"on_stop", l_on_stop}, {"finish", l_end},
-        {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"rank", l_rank},
+                                         {"count", l_count},
+                                         {"start", l_start},
+                                         {"gather", l_gather},
+                                         {"gather_tensor", l_gather_tensor},
+                                         {"sum", l_sum},
+                                         {"own", l_own},
+                                         {"grad_sum", l_new},
+                                         {"pieces", l_pieces},
+                                         {"on_stop", l_on_stop},
+                                         {"finish", l_end},
+                                         {NULL, NULL}};
     static const luaL_Reg methods[] = {{"begin", l_begin},   {"watch", l_watch}, {"add", l_add},
                                        {"finish", l_finish}, {"__gc", l_gc},     {NULL, NULL}};
     ldl_class(L, CLASS, methods);

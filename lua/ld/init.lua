@@ -29,7 +29,7 @@ local parts = {
   options = 'ld.options', gradcheck = 'ld.gradcheck', grid = 'ld.grid', checkpoint = 'ld.checkpoint',
   help = 'ld.help', metrics = 'ld.metrics', ranks = 'ld.ranks', pixels = 'ld.pixels', demo = 'ld.demo',
   picture_mix = 'ld.picture_mix', precision = 'ld.precision', report = 'ld.report', plot = 'ld.plot',
-  health = 'ld.health', find_lr = 'ld.find_lr', show = 'ld.show',
+  health = 'ld.health', find_lr = 'ld.find_lr', show = 'ld.show', trained = 'ld.trained',
 }
 
 --- Variance over dimensions (all when nil); divided by n - 1 unless `biased`.

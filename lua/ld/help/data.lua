@@ -385,6 +385,19 @@ ld.checkpoint.load_model(path, name, constructor)
     ld.checkpoint.write('load.h5', {model = ld.models.unet{channels = {8}, layers = 1, attention_from = 0}})
     print(ld.checkpoint.load_model('load.h5', 'unet', ld.models.unet):count())
 
+ld.trained(folder, {weights = 'ema', sigma_rel = 0, vae = '', store = '', decode = true})
+  A trained diffusion run, ready to draw from: network, model, latents and autoencoder.
+  folder     of ld.run
+  weights    'ema', whose batch-norm statistics are recomputed, or 'live'
+  sigma_rel  width of the average; 0 for the first that the run kept
+  vae        where the autoencoder lies, when it has moved
+  store      where the latents lie, when they have moved
+  decode     false: no autoencoder is loaded
+  returns    a table: unet, model, store, vae, record, extra, weights, how
+  errors     no checkpoint; a run that was not trained on latents
+  example
+    print(pcall(ld.trained, 'no such run'))
+
 ld.checkpoint.read_averages(path)
   The averaged parameters of a run's checkpoint.
   path     file

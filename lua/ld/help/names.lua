@@ -5,7 +5,7 @@
 
 local parts = {'nn', 'models', 'vae', 'diffusion', 'perceptual', 'schedule', 'ema', 'images', 'latents', 'run',
                'options', 'gradcheck', 'grid', 'checkpoint', 'metrics', 'demo', 'picture_mix', 'help', 'ranks',
-               'pixels', 'precision', 'report', 'plot', 'health', 'find_lr', 'show'}
+               'pixels', 'precision', 'report', 'plot', 'health', 'find_lr', 'show', 'trained'}
 
 -- A name that several classes of one kind have is at several places.
 local function add(names, name, owner, key)
