@@ -2,24 +2,19 @@
 
 #include "base/error.h"
 #include "io/archive.h"
+#include "io/symbol.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
 
 archive_lib la;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* A symbol as what it is: C has no conversion from an object's address to a function's. */
 static int find(void *library, const char *symbol, void *to) {
-    void *address = dlsym(library, symbol);
-    if (!address)
-        return ld_fail(LD_EIO, "archive: %s has no %s", LD_LIBARCHIVE, symbol);
-    memcpy(to, &address, sizeof address);
-    return 0;
+    return ld_symbol(library, "archive", LD_LIBARCHIVE, symbol, to);
 }
 
 static int load(void) {

@@ -1,23 +1,18 @@
 #include "io/chafa_lib.h"
 
 #include "base/error.h"
+#include "io/symbol.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <string.h>
 
 chafa_lib lc;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* A symbol as what it is: C has no conversion from an object's address to a function's. */
 static int find(void *library, const char *symbol, void *to) {
-    void *address = dlsym(library, symbol);
-    if (!address)
-        return ld_fail(LD_EIO, "show: %s has no %s", LD_LIBCHAFA, symbol);
-    memcpy(to, &address, sizeof address);
-    return 0;
+    return ld_symbol(library, "show", LD_LIBCHAFA, symbol, to);
 }
 
 static int load(void) {

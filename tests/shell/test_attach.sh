@@ -7,16 +7,7 @@
 cat >"$TEST_TMP/train.lua" <<'LUA'
 local ld = require 'ld'
 local folder, epochs, pace, attach = ...
-local data = {count = 37, name = 'noise', get = function(_, indices)
-  return ld.scope(function()
-    local x, labels = {}, {}
-    for i, index in ipairs(indices) do
-      labels[i] = index % 3
-      x[i] = ld.noise({1, 2, 8, 8}, {seed = 9, first = index}) + labels[i]
-    end
-    return {x = ld.concat(x, 1), label = ld.tensor(labels, {dtype = 'i64'})}
-  end)
-end}
+local data = dofile('tests/tools/run_training.lua').data
 ld.seed(4)
 local net = ld.models.classifier{in_channels = 2, channels = {4, 6}, blocks = {1}, classes = 3, dropout = 0.3}
 local optim = ld.optim.adamw(net:parameters(), {lr = 1e-2})
