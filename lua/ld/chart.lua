@@ -109,35 +109,12 @@ function chart.text(self)
   return text
 end
 
-local entities = {['&'] = '&amp;', ['<'] = '&lt;', ['>'] = '&gt;', ['"'] = '&quot;'}
-local function escape(text) return (text:gsub('[&<>"]', entities)) end
-
---- chart.svg(self, title): the text of an SVG file, 720 x 400.
+--- chart.svg(self, title): the text of an SVG file, by ld.plot.
 function chart.svg(self, title)
-  local w, h, x0, y0 = 620, 300, 80, 50
-  local points = {}
-  if self.fill then points[1] = ('%g,%g'):format(x0, y0 + h) end
-  for _, p in ipairs(self.points) do
-    local x, y = place(self, p, w, h)
-    points[#points + 1] = ('%.2f,%.2f'):format(x0 + x, y0 + y)
-  end
-  if self.fill then points[#points + 1] = ('%g,%g'):format(x0 + w, y0 + h) end
-  local function label(x, y, anchor, text)
-    return ('<text x="%g" y="%g" text-anchor="%s">%s</text>'):format(x, y, anchor, escape(text))
-  end
-  return table.concat({
-    '<svg xmlns="http://www.w3.org/2000/svg" width="720" height="400" font-family="sans-serif" font-size="13">',
-    '<rect width="720" height="400" fill="white"/>',
-    ('<rect x="%g" y="%g" width="%g" height="%g" fill="none" stroke="#999"/>'):format(x0, y0, w, h),
-    ('<polyline fill="%s" stroke="#1f6fc0" stroke-width="1.5" points="%s"/>'):format(
-      self.fill and '#9cc4ec' or 'none', table.concat(points, ' ')),
-    label(x0, 30, 'start', title or self.names.y),
-    label(x0 - 6, y0 + 10, 'end', ('%.4g'):format(self.high)), label(x0 - 6, y0 + h, 'end', ('%.4g'):format(self.low)),
-    label(x0, y0 + h + 20, 'start', ('%.6g'):format(self.left)),
-    label(x0 + w, y0 + h + 20, 'end', ('%.6g'):format(self.right)),
-    label(x0 + w / 2, y0 + h + 20, 'middle', self.names.x),
-    '</svg>', '',
-  }, '\n')
+  local xs, ys = {}, {}
+  for i, p in ipairs(self.points) do xs[i], ys[i] = p[1], p[2] end
+  return require('ld.plot')({{x = xs, y = ys, name = self.names.y}},
+    {title = title, x_label = self.names.x, zero = self.fill, alone = true})
 end
 
 return chart
