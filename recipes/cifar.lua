@@ -9,8 +9,7 @@ local opt = ld.options{
   channels = {64, 128, 256}, layers = 2, attention_from = 2, attention_width = 16, norm = 'group',
   epochs = 200, batch = 128, lr = 1e-3, ema = 0.9995, seed = 1,
   drop = 0.1,                          -- share of labels that the network does not see, for guidance
-  guidance = 2, columns = 8,           -- what is drawn: samples of each class
-  steps = 50, eta = 0.5, every = 5,    -- how, and after how many epochs
+  guidance = 2, columns = 8, steps = 50, eta = 0.5, every = 5,
 }
 
 if not ld.images.exists(opt.data) then

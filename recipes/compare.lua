@@ -11,7 +11,8 @@ local opt = ld.options{
   out = 'runs/compare', epochs = 50, batch = 64, lr = 3e-3, ema = 0.999, seed = 1,
   channels = {64, 128, 256}, layers = 1, attention_from = 2, attention_width = 16, scale = 0,
   perceptual = 0.1, gate = 3, samples = 16, steps = 100, eta = 1,
-  evaluator = '', n = 1000,
+  evaluator = '',                     -- latent classifier that judges samples and was not in the loss; none: no figures
+  n = 1000,                           -- samples that it judges
   precision = 'f32',                  -- of training and drawing: f32, or bf16 on a CUDA device
   tensorboard = false, quiet = false,
 }

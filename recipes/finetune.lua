@@ -5,12 +5,12 @@
 local ld = require 'ld'
 
 local opt = ld.options{
-  run = 'runs/celeba', data = '', out = 'runs/finetuned', -- the trained run, the pictures, where to
+  run = 'runs/celeba', data = '', out = 'runs/finetuned',
   epochs = 40, batch = 16, lr = 1e-4, ema = 0.999, seed = 1,
   weights = 'ema',                     -- begin with the run's averaged weights, or live
-  judge = '', perceptual = 0.1,        -- latent classifier for the perceptual loss; none: MSE only
-  samples = 16, steps = 50, eta = 1, every = 5,
-  vae = '', least_psnr = 15,           -- where the autoencoder lies, when it has moved
+  judge = '',                          -- latent classifier for the perceptual loss; none: MSE only
+  perceptual = 0.1, samples = 16, steps = 50, eta = 1, every = 5, least_psnr = 15,
+  vae = '',                            -- where the autoencoder lies, when it has moved
 }
 
 local path = opt.run .. '/last.h5'

@@ -5,14 +5,15 @@
 local ld = require 'ld'
 
 local opt = ld.options{
-  data   = 'data/lsun-bedrooms', vae = 'data/sd-vae-ft-ema', range = 'unit',  -- fast.ai feeds the VAE [0,1]
+  data   = 'data/lsun-bedrooms', vae = 'data/sd-vae-ft-ema',
+  range  = 'unit',                     -- pixel range fed to the VAE: unit (fast.ai's), signed, or own (the VAE's)
   judge  = 'runs/imagenet-classifier/best.h5', out = 'runs/lsun',
   size   = 256, transform = 'topleft', epochs = 25, batch = 128, lr = 3e-3, ema = 0.9999, seed = 1,
   sigma_rel = {},                      -- e.g. 0.05,0.10: power-function averages of these widths in place of `ema`
   channels = {128, 256, 512, 768}, layers = 2, attention_from = 2, attention_width = 16, norm = 'batch', scale = 0.2,
   perceptual = 0.1, gate = 3, samples = 64, steps = 100, eta = 1, limit = 1e9,
   precision = 'f32',                  -- of training and drawing: f32, or bf16 on a CUDA device
-  find_lr = false, overfit = 0, tensorboard = false, quiet = false, -- as in celeba.lua
+  find_lr = false, overfit = 0, tensorboard = false, quiet = false,
 }
 
 if not ld.images.exists(opt.data) then

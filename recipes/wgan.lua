@@ -6,8 +6,11 @@ local ld = require 'ld'
 
 local opt = ld.options{
   data = 'data/celeba-hq', out = 'runs/wgan', size = 64, faces = 10000, limit = 0,
-  epochs = 50, batch = 64, width = 64, latent = 100, seed = 1, samples = 64, every = 1,
-  lr = 5e-5, clip = 0.01, critic = 5,  -- the paper's: step, bound of the critic's weights, its updates for one of G
+  epochs = 50, batch = 64, width = 64, seed = 1, samples = 64, every = 1,
+  latent = 100,                        -- width of the generator's noise
+  lr = 5e-5,                           -- learning rate
+  clip = 0.01,                         -- bound of the critic's weights; this and what follows as in the paper
+  critic = 5,                          -- updates of the critic for one of the generator
 }
 
 local found = ld.images.exists(opt.data)
