@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "io/chafa_lib.h"
+#include "io/terminal_ask.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,7 @@ int ld_terminal_detect(void) {
         if (lc.term_info_have_seq(info, modes[order[i]].begins))
             mode = (int)order[i];
     lc.term_info_unref(info);
-    return mode;
+    return mode == LD_TERMINAL_HALF && ld_terminal_ask().sixel ? LD_TERMINAL_SIXEL : mode;
 }
 
 ld_terminal_size ld_terminal_measure(void) {
@@ -45,7 +46,12 @@ ld_terminal_size ld_terminal_measure(void) {
     if (w.ws_xpixel >= 2 * w.ws_col && w.ws_ypixel >= 2 * w.ws_row) {
         size.cell_width = w.ws_xpixel / w.ws_col;
         size.cell_height = w.ws_ypixel / w.ws_row;
+    } else if (ld_terminal_ask().cell_width) {
+        size.cell_width = ld_terminal_ask().cell_width;
+        size.cell_height = ld_terminal_ask().cell_height;
     }
+    size.most_width = ld_terminal_ask().most_width;
+    size.most_height = ld_terminal_ask().most_height;
     return size;
 }
 
