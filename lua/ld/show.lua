@@ -193,8 +193,8 @@ end
 --         over mean +- 2.5 standard deviations; tensors of another shape: a histogram of `bins` bins
 --         a list of numbers: a curve; the path of a log.jsonl, or of a run's folder: the curve of `key` over images
 --         seen; another path: a picture file
---   mode  'half' (blocks, two pixels a character), 'sixel', 'kitty', 'iterm'; else what the environment says the
---         terminal can, or the terminal itself when it is asked; given, it is used even where standard output is no terminal
+--   mode  'half' (blocks, two pixels a character), 'sixel', 'kitty', 'iterm'; else what the terminal can, as the
+--         environment or it says; given, it is used even where standard output is no terminal
 --   columns  width in characters
 --   path  write this file instead; a curve or histogram becomes SVG unless it ends in .png
 --   as    'picture', 'latent' or 'histogram', where the shape would say otherwise

@@ -413,7 +413,8 @@ return {title = 'Latents, runs, checkpoints', internal = [[
   rows:row rows:part rows:before rows:get rows:info rows:statistics rows:measure rows:name rows:label
   rows:crc32 rows:bad rows:class_counts rows:duplicates rows:loader rows:close ld.demo.options
   ld.demo.check_judge ld.demo.expect_judge ld.demo.judge ld.demo.train_judge ld.demo.farewell run:state_record
-  ld.checkpoint.bytes run:best_kept run:check_room run:checkpoint_path run:follow_schedule run:generations run:newest_good
+  ld.checkpoint.bytes
+  run:best_kept run:check_room run:checkpoint_path run:follow_schedule run:generations run:newest_good
   run:save_at_end run:save_is_due run:save_or_tell run:try_to_save run:write_generation run:write_line run:write_state
   run:check_kind run:load run:resume run:stop_requested run:next_batch run:indices run:make_batch run:start
   run:after_step run:set_learning_rate run:compute run:plan_memory run:skip run:count run:flush_log run:speed
