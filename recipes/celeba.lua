@@ -51,16 +51,12 @@ local perceptual = judge and ld.perceptual{net = judge, mean = judge.record.mean
 print(('U-Net of %d parameters, %d latents, perceptual latent loss %s'):format(unet:count(), store.count,
   perceptual and ('weight %g'):format(opt.perceptual) or 'off'))
 
--- Samples by the weights in the network; with averaged ones, batch-norm statistics are recomputed on data first.
-local function draw(n)
-  return model:sample{n = n or opt.samples, channels = store.shape[1], size = store.shape[2], seed = opt.seed,
-                      sampler = sampler}
-end
-local function statistics(i)
-  model:loss(store:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch})
-end
-run:draws(function(n) return vae:decode_images(draw(n)) end, statistics)
-local function show() return run:image('samples', vae:decode_images(run:averaged(draw, statistics))) end
+-- Pictures by the weights in the network; with averaged ones, batch-norm statistics are recomputed on data first.
+run:draws(function(n)
+  return vae:decode_images(model:sample{n = n, channels = store.shape[1], size = store.shape[2], seed = opt.seed,
+                                        sampler = sampler})
+end, model:statistics(store, opt.batch, opt.seed + 1))
+local function show() return run:image('samples', run:draw(opt.samples)) end
 
 local function loss(batch)
   return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})

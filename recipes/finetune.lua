@@ -45,19 +45,19 @@ print(('%d latents of your pictures, U-Net of %d parameters from %d images of %s
   record.images, opt.run))
 
 local batch_size = math.min(opt.batch, store.count)
-local function draw()
-  return run:averaged(function()
-    return model:sample{n = opt.samples, channels = from.latent[1], size = from.latent[2], seed = opt.seed,
-                        split = true, sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}}
-  end, function(i) model:loss(store:random_batch(batch_size, i).x, {seed = opt.seed + 1, first = i * batch_size}) end)
-end
+run:draws(function(n, together)
+  return vae:decode_images(model:sample{n = n, channels = from.latent[1], size = from.latent[2], seed = opt.seed,
+                                        split = together,
+                                        sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}})
+end, model:statistics(store, batch_size, opt.seed + 1))
+local function show() return run:image('samples', run:draw(opt.samples)) end
 
-local grid = not run.resumed and run:image('samples', vae:decode_images(draw())) -- before anything changes
+local grid = not run.resumed and show() -- before anything changes
 for _ in run:batches(store, batch_size, opt.epochs) do
   run:step(function(batch)
     return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
   end)
-  if run:every{epochs = opt.every} then grid = run:image('samples', vae:decode_images(draw())) end
+  if run:every{epochs = opt.every} then grid = show() end
 end
 run:finish()
-print('samples: ' .. (grid or run:image('samples', vae:decode_images(draw()))))
+print('samples: ' .. (grid or show()))

@@ -62,12 +62,10 @@ local function evaluate()
   return sum / valid.count
 end
 
-local function draw()
-  return run:averaged(function()
-    return model:sample{n = opt.samples, channels = train.shape[1], size = train.shape[2], seed = opt.seed,
-                        sampler = sampler}
-  end, function(i) model:loss(train:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch}) end)
-end
+run:draws(function(n)
+  return vae:decode_images(model:sample{n = n, channels = train.shape[1], size = train.shape[2], seed = opt.seed,
+                                        sampler = sampler})
+end, model:statistics(train, opt.batch, opt.seed + 1))
 
 local function loss(batch)
   return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
@@ -80,7 +78,7 @@ for batch in run:batches(train, opt.batch, opt.epochs) do
     local mse = ld.precision(opt.precision, evaluate)
     run:log{event = 'epoch', epoch = batch.epoch, valid_mse = mse}
     run:say('epoch %d: held-out eps-MSE %.4f; samples in %s', batch.epoch, mse,
-      run:image('samples', vae:decode_images(draw())))
+      run:image('samples', run:draw(opt.samples)))
   end
 end
 run:finish()
