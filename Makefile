@@ -185,6 +185,11 @@ mpi: $(MPI)
 demo: $(LDLUA)
 	./ldlua $(DEMO_ARGS)
 
+# The pictures of README.md and docs/method.md: docs/figures.lua says how. A quarter of an hour and more.
+.PHONY: figures
+figures: $(LDLUA)
+	./$(LDLUA) docs/figures.lua $(ARGS)
+
 # ARGS='--quick --only unet,conv': tests/bench/main.lua has the options. PYTHON is the one that has PyTorch.
 PYTHON ?= $(firstword $(wildcard .venv/bin/python) python3)
 bench: $(LDLUA)
@@ -346,7 +351,7 @@ check-cppcheck: | build/.deps-check
 	    $(SOURCES) $(CUDA_C) && echo "cppcheck: $(words $(SOURCES) $(CUDA_C)) files, good"
 
 check-luacheck: | build/.deps-check
-	@luacheck --quiet --codes --no-color $(wildcard lua recipes tests) && echo "luacheck: good"
+	@luacheck --quiet --codes --no-color $(wildcard lua recipes tests docs/figures.lua) && echo "luacheck: good"
 
 # The plug-in's host side without a warning (the kernels are compiled that way), and with one symbol to the outside.
 check-cuda: $(PLUGIN)
@@ -390,6 +395,7 @@ help:
 	@echo "make asan        the tests under the address and undefined-behaviour sanitizers"
 	@echo "make fuzz        hostile pictures and archives, found by libFuzzer (FUZZ_SECONDS=60 a target)"
 	@echo "make docs        docs/api from the entries that the prompt shows"
+	@echo "make figures     the pictures of the documents, from a small training on synthetic faces"
 	@echo "make bench       measurements, beside PyTorch's where it is there (ARGS='--quick', PYTHON=...)"
 	@echo "make bench-cuda  the same on a card (ARGS='--minutes 9')"
 	@echo "make bench-data  pictures to pixels and latents, beside a DataLoader (ARGS='--pictures FOLDER')"

@@ -335,15 +335,14 @@ run:image(name, x, {columns = nil, gap = 2})
 run:draws(f, batches)
 run:draw(n)
   How pictures of the network are drawn, for those who attach to the run and ask for samples; and n of them.
-  f        function (n, together) that gives n pictures (n,3,H,W) by the weights that are in the network; together is true
-           where every rank calls it, so that ranks may share the work
+  f        function (n, together) that gives n pictures (n,3,H,W) by the weights that are in the network; together is
+           true where every rank calls it, so that ranks may share the work
   batches  function (i), needed with batch norm, as for run:averaged
   n        how many
   returns  draws: nothing; draw: pictures by the averaged weights, or by the live ones where the run keeps no average
   errors   draw: nothing was said with draws
   example
-<training>    run:draws(function(n) return ld.rand(n, 3, 8, 8) end)
-<training>    print(run:draw(2):describe())
+<training>    run:draws(function(n) return ld.rand(n, 3, 8, 8) end) print(run:draw(2):describe())
 
 run:finish()
   The last checkpoint and a summary line.
