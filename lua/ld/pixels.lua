@@ -22,6 +22,7 @@ end
 -- the device that trains; 'auto' when they take at most half of what a step leaves there.
 local function new(set, options)
   local o = take('pixels', options, {flip = false, seed = 0, resident = take.optional})
+  o.resident = resident.check('pixels', o.resident)
   local parts, labels = {}, {}
   for at = 1, set.count, CHUNK do
     local list, bad = {}, {}
@@ -38,7 +39,7 @@ local function new(set, options)
   local label = core.tensor(labels, {dtype = 'i64', device = 'cpu'})
   local self = {x = core.keep(core.concat(parts, 1)), label = core.keep(label),
                 count = #labels, size = set.size, classes = set.classes, name = set.name, flip = o.flip, seed = o.seed,
-                resident = resident.check('pixels', o.resident)}
+                resident = o.resident}
   self.shift, self.scale = middle_and_factor('cpu')
   return setmetatable(self, Pixels)
 end
