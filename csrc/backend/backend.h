@@ -99,7 +99,9 @@ typedef struct ld_update {
  *   erase: 0 .. erases times a rectangle of int(erase H) x int(erase W), in all channels, is filled with noise of the mean and
  *     (unbiased) spread that z has by then, clamped to its range
  *   flip: left and right change sides, with this probability
- * in this order. Draws are a function of (seed, sample), which is sample[i], or first + i; augment_draws.h has them. */
+ * in this order. Draws are a function of (seed, sample), which is sample[i], or first + i; augment_draws.h has them.
+ * y f32 NHWC; x of rank 4, any strides, a float or u8; at (checked), sample (N) i64 or NULL; shift, scale (C) f32, or both
+ * NULL. */
 enum { LD_AUGMENT_ERASES = 64 };
 typedef struct ld_augment {
     int pad, erases; /* 0: none; erases at most LD_AUGMENT_ERASES */
@@ -205,8 +207,7 @@ typedef struct ld_loss_spec {
     X(gather_rows, (const ld_view *y, const ld_view *x, const ld_view *idx))                                               \
     /* dx (R,K) zeroed, then dx[idx[m]] += g[m], in order of m */                                                          \
     X(scatter_rows, (const ld_view *dx, const ld_view *g, const ld_view *idx))                                             \
-    /* see ld_augment. y f32 NHWC; x rank 4, any strides, a float or u8; at, sample (N) i64, at checked; shift and scale    \
-     * (C) f32, both or neither; at, sample may be NULL */                                                                  \
+    /* see ld_augment */                                                                                                   \
     X(gather_augment, (const ld_view *y, const ld_view *x, const ld_view *at, const ld_view *sample,                       \
                        const ld_view *shift, const ld_view *scale, const ld_augment *a))                                   \
     /* y = lo + (hi - lo) u, or mean + std n, from base/rng.h. any, floats. by_row: row i of dimension 0 is sample     \
