@@ -51,9 +51,9 @@ end
 --- latents.open(path, {split = 'train' or 'valid', share = 0.1, resident = 'auto', mirror = true, unfinished}): a store
 -- as a data set. split divides by position without shuffling: the last `share` of the rows is 'valid' (fast.ai's rule);
 -- pictures in class folders come class by class: divide those with shuffled_split. resident: hold the latents in the
--- memory of the device that trains; 'auto' does when they take at most half of what a step leaves there (the host's: half
--- of what is free), else batches are read ahead. mirror: where the store has latents of mirrored pictures, training takes
--- those half of the time. unfinished = true: a store in the making too.
+-- memory of the device that trains; 'auto' does when they take at most half of what a step leaves there (the host's:
+-- half of what is free), else batches are read ahead. mirror: where the store has latents of mirrored pictures,
+-- training takes those half of the time. unfinished = true: a store in the making too.
 function latents.open(path, options)
   local o = take('latents.open', options, {split = take.optional, share = 0.1, resident = take.optional,
                                            mirror = true, unfinished = false})
@@ -76,8 +76,8 @@ function latents.open(path, options)
   return with_rows(self, o.split == 'train' and data:part(1, cut) or data:part(cut + 1, self.count - cut))
 end
 
---- get(indices): {x = (n,C,h,w) f32 raw latents, label = (n) i64}, on the default device. With `first` (images seen) and
--- `seed` as training takes them, see augmented.
+--- get(indices): {x = (n,C,h,w) f32 raw latents, label = (n) i64}, on the default device. With `first` (images seen)
+-- and `seed` as training takes them, see augmented.
 function Store:get(indices, first, seed)
   return core.scope(function()
     local x, label = self.data:get(indices)
@@ -106,13 +106,13 @@ end
 --- resident_bytes(): what the latents take in memory.
 function Store:resident_bytes() return self.data:info().bytes end
 
---- loader{batch, seed = 0, rank = 1, ranks = 1, micro = 0, ahead = 4, threads = 4, resident, device, mirror}: batches by
--- the clock of images seen, each epoch in an order of its own. A rank's share of one are its micro-batches of `micro`
--- pictures (0: equal shares). loader:batch(images, count) gives x (n,C,h,w) f32 and label (n) i64 of the share,
+--- loader{batch, seed = 0, rank = 1, ranks = 1, micro = 0, ahead = 4, threads = 4, resident, device, mirror}: batches
+-- by the clock of images seen, each epoch in an order of its own. A rank's share of one are its micro-batches of
+-- `micro` pictures (0: equal shares). loader:batch(images, count) gives x (n,C,h,w) f32 and label (n) i64 of the share,
 -- loader:next(images) where the next batch begins and its size, loader:place(device) takes the latents into its memory
--- (nil and the reason where it has no room), loader:stats() {batches, wait (seconds waited for the disk), spent (seconds
--- in all), resident, device, memory (bytes)}. resident: in the memory of `device`, which is the default device; on
--- 'auto' when that is comfortable (resident.lua) without knowing of a step. ld.run uses it by itself.
+-- (nil and the reason where it has no room), loader:stats() {batches, wait (seconds waited for the disk), spent
+-- (seconds in all), resident, device, memory (bytes)}. resident: in the memory of `device`, which is the default
+-- device; on 'auto' when that is comfortable (resident.lua) without knowing of a step. ld.run uses it by itself.
 function Store:loader(options)
   local o = take('loader', options, {batch = take.optional, seed = 0, rank = 1, ranks = 1, micro = 0, ahead = 4,
                                      threads = 4, resident = take.optional, device = take.optional,

@@ -16,10 +16,10 @@ local function middle_and_factor(device) -- of 0 .. 255 to [-1,1]
   return core.keep(core.full({3}, 127.5, {device = device})), core.keep(core.full({3}, 2 / 255, {device = device}))
 end
 
---- pixels(set, {flip = false, seed = 0, resident = 'auto'}): every picture of an ld.images set that can be read, as u8 in
--- memory; those that cannot are told. A data set for ld.run: batches have x (N,3,size,size) f32 in [-1,1] and label (N)
--- i64. flip: half of the pictures are mirrored, as (seed, images seen) says. resident: a run holds them in the memory of
--- the device that trains; 'auto' when they take at most half of what a step leaves there.
+--- pixels(set, {flip = false, seed = 0, resident = 'auto'}): every picture of an ld.images set that can be read, as u8
+-- in memory; those that cannot are told. A data set for ld.run: batches have x (N,3,size,size) f32 in [-1,1] and label
+-- (N) i64. flip: half of the pictures are mirrored, as (seed, images seen) says. resident: a run holds them in the
+-- memory of the device that trains; 'auto' when they take at most half of what a step leaves there.
 local function new(set, options)
   local o = take('pixels', options, {flip = false, seed = 0, resident = take.optional})
   o.resident = resident.check('pixels', o.resident)
@@ -56,8 +56,8 @@ function Pixels:get(indices, first)
   end)
 end
 
---- resident_bytes(): what the pictures take in memory; place(device): take them there. nil and the reason where there is
--- no room.
+--- resident_bytes(): what the pictures take in memory; place(device): take them there. nil and the reason where there
+-- is no room.
 function Pixels:resident_bytes() return self.x:numel() end
 
 function Pixels:place(device)

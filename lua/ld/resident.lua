@@ -18,9 +18,9 @@ function resident.device()
   return name ~= 'cpu' and name or nil
 end
 
---- comfortable(bytes, plan): whether a set of so many bytes leaves enough of the default device. With the memory plan of a
--- step (ld.memory.plan): it takes at most half of what a step leaves; the other half is for what the plan does not see,
--- such as drawing and measuring. Without one: at most a quarter of what is free.
+--- comfortable(bytes, plan): whether a set of so many bytes leaves enough of the default device. With the memory plan
+-- of a step (ld.memory.plan): it takes at most half of what a step leaves; the other half is for what the plan does not
+-- see, such as drawing and measuring. Without one: at most a quarter of what is free.
 function resident.comfortable(bytes, plan)
   if plan then return bytes <= (plan.room - plan.held) / 2 end
   local now = core.memory.plan(function() end)

@@ -1,9 +1,9 @@
 -- Where a run's data set lies: batches of one that is resident in the device's memory are gathered there. Methods of
 -- ld.run's runs (run.lua).
 --
--- A data set that can be resident has `resident` (true, false, 'auto'), resident_bytes() and place(device), or a loader with
--- that. With 'auto' the first batch comes from the host: whether there is room is known when a step has been planned.
-local core = require 'ld.core'
+-- A data set that can be resident has `resident` (true, false, 'auto') and resident_bytes(), and place(device) or a
+-- loader with that. With 'auto' the first batch comes from the host: whether there is room is known when a step has
+-- been planned.
 local ranks = require 'ld.ranks'
 local resident = require 'ld.resident'
 

@@ -67,8 +67,8 @@ function Run:plan_memory(f)
       .. 'the first step, or give ld.run plan = false'):format(amount(p.outlived), p.outlived_op))
   end
   local data = self:plan_data(p)
-  self:say('memory: a step needs %s (%s held between steps%s, %s activations and gradients, %s workspace), %s with what '
-    .. 'is kept for reuse; %s here', amount(p.peak), amount(p.before),
+  self:say('memory: a step needs %s (%s held between steps%s, %s activations and gradients, %s workspace), %s with '
+    .. 'what is kept for reuse; %s here', amount(p.peak), amount(p.before),
     data and (', %s of it the data set'):format(amount(data)) or '', amount(p.peak - p.before - p.workspace),
     amount(p.workspace), amount(p.held), amount(p.room))
   if p.held > p.room then

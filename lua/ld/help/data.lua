@@ -96,8 +96,8 @@ store:get(indices, first, seed)
 <setup>    print(store:get{1, 2}.x:describe())
 
 store:augmented{standardise = false, pad = 0, erase = 0, max = 4, flip = 0}
-  The same rows, of which run:batches and loaders give changed ones, by (seed, images seen + position); store:get without
-  `first` and store:in_order give them as they are.
+  The same rows, of which run:batches and loaders give changed ones, by (seed, images seen + position); store:get
+  without `first` and store:in_order give them as they are.
   standardise  per channel (z - mean) / std of the whole store, first
   pad          zeros on each side, then a random cut of the old size
   erase        side of random rectangles that become noise, as a share of the picture's; below 1
