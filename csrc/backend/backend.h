@@ -93,6 +93,23 @@ typedef struct ld_update {
     void *shadow;     /* or NULL; written where g is not NULL */
 } ld_update;
 
+/* Slot gather_augment: training pictures out of a data set. Row i of y (N,C,H,W) is made of row at[i] of x, or of row i, as
+ *   z = (x - shift) scale by channel, in f32
+ *   pad: z moved by -pad .. pad pixels on each axis, zeros behind it
+ *   erase: 0 .. erases times a rectangle of int(erase H) x int(erase W), in all channels, is filled with noise of the mean and
+ *     (unbiased) spread that z has by then, clamped to its range
+ *   flip: left and right change sides, with this probability
+ * in this order. Draws are a function of (seed, sample), which is sample[i], or first + i; augment_draws.h has them.
+ * y f32 NHWC; x of rank 4, any strides, a float or u8; at (checked), sample (N) i64 or NULL; shift, scale (C) f32, or both
+ * NULL. */
+enum { LD_AUGMENT_ERASES = 64 };
+typedef struct ld_augment {
+    int pad, erases; /* 0: none; erases at most LD_AUGMENT_ERASES */
+    double erase;    /* 0 <= erase < 1 */
+    double flip;
+    uint64_t seed, first;
+} ld_augment;
+
 /* The activation behind a norm: those of ld_unary_op, at v = 0 with the same slopes. */
 typedef enum ld_norm_act { LD_NORM_PLAIN, LD_NORM_RELU, LD_NORM_LEAKY, LD_NORM_SILU } ld_norm_act;
 
@@ -190,6 +207,9 @@ typedef struct ld_loss_spec {
     X(gather_rows, (const ld_view *y, const ld_view *x, const ld_view *idx))                                               \
     /* dx (R,K) zeroed, then dx[idx[m]] += g[m], in order of m */                                                          \
     X(scatter_rows, (const ld_view *dx, const ld_view *g, const ld_view *idx))                                             \
+    /* see ld_augment */                                                                                                   \
+    X(gather_augment, (const ld_view *y, const ld_view *x, const ld_view *at, const ld_view *sample,                       \
+                       const ld_view *shift, const ld_view *scale, const ld_augment *a))                                   \
     /* y = lo + (hi - lo) u, or mean + std n, from base/rng.h. any, floats. by_row: row i of dimension 0 is sample     \
      * `sample` + i, its elements counted in logical row-major order; else all of y is sample `sample` */   \
     X(uniform,                                                                                                             \

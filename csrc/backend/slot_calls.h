@@ -62,6 +62,10 @@
     X(resize_bilinear_bwd, (const ld_view *dx, const ld_view *g, bool antialias), dx, g, antialias)                    \
     X(gather_rows, (const ld_view *y, const ld_view *x, const ld_view *idx), y, x, idx)                                \
     X(scatter_rows, (const ld_view *dx, const ld_view *g, const ld_view *idx), dx, g, idx)                             \
+    X(gather_augment,                                                                                                  \
+      (const ld_view *y, const ld_view *x, const ld_view *at, const ld_view *sample, const ld_view *shift,             \
+       const ld_view *scale, const ld_augment *a),                                                                     \
+      y, x, at, sample, shift, scale, a)                                                                               \
     X(uniform,                                                                                                         \
       (const ld_view *y, double lo, double hi, uint64_t seed, uint32_t purpose, uint64_t sample, bool by_row), y, lo,  \
       hi, seed, purpose, sample, by_row)                                                                               \

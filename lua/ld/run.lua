@@ -29,7 +29,7 @@ local known = {opt = take.optional, model = take.optional, optim = take.optional
 
 local now = core.clock
 
-for _, part in ipairs{'ld.run_state', 'ld.run_step', 'ld.run_micro', 'ld.run_log', 'ld.run_health'} do
+for _, part in ipairs{'ld.run_state', 'ld.run_data', 'ld.run_step', 'ld.run_micro', 'ld.run_log', 'ld.run_health'} do
   for name, method in pairs(require(part)) do Run[name] = method end
 end
 for name, method in pairs(keep.methods) do Run[name] = method end
@@ -141,7 +141,8 @@ local function here(batch)
   return batch
 end
 
--- A data set with a loader has it read ahead, in the order of Run:indices, which are listed when they are asked for.
+-- A data set with a loader has it read ahead (or gather, run_data.lua), in the order of Run:indices, which are listed
+-- when they are asked for.
 function Run:make_batch(data, count)
   local images, batch = self.images, {}
   if self.loader then
@@ -150,7 +151,7 @@ function Run:make_batch(data, count)
     setmetatable(batch, {__index = function(_, key) return key == 'indices' and self:indices(images, count) or nil end})
   else
     local indices = self:indices(images, count)
-    batch = data.get and here(core.keep(data:get(indices, images))) or batch
+    batch = data.get and here(core.keep(data:get(indices, images, self.seed))) or batch
     batch.indices = indices
   end
   batch.first, batch.epoch, batch.count = images, math.floor(images / self.n) + 1, count
@@ -171,8 +172,7 @@ function Run:start(data, size, epochs)
   n = data.count
   size = math.min(size, n)
   self.n, self.batch_size, self.total_images, self.data_name = n, size, n * epochs, data.name
-  self.loader = data.loader and data:loader{batch = size, seed = self.seed, micro = self.micro,
-                                            rank = ranks.rank() + 1, ranks = ranks.count()}
+  self:open_data(data)
   self.total_steps = epochs * steps_per_epoch(n, size)
   self.images, self.counted, self.advance = self:seen(), 0, 0
   self.started, self.start_images, self.saved_at = now(), self.images, now()
@@ -309,6 +309,7 @@ function Run:finish()
   self:flush_log()
   self:save_at_end()
   if host.on_stop then host.on_stop(false) end
+  self:close_data()
   self.finished = true
   self:log{event = 'finished'}
   self:write_report()

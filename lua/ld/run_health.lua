@@ -125,6 +125,7 @@ function Run:find_lr(data, size, f, options)
   for key, value in pairs(options or {}) do o[key] = value end
   data = self:few(data, size)
   local count = math.min(size, data.count)
+  local per_epoch = math.floor(data.count / count)
   local run, batch = setmetatable({images = 0, n = data.count, loader = false}, {__index = self}), {}
   local function release()
     for _, value in pairs(batch) do
@@ -133,9 +134,9 @@ function Run:find_lr(data, size, f, options)
   end
   function o.loss(k)
     release() -- the last one's
-    run.images = (k - 1) % math.floor(data.count / count) * count
+    local epoch, at = math.floor((k - 1) / per_epoch), (k - 1) % per_epoch
+    run.images = epoch * data.count + at * count -- noise and augmentation go on
     batch = run:make_batch(data, count)
-    batch.first = (k - 1) * count -- noise and augmentation go on
     return (f(batch)) -- without the parts
   end
   local found = require('ld.find_lr')(o)
@@ -153,8 +154,9 @@ function Run:few(data, size)
   local n = self.overfit * size
   if self.overfit <= 0 or n >= data.count then return data end
   if data.part then return data:part(1, n) end
-  local get = data.get and function(_, indices, first) return data:get(indices, first) end
-  return setmetatable({count = n, get = get, loader = false}, {__index = data})
+  local get = data.get and function(_, ...) return data:get(...) end
+  local place = data.place and function(_, device) return data:place(device) end
+  return setmetatable({count = n, get = get, place = place, loader = false}, {__index = data})
 end
 
 return Run

@@ -2,6 +2,7 @@
 local core = require 'ld.core'
 local ranks = require 'ld.ranks'
 local attach = require 'ld.attach'
+local amount = require('ld.resident').amount
 
 local Run = {}
 
@@ -53,12 +54,6 @@ function Run:compute(f)
   return ok, value, parts, norm
 end
 
-local function amount(bytes)
-  local mib = bytes / 2 ^ 20
-  if mib < 1 then return ('%.3g KiB'):format(bytes / 1024) end
-  return mib < 1000 and ('%.3g MiB'):format(mib) or ('%.3g GiB'):format(mib / 1024)
-end
-
 -- What steps like this one need, found by one that computes nothing (ld.memory.plan), in run.memory.
 function Run:plan_memory(f)
   self.planning = true
@@ -71,8 +66,10 @@ function Run:plan_memory(f)
       .. 'first step to plan the memory, without computing, and what it makes then is zeros: make what is kept before '
       .. 'the first step, or give ld.run plan = false'):format(amount(p.outlived), p.outlived_op))
   end
-  self:say('memory: a step needs %s (%s held between steps, %s activations and gradients, %s workspace), %s with what '
-    .. 'is kept for reuse; %s here', amount(p.peak), amount(p.before), amount(p.peak - p.before - p.workspace),
+  local data = self:plan_data(p)
+  self:say('memory: a step needs %s (%s held between steps%s, %s activations and gradients, %s workspace), %s with '
+    .. 'what is kept for reuse; %s here', amount(p.peak), amount(p.before),
+    data and (', %s of it the data set'):format(amount(data)) or '', amount(p.peak - p.before - p.workspace),
     amount(p.workspace), amount(p.held), amount(p.room))
   if p.held > p.room then
     self:say('warning: that is %s more than this process may have, and the system may end it; use a smaller batch',
@@ -91,6 +88,7 @@ function Run:step(f)
     self.plan = false
     self:plan_memory(f)
   end
+  self:place_data()
   return core.scope(function()
     local done, ok, value, parts, norm = pcall(self.compute, self, f)
     if not done then self:lost(ok) end

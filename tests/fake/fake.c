@@ -120,12 +120,21 @@ static bool plan_keep(void *p, size_t n) {
     return true;
 }
 
+/* LD_FAKE_COPIES=file: a line a copy, `to` or `from` the device and its bytes. */
+static void log_copy(const char *way, size_t n) {
+    static FILE *log;
+    const char *path = getenv("LD_FAKE_COPIES");
+    if (log || (path && (log = fopen(path, "a"))))
+        fprintf(log, "%s %zu\n", way, n);
+}
+
 static int upload(void *to, const void *from, size_t n) {
     if (check_lost("copy to the device"))
         return LD_EDEVICE;
     if (!inside(to) || inside(from))
         return fail(LD_EINTERNAL, "fake: a copy to the device from %p to %p", from, to);
     memcpy(behind(to), from, n);
+    log_copy("to", n);
     return 0;
 }
 
@@ -135,6 +144,7 @@ static int download(void *to, const void *from, size_t n) {
     if (inside(to) || !inside(from))
         return fail(LD_EINTERNAL, "fake: a copy from the device from %p to %p", from, to);
     memcpy(to, behind(from), n);
+    log_copy("from", n);
     return 0;
 }
 

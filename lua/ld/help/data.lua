@@ -45,7 +45,8 @@ ld.latents.open(path, {split = nil, share = 0.1, resident = 'auto', mirror = tru
   path        file
   split       'train' or 'valid': by position, without shuffling
   share       of the rows that is 'valid'
-  resident    true, false or 'auto': hold the latents in memory for training
+  resident    true, false or 'auto': training holds the latents in the memory of the device that trains, and a step
+              sends no pixels there; 'auto' when they take at most half of what a step leaves of it
   mirror      training takes mirrored latents half of the time, where the store has them
   unfinished  a store in the making too
   returns     a store: fields count, shape, mean, std, vae, vae_hash, pixel_range
@@ -85,14 +86,36 @@ ld.latents.import(path, out, {vae, range, shape = nil, dtype = 'f32', labels = n
     local o = {vae = 'sd-vae', range = 'signed', shape = {4, 4, 2, 2}, quiet = true}
     print(pcall(ld.latents.import, 'raw.bin', 'imported.h5', o))
 
-store:get(indices)
+store:get(indices, first, seed)
   Rows of the data set, on the default device.
   indices  a table of numbers from 1
-  returns  {x = raw latents (n,C,h,w) f32, label = (n) i64}
+  first    images seen, to have them as training takes them (store:augmented); raw latents when left out
+  seed     of the run
+  returns  {x = latents (n,C,h,w) f32, label = (n) i64}
   example
 <setup>    print(store:get{1, 2}.x:describe())
 
-store:loader{batch, seed = 0, rank = 1, ranks = 1, micro = 0, ahead = 4, threads = 4, resident = nil, mirror = nil}
+store:augmented{standardise = false, pad = 0, erase = 0, max = 4, flip = 0}
+  The same rows, of which run:batches and loaders give changed ones, by (seed, images seen + position); store:get
+  without `first` and store:in_order give them as they are.
+  standardise  per channel (z - mean) / std of the whole store, first
+  pad          zeros on each side, then a random cut of the old size
+  erase        side of random rectangles that become noise, as a share of the picture's; below 1
+  max          the most of them, at most 64
+  flip         probability of the other way round
+  returns      a store
+  see          ld.augment.gather
+  example
+<setup>    print(store:augmented{standardise = true, pad = 1, flip = 0.5}:loader{batch = 4}:batch(0, 4):describe())
+
+store:resident_bytes()
+  What the latents take in memory.
+  returns  a number
+  example
+<setup>    print(store:resident_bytes())
+
+store:loader{batch, seed = 0, rank = 1, ranks = 1, micro = 0, ahead = 4, threads = 4, resident = nil, device = nil,
+    mirror = nil}
   Batches by the clock of images seen; ld.run makes one by itself.
   batch     images a batch
   seed      of the order
@@ -101,7 +124,9 @@ store:loader{batch, seed = 0, rank = 1, ranks = 1, micro = 0, ahead = 4, threads
   micro     a rank's share is made of whole micro-batches of so many images; 0: equal shares
   ahead     batches read ahead
   threads   that read
-  resident  hold the latents in memory; as the store says when nil
+  resident  true, false or 'auto': hold the latents in memory of `device`; as the store says when nil. 'auto': where
+            they take at most a quarter of what is free there, on the CPU half
+  device    the default device when nil
   mirror    as the store says when nil
   returns   a loader
   example
@@ -117,9 +142,16 @@ loader:next(images)
 <setup>    local loader = store:loader{batch = 4}
     print(loader:batch(0, 4):describe(), loader:next(0))
 
+loader:place(device)
+  The latents go to a device's memory, and batches are made there from now on.
+  device   the default device when left out
+  returns  true; nil and the reason where there is no room
+  example
+<setup>    print(store:loader{batch = 4}:place())
+
 loader:stats()
 loader:close()
-  {batches, wait, spent (seconds), resident, memory (bytes)}; and the end of its threads.
+  {batches, wait, spent (seconds), resident, device, memory (bytes)}; and the end of its threads.
   returns  a table; nothing
   example
 <setup>    local loader = store:loader{batch = 4}
@@ -425,5 +457,5 @@ return {title = 'Latents, runs, checkpoints', internal = [[
   run:clear_line run:line run:check_ranks run:checkpoint_bytes run:collect run:compare_gradients run:duration
   run:empty_sums run:end_line run:few run:gradient run:health_entry run:log_beginning run:log_data run:log_image
   run:lost run:mend_log run:micro_gradient run:pieces run:share run:tell run:tell_disk run:tell_time run:to_board
-  run:try_to_tell run:watch run:with_averages]],
+  run:try_to_tell run:watch run:with_averages run:open_data run:close_data run:plan_data run:place_data]],
   (text:gsub('<setup>', function() return setup end):gsub('<training>', function() return training end))}
