@@ -15,6 +15,7 @@
 struct stream {
     uint64_t seed, sample;
     uint32_t purpose;
+    const uint64_t *base; /* on the device, added to sample; or NULL */
 };
 
 /* 24 random bits as a float in [0, 1). */
@@ -32,15 +33,16 @@ LD_DEVICE float bell(const uint32_t *w, int j) {
 template <int V>
 LD_DEVICE void numbers(float *u, const stream &s, int64_t e, int64_t row, const bool *same, bool normal) {
     uint32_t w[4];
+    uint64_t sample = s.sample + (s.base ? *s.base : 0) + (uint64_t)row;
     if (V == 4 && !same[0] && same[1]) { /* e is a multiple of 4 */
-        ld_philox_block(w, s.seed, s.purpose, s.sample + (uint64_t)row, (uint32_t)(e / 4));
+        ld_philox_block(w, s.seed, s.purpose, sample, (uint32_t)(e / 4));
         for (int i = 0; i < V; i++)
             u[i] = normal ? bell(w, i) : unit(w[i]);
         return;
     }
     for (int i = 0; i < V; i++) {
         int64_t at = e + (same[0] ? 0 : i);
-        ld_philox_block(w, s.seed, s.purpose, s.sample + (uint64_t)(row + (same[1] ? 0 : i)), (uint32_t)(at / 4));
+        ld_philox_block(w, s.seed, s.purpose, sample + (uint64_t)(same[1] ? 0 : i), (uint32_t)(at / 4));
         int j = (int)(at & 3);
         uint32_t one = j & 2 ? (j & 1 ? w[3] : w[2]) : (j & 1 ? w[1] : w[0]);
         uint32_t pair[2] = {j & 2 ? w[2] : w[0], j & 2 ? w[3] : w[1]};
@@ -108,16 +110,17 @@ static int draw(const char *who, const ld_view *y, const stream &from, double p,
 }
 
 int ld_cuda_uniform(const ld_view *y, double lo, double hi, uint64_t seed, uint32_t purpose, uint64_t sample,
-                    bool by_row) {
-    return draw("uniform", y, stream{seed, sample, purpose}, lo, hi - lo, false, by_row);
+                    bool by_row, const uint64_t *base) {
+    return draw("uniform", y, stream{seed, sample, purpose, base}, lo, hi - lo, false, by_row);
 }
 
 int ld_cuda_normal(const ld_view *y, double mean, double std, uint64_t seed, uint32_t purpose, uint64_t sample,
-                   bool by_row) {
-    return draw("normal", y, stream{seed, sample, purpose}, mean, std, true, by_row);
+                   bool by_row, const uint64_t *base) {
+    return draw("normal", y, stream{seed, sample, purpose, base}, mean, std, true, by_row);
 }
 
-int ld_cuda_dropout(const ld_view *y, const ld_view *x, double p, uint64_t seed, uint64_t sample) {
+int ld_cuda_dropout(const ld_view *y, const ld_view *x, double p, uint64_t seed, uint64_t sample,
+                    const uint64_t *base) {
     ld_view element, row;
     count_elements(y, false, &element, &row);
     const ld_view *views[] = {y, x, &element, &row};
@@ -125,7 +128,7 @@ int ld_cuda_dropout(const ld_view *y, const ld_view *x, double p, uint64_t seed,
     return ld_each_float(y->dtype, "dropout", [&](auto t) {
         typedef decltype(t) T;
         typedef typename ld_wide<T>::type W;
-        return ld_map<4>(views, dropping<T>{(T *)y->data, (const T *)x->data, stream{seed, sample, LD_RNG_DROPOUT},
-                                            (float)least, (W)(1 - p)});
+        return ld_map<4>(views, dropping<T>{(T *)y->data, (const T *)x->data,
+                                            stream{seed, sample, LD_RNG_DROPOUT, base}, (float)least, (W)(1 - p)});
     });
 }

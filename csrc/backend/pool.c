@@ -3,46 +3,16 @@
  * count whole blocks. What is known of a block lies on the host (the
  * memory may be a device's): in a hash table by address while it is given out, in its class's list while cached.
  * raw_alloc must return memory aligned to 256 bytes. One thread uses the pools. */
-#include "backend/pool.h"
+#include "backend/pool_part.h"
 
 #include "backend/plan.h"
 #include "base/error.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-typedef struct block {
-    void *memory;
-    size_t bytes;
-    bool spare;   /* given out, and can be had back */
-    bool ranged;  /* of the arena */
-    bool planned; /* of a plan's memory, which is never kept for reuse */
-    int entry;    /* in the plan's log */
-    struct block *next;
-} block;
+#include <string.h>
 
 enum { CLASSES = LD_POOL_CLASSES, SMALLEST = 256, PAGE = 4096 };
-
-struct ld_pool {
-    char name[16];
-    void *(*raw_alloc)(size_t);
-    void (*raw_free)(void *, size_t);
-    size_t limit;
-    ld_pool_stats stats;
-    size_t debt;
-    int64_t fail_at;
-    bool planning;
-    ld_pool_stats before; /* the plan */
-    block *cached[CLASSES];
-    char *arena; /* NULL: none */
-    ld_ranges ranges;
-    size_t cold; /* bytes of free ranges that are backed by nothing */
-    void (*purge)(void *, size_t);
-    bool (*commit)(void *, size_t); /* NULL: writing backs the arena */
-    ld_pool_planned planned;
-    block **live; /* buckets, a power of two of them */
-    size_t buckets;
-};
 
 static void (*collect_hook)(void *);
 static void *collect_arg;
@@ -84,7 +54,7 @@ static size_t bucket_of(const ld_pool *p, const void *memory) {
     return (size_t)(((uint64_t)(uintptr_t)memory >> 8) * 0x9E3779B97F4A7C15u >> 32) & (p->buckets - 1);
 }
 
-static void remember(ld_pool *p, block *b) {
+void ld_pool_remember(ld_pool *p, block *b) {
     block **at = &p->live[bucket_of(p, b->memory)];
     b->next = *at;
     *at = b;
@@ -101,7 +71,7 @@ static void widen(ld_pool *p) {
     for (size_t i = 0; i < n; i++)
         for (block *b = old[i], *next; b; b = next) {
             next = b->next;
-            remember(p, b);
+            ld_pool_remember(p, b);
         }
     free(old);
 }
@@ -180,7 +150,7 @@ static void purge_arena(ld_pool *p) {
 }
 
 void ld_pool_trim(ld_pool *p) {
-    if (p->planning)
+    if (p->planning || p->capture)
         return;
     for (int i = 0; i < CLASSES; i++)
         free_list(p, &p->cached[i]);
@@ -271,38 +241,11 @@ static block *after_shortage(ld_pool *p, int class, size_t bytes) {
     return from_system(p, class, bytes);
 }
 
-typedef struct amount {
-    char text[24];
-} amount;
-
-static amount amount_of(size_t n) {
-    static const char *const unit[] = {"KiB", "MiB", "GiB", "TiB"};
-    amount a;
-    if (n < 1024) {
-        snprintf(a.text, sizeof a.text, "%d bytes", (int)n);
-        return a;
-    }
-    int k = 0;
-    double v = (double)n / 1024;
-    while (v >= 1000 && k < 3) {
-        v /= 1024;
-        k++;
-    }
-    snprintf(a.text, sizeof a.text, "%.1f %s", v, unit[k]);
-    return a;
-}
-
-static void *fail_short(const ld_pool *p, size_t n, const char *who) {
-    const ld_pool_stats *s = &p->stats;
-    return ld_fail_null(LD_EMEM, "%s: out of memory on %s: %s needed; live %s in %lld blocks, cached %s, limit %s", who,
-                        p->name, amount_of(n).text, amount_of(s->live).text, (long long)s->blocks,
-                        amount_of(s->cached).text, p->limit ? amount_of(p->limit).text : "none");
-}
-
-static void *hand_out(ld_pool *p, block *b, size_t bytes) {
+static void *hand_out(ld_pool *p, block *b, size_t bytes, const char *who) {
+    snprintf(b->who, sizeof b->who, "%s", who);
     if ((size_t)p->stats.blocks >= p->buckets)
         widen(p);
-    remember(p, b);
+    ld_pool_remember(p, b);
     p->stats.allocations++;
     if (b->spare) {
         p->stats.spare += bytes;
@@ -316,29 +259,37 @@ static void *hand_out(ld_pool *p, block *b, size_t bytes) {
     return b->memory;
 }
 
+void *ld_pool_take_plain(ld_pool *p, size_t n, const char *who, size_t *bytes) {
+    int class = size_class(p, n, bytes);
+    block *b = from_cache(p, class, *bytes);
+    return b || (b = from_system(p, class, *bytes)) ? hand_out(p, b, *bytes, who) : NULL;
+}
+
 void *ld_pool_take(ld_pool *p, size_t n, const char *who) {
     size_t bytes = 0;
     if (p->fail_at && --p->fail_at == 0)
-        return fail_short(p, n, who);
+        return ld_pool_fail_short(p, n, who);
     if (n > SIZE_MAX / 4)
-        return fail_short(p, n, who);
+        return ld_pool_fail_short(p, n, who);
+    if (p->capture)
+        return ld_pool_take_captured(p, n, who);
     int class = size_class(p, n, &bytes);
     block *b = p->planning ? from_plan(p, bytes, class, who) : from_cache(p, class, bytes);
     if (!b && (p->planning || (!(b = from_system(p, class, bytes)) && !(b = after_shortage(p, class, bytes)))))
-        return fail_short(p, n, who);
-    return hand_out(p, b, bytes);
+        return ld_pool_fail_short(p, n, who);
+    return hand_out(p, b, bytes, who);
 }
 
 void *ld_pool_take_spare(ld_pool *p, size_t n) {
     size_t bytes = 0;
-    if (n > SIZE_MAX / 4 || p->planning)
+    if (n > SIZE_MAX / 4 || p->planning || p->capture)
         return NULL;
     int class = size_class(p, n, &bytes);
     block *b = from_cache(p, class, bytes);
     if (!b && !(b = from_system(p, class, bytes)))
         return NULL;
     b->spare = true;
-    return hand_out(p, b, bytes);
+    return hand_out(p, b, bytes, "packed");
 }
 
 static size_t place_of(const ld_pool *p, const block *b) {
@@ -384,6 +335,10 @@ void ld_pool_give(ld_pool *p, void *memory) {
     if (!b) /* NULL, or never taken here */
         return;
     *at = b->next;
+    if (b->slab) {
+        ld_pool_give_captured(p, b);
+        return;
+    }
     size_t bytes;
     int class = size_class(p, b->bytes, &bytes);
     if (b->spare) {

@@ -52,6 +52,41 @@ function Model:predict(x, t)
   return self.net(x, core.full({x.shape[1]}, t, {device = x.device}))
 end
 
+-- The network's prediction for batches of one shape at times t, recorded at the second call where the device can: then a
+-- step is one replay and the few operations of the sampler around it. drop() lets the recording go.
+local function predictor(model, steps)
+  local calls, g, x_in, t_in, out = 0, nil, nil, nil, nil
+  local unfit = steps < 4 or not core.graph_able() or model.net:device() ~= core.default_device()
+  local function record(x)
+    x_in, t_in = core.keep(x:clone()), core.keep(core.full({x.shape[1]}, 0, {device = x.device}))
+    g = core.graph()
+    local function f() return core.keep(model.net(x_in, t_in)) end
+    local function tried() f():release() end
+    local bytes = g:probe(tried, tried, 1)
+    out = g:record(f, 0, bytes)
+  end
+  local self = {}
+  function self.drop()
+    for _, x in pairs{x_in or false, t_in or false, out or false} do if x then x:release() end end
+    if g then g:drop() end
+    g, x_in, t_in, out = nil, nil, nil, nil
+  end
+  function self.predict(x, t)
+    calls = calls + 1
+    if calls == 2 and not unfit and not pcall(record, x) then
+      unfit = true
+      self.drop()
+    end
+    local fits = g and not unfit and table.concat(x.shape, ',') == table.concat(x_in.shape, ',')
+    if not fits then return model:predict(x, t) end
+    x_in:copy_(x)
+    t_in:fill_(t)
+    g:replay()
+    return out
+  end
+  return self
+end
+
 --- sample{n, size, channels, sampler, seed, first, batch, each}: raw latents (n,channels,size,size). Sample first + i
 -- of a seed is the same picture in any batch. each(step, x0) may look on. The network is put into eval mode and back.
 function Model:sample(options)
@@ -60,19 +95,21 @@ function Model:sample(options)
   local sampler = o.sampler or core.sampler.ddim{steps = 100, eta = 1}
   local was_training = self.net.training
   self.net:eval()
+  local network = predictor(self, sampler:steps())
   local ok, out = pcall(core.no_grad, function()
     local parts = {}
     for at = 0, o.n - 1, o.batch do
-      parts[#parts + 1] = self:sample_batch(o, sampler, o.first + at, math.min(o.batch, o.n - at))
+      parts[#parts + 1] = self:sample_batch(o, sampler, o.first + at, math.min(o.batch, o.n - at), network)
     end
     return #parts == 1 and parts[1] or core.concat(parts, 1)
   end)
+  network.drop()
   self.net:train(was_training)
   if not ok then error(out, 0) end
   return out
 end
 
-function Model:sample_batch(o, sampler, first, n)
+function Model:sample_batch(o, sampler, first, n, network)
   local shape = {n, o.channels, o.size, o.size}
   local device = self.net:device()
   local function noise(step)
@@ -81,7 +118,7 @@ function Model:sample_batch(o, sampler, first, n)
   local x = noise(0)
   for i = 1, sampler:steps() do
     x = core.scope(function()
-      local eps = sampler:needs_eps(i) and self:predict(x, sampler:t(i)) or nil
+      local eps = sampler:needs_eps(i) and network.predict(x, sampler:t(i)) or nil
       local following, x0 = sampler:step(i, x, eps, sampler:needs_noise(i) and noise(i) or nil)
       if o.each then o.each(i, x0) end
       return following

@@ -17,17 +17,18 @@ Run.__index = Run
 
 local known = {opt = take.optional, model = take.optional, optim = take.optional, schedule = take.optional,
                ema = 0, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional, quiet = false,
-               plan = true, deterministic = false}
+               plan = true, deterministic = false, graph = take.optional}
 
 local now = core.clock
 
-for _, part in ipairs{'ld.run_state', 'ld.run_step', 'ld.run_log'} do
+for _, part in ipairs{'ld.run_state', 'ld.run_step', 'ld.run_graph', 'ld.run_log'} do
   for name, method in pairs(require(part)) do Run[name] = method end
 end
 
 --- run(folder, {model, optim, schedule, ema (decay, 0 = none), clip (largest gradient norm, 0 = none), seed, opt,
 -- save_minutes = 5, log_every = 20 (steps), record (a table stored with every checkpoint), plan = true (the memory),
--- deterministic = false (true: no ways of computing are timed from here on, tune(false); the fixed rule chooses)})
+-- deterministic = false (true: no ways of computing are timed from here on, tune(false); the fixed rule chooses),
+-- graph (false: the function computes every step; by default a device that can records the step, run_graph.lua)})
 local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
   core.make_dirs(folder)
@@ -167,7 +168,10 @@ function Run:after_step()
   for _, value in pairs(self.batch) do
     if type(value) == 'userdata' and core.is_tensor(value) then value:release() end
   end
-  if self.in_a_row == 0 and now() - self.saved_at >= self.save_minutes * 60 then self:save() end
+  if now() - self.saved_at >= self.save_minutes * 60 then
+    self:settle()
+    if self.in_a_row == 0 then self:save() end
+  end
   self:stop_requested()
 end
 
@@ -192,6 +196,7 @@ end
 --- averaged(f, batches, count): f's results with the averaged weights in the network, as ema:use; with the live ones,
 -- in eval mode, when the run keeps no average.
 function Run:averaged(f, batches, count)
+  self:settle()
   if self.ema then return self.ema:use(f, batches, count) end
   local was_training = self.model.training
   self.model:eval()
@@ -212,6 +217,7 @@ end
 --- finish(): the last checkpoint, and a summary line. Other processes may train in the folder now.
 function Run:finish()
   self:flush_log()
+  self:forget_graphs()
   if self.in_a_row == 0 then self:save() end
   if host.on_stop then host.on_stop(false) end
   core.unlock_folder(self.folder)

@@ -31,6 +31,7 @@ end
 --- save(path): model, optimiser, average and clock; by default the run's last.h5. Timed choices are written first, so
 -- that the process that resumes computes as this one did.
 function Run:save(path)
+  self:settle()
   if host.save_tuning then host.save_tuning() end
   core.scope(function()
     local tensors = {optimizer = self.optim:state()}

@@ -74,7 +74,7 @@ end
 --- step(f): f computes and returns the loss (and its parts by name: tensors or numbers); then backward, clipping,
 -- update, average. A step with a loss or gradient that is not finite changes nothing and is counted; ten in a row stop
 -- the run. Before the first step f is run once more, without computing, to plan the memory; option plan = false leaves
--- that out.
+-- that out. Returns whether the step counts; a recorded one (run_graph.lua) says true, and is counted later.
 function Run:step(f)
   if not self.batch then core.fail('run:step: call it inside `for batch in run:batches(...)`') end
   self:set_learning_rate()
@@ -82,6 +82,8 @@ function Run:step(f)
     self.plan = false
     self:plan_memory(f)
   end
+  if core.scope(function() return self:step_recorded(f) end) then return true end
+  self:settle()
   return core.scope(function()
     local ok, value, parts, norm = self:compute(f)
     self.counted = self.advance
@@ -90,9 +92,9 @@ function Run:step(f)
   end)
 end
 
-function Run:skip(value, norm)
+function Run:skip(value, norm, at)
   self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
-  self:log{event = 'skipped', images = self.images, loss = value, gradient_norm = norm}
+  self:log{event = 'skipped', images = at and at.before or self.images, loss = value, gradient_norm = norm}
   if self.in_a_row >= MAX_SKIPPED then
     core.fail(('run: the loss or its gradient was not finite in %d steps in a row (loss %g); the last good checkpoint '
       .. 'is %s'):format(self.in_a_row, value, core.file_kind(self.last) and self.last or 'none'))

@@ -30,6 +30,8 @@ int ld_cuda_upload(void *device, const void *host, size_t bytes) {
     if (!bytes || ld_cuda_idle())
         return 0;
     int bad = ld_cuda_lost(who);
+    if (!bad && ld_cuda_recording())
+        return ld_cuda_record_upload(device, host, bytes);
     /* from pageable memory: returns when the host's memory has been read */
     return bad ? bad : ld_cuda_check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, ld_cuda.stream), who);
 }
@@ -39,6 +41,8 @@ int ld_cuda_download(void *host, const void *device, size_t bytes) {
     if (!bytes || ld_cuda_idle())
         return 0;
     int bad = ld_cuda_lost(who);
+    if (!bad && ld_cuda_recording())
+        bad = ld_fail(LD_ESTATE, "%s: work that is recorded cannot wait for it", who);
     if (!bad)
         bad = ld_cuda_check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, ld_cuda.stream), who);
     return bad ? bad : ld_cuda_check(cudaStreamSynchronize(ld_cuda.stream), who);
@@ -187,7 +191,8 @@ const ld_device_ops *ld_cuda_memory(int ordinal) {
                                 .upload = ld_cuda_upload,
                                 .download = ld_cuda_download,
                                 .wait = wait_for_stream,
-                                .room = room};
+                                .room = room,
+                                .graph = &ld_cuda_graph_ops};
     int has = 0;
     CUdevice card;
     arena.cu = ld_cuda_driver("device");
