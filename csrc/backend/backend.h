@@ -121,96 +121,94 @@ typedef struct ld_norm_spec {
 #define LD_NORM_STATS(film) ((film) ? 5 : 3)
 
 /* X(name, parameters) */
-#define LD_SLOTS(X)                                                                                                          \
-    /* y = value. any, every dtype */                                                                                        \
-    X(fill, (const ld_view *y, double value))                                                                                \
-    /* y = x converted to y's dtype, equal shapes. any, every pair of dtypes */                                              \
-    X(copy, (const ld_view *y, const ld_view *x))                                                                            \
-    /* y = op(x; a, b). any, equal shapes, one float dtype (NEG ABS SQUARE AFFINE CLAMP SIGN also integers); y may be x */   \
-    X(unary, (const ld_view *y, const ld_view *x, ld_unary_op op, double a, double b))                                       \
-    /* dx = g op'(s), s is x, or the result where marked. any, equal shapes, floats; dx may be g */                          \
-    X(unary_bwd, (const ld_view *dx, const ld_view *g, const ld_view *s, ld_unary_op op, double a, double b))                \
-    /* y = a op b. any (broadcast by stride 0), equal shapes, one dtype, every dtype; y u8 for comparisons; y may be a */    \
-    X(binary, (const ld_view *y, const ld_view *a, const ld_view *b, ld_binary_op op))                                       \
-    /* y = alpha x + beta y (y is not read when beta is 0). any, one float dtype */                                          \
-    X(axpby, (const ld_view *y, const ld_view *x, double alpha, double beta))                                                \
-    /* y = c ? a : b, c is u8. any, a b y one dtype */                                                                       \
-    X(where, (const ld_view *y, const ld_view *c, const ld_view *a, const ld_view *b))                                       \
-    /* y = op over the dimensions where y has size 1 and x more; equal rank. any; every dtype (MEAN, SUMSQ: floats) */       \
-    X(reduce, (const ld_view *y, const ld_view *x, ld_reduce_op op))                                                         \
-    /* y (i64, x's shape with size 1 at dim) = position from 0 of the first largest (or smallest) along dim. any */          \
-    X(arg, (const ld_view *y, const ld_view *x, int dim, bool smallest))                                                     \
+#define LD_SLOTS(X)                                                                                                        \
+    /* y = value. any, every dtype */                                                                                      \
+    X(fill, (const ld_view *y, double value))                                                                              \
+    /* y = x converted to y's dtype, equal shapes. any, every pair of dtypes */                                            \
+    X(copy, (const ld_view *y, const ld_view *x))                                                                          \
+    /* y = op(x; a, b). any, equal shapes, one float dtype (NEG ABS SQUARE AFFINE CLAMP SIGN also integers); y may be x */ \
+    X(unary, (const ld_view *y, const ld_view *x, ld_unary_op op, double a, double b))                                     \
+    /* dx = g op'(s), s is x, or the result where marked. any, equal shapes, floats; dx may be g */                        \
+    X(unary_bwd, (const ld_view *dx, const ld_view *g, const ld_view *s, ld_unary_op op, double a, double b))              \
+    /* y = a op b. any (broadcast by stride 0), equal shapes, one dtype, every dtype; y u8 for comparisons; y may be a */  \
+    X(binary, (const ld_view *y, const ld_view *a, const ld_view *b, ld_binary_op op))                                     \
+    /* y = alpha x + beta y (y is not read when beta is 0). any, one float dtype */                                        \
+    X(axpby, (const ld_view *y, const ld_view *x, double alpha, double beta))                                              \
+    /* y = c ? a : b, c is u8. any, a b y one dtype; y may be a */                                                         \
+    X(where, (const ld_view *y, const ld_view *c, const ld_view *a, const ld_view *b))                                     \
+    /* y = op over the dimensions where y has size 1 and x more; equal rank. any; every dtype (MEAN, SUMSQ: floats) */     \
+    X(reduce, (const ld_view *y, const ld_view *x, ld_reduce_op op))                                                       \
+    /* y (i64, x's shape with size 1 at dim) = position from 0 of the first largest (or smallest) along dim. any */        \
+    X(arg, (const ld_view *y, const ld_view *x, int dim, bool smallest))                                                   \
     /* y[i] = a[i] b[i] + bias + beta y[i], i over the batch: y (B,M,N), a (B,M,K), b (B,K,N), bias (N) or NULL, beta  \
-     * 0 or 1. any strides (batch stride 0 = shared) where one of the last two strides of each is 1, or size 1 */     \
-    X(matmul, (const ld_view *y, const ld_view *a, const ld_view *b, const ld_view *bias, double beta))                      \
-    /* NHWC cross-correlation. y (N,O,P,Q), x (N,C,H,W), w (O,C,R,S) any dense layout, bias (O) or NULL */                   \
-    X(conv2d, (const ld_view *y, const ld_view *x, const ld_view *w, const ld_view *bias, const ld_conv_shape *s))           \
-    /* gradient of x from g (shape of y) */                                                                                  \
-    X(conv2d_dx, (const ld_view *dx, const ld_view *g, const ld_view *w, const ld_conv_shape *s))                            \
-    /* gradients of w (layout as given) and bias; db may be NULL */                                                          \
-    X(conv2d_dw, (const ld_view *dw, const ld_view *db, const ld_view *x, const ld_view *g, const ld_conv_shape *s))         \
+     * 0 or 1. any strides (batch stride 0 = shared) where one of the last two strides of each is 1, or size 1 */   \
+    X(matmul, (const ld_view *y, const ld_view *a, const ld_view *b, const ld_view *bias, double beta))                    \
+    /* NHWC cross-correlation. y (N,O,P,Q), x (N,C,H,W), w (O,C,R,S) any dense layout, bias (O) or NULL */                 \
+    X(conv2d, (const ld_view *y, const ld_view *x, const ld_view *w, const ld_view *bias, const ld_conv_shape *s))         \
+    /* gradient of x from g (shape of y) */                                                                                \
+    X(conv2d_dx, (const ld_view *dx, const ld_view *g, const ld_view *w, const ld_conv_shape *s))                          \
+    /* gradients of w (layout as given) and bias; db may be NULL */                                                        \
+    X(conv2d_dw, (const ld_view *dw, const ld_view *db, const ld_view *x, const ld_view *g, const ld_conv_shape *s))       \
     /* y = act((u - mean) / sqrt(var + eps) w + b), u = (1 + scale) x + shift: x, y (N,P,C), P positions, channels  \
      * innermost; film (N,2C): scale, then shift, or NULL; w, b (C) or NULL. stats (N,LD_NORM_STATS(film),C) is  \
-     * written for norm_bwd. mean, var (C) of u, biased: written, or read when s->given; NULL for group norm */        \
-    X(norm, (const ld_view *y, const ld_view *stats, const ld_view *mean, const ld_view *var, const ld_view *x,              \
-             const ld_view *film, const ld_view *w, const ld_view *b, const ld_norm_spec *s))                                \
-    /* any of dx, dfilm, dw, db may be NULL */                                                                               \
-    X(norm_bwd, (const ld_view *dx, const ld_view *dfilm, const ld_view *dw, const ld_view *db, const ld_view *g,            \
-                 const ld_view *x, const ld_view *stats, const ld_view *film, const ld_view *w, const ld_view *b,            \
-                 const ld_norm_spec *s))                                                                                     \
-    /* over each row of (M,C); mean, rstd (M) are written */                                                                 \
-    X(layer_norm, (const ld_view *y, const ld_view *mean, const ld_view *rstd, const ld_view *x, const ld_view *w,           \
-                   const ld_view *b, double eps))                                                                            \
-    X(layer_norm_bwd, (const ld_view *dx, const ld_view *dw, const ld_view *db, const ld_view *g, const ld_view *x,          \
-                       const ld_view *mean, const ld_view *rstd, const ld_view *w))                                          \
-    /* over each row of (M,K) */                                                                                             \
-    X(softmax, (const ld_view *y, const ld_view *x))                                                                         \
-    X(softmax_bwd, (const ld_view *dx, const ld_view *g, const ld_view *y))                                                  \
-    /* loss (M) of logits x (M,K) and classes t (M, i64): -(1-s) log p[t] - s/K sum_k log p[k]; NaN for a class outside */   \
-    X(cross_entropy, (const ld_view *loss, const ld_view *x, const ld_view *t, double smoothing))                            \
-    /* dx = g[m] (p - target distribution), g (M) */                                                                         \
-    X(cross_entropy_bwd, (const ld_view *dx, const ld_view *g, const ld_view *x, const ld_view *t, double smoothing))        \
+     * written for norm_bwd. mean, var (C) of u, biased: written, or read when s->given; NULL for group norm */      \
+    X(norm, (const ld_view *y, const ld_view *stats, const ld_view *mean, const ld_view *var, const ld_view *x,            \
+             const ld_view *film, const ld_view *w, const ld_view *b, const ld_norm_spec *s))                              \
+    /* any of dx, dfilm, dw, db may be NULL */                                                                             \
+    X(norm_bwd, (const ld_view *dx, const ld_view *dfilm, const ld_view *dw, const ld_view *db, const ld_view *g,          \
+                 const ld_view *x, const ld_view *stats, const ld_view *film, const ld_view *w, const ld_view *b,          \
+                 const ld_norm_spec *s))                                                                                   \
+    /* over each row of (M,C); mean, rstd (M) are written */                                                               \
+    X(layer_norm, (const ld_view *y, const ld_view *mean, const ld_view *rstd, const ld_view *x, const ld_view *w,         \
+                   const ld_view *b, double eps))                                                                          \
+    X(layer_norm_bwd, (const ld_view *dx, const ld_view *dw, const ld_view *db, const ld_view *g, const ld_view *x,        \
+                       const ld_view *mean, const ld_view *rstd, const ld_view *w))                                        \
+    /* over each row of (M,K) */                                                                                           \
+    X(softmax, (const ld_view *y, const ld_view *x))                                                                       \
+    X(softmax_bwd, (const ld_view *dx, const ld_view *g, const ld_view *y))                                                \
+    /* loss (M) of logits x (M,K), classes t (M, i64; outside: NaN): -(1-s) log p[t] - s/K sum_k log p[k] */               \
+    X(cross_entropy, (const ld_view *loss, const ld_view *x, const ld_view *t, double smoothing))                          \
+    /* dx = g[m] (p - target distribution), g (M) */                                                                       \
+    X(cross_entropy_bwd, (const ld_view *dx, const ld_view *g, const ld_view *x, const ld_view *t, double smoothing))      \
     /* y = softmax(scale q k^T) v: q, y (N,heads,T,d), k, v (N,heads,S,d): any strides, the last 1; lse (N,heads,T)    \
-     * dense: log of the sum of exponentials */     \
-    X(attention,                                                                                                             \
-      (const ld_view *y, const ld_view *lse, const ld_view *q, const ld_view *k, const ld_view *v, double scale))            \
-    X(attention_bwd, (const ld_view *dq, const ld_view *dk, const ld_view *dv, const ld_view *g, const ld_view *q,           \
-                      const ld_view *k, const ld_view *v, const ld_view *y, const ld_view *lse, double scale))               \
-    /* NHWC mean over kh x kw windows clipped to x; divided by the clipped size */                                           \
-    X(avg_pool2d, (const ld_view *y, const ld_view *x, int kh, int kw, int sh, int sw))                                      \
-    X(avg_pool2d_bwd, (const ld_view *dx, const ld_view *g, int kh, int kw, int sh, int sw))                                 \
-    /* NHWC mean over cells floor(i H/P) .. ceil((i+1) H/P) */                                                               \
-    X(adaptive_avg_pool2d, (const ld_view *y, const ld_view *x))                                                             \
-    X(adaptive_avg_pool2d_bwd, (const ld_view *dx, const ld_view *g))                                                        \
-    /* NHWC, y's sides are `scale` times x's */                                                                              \
-    X(upsample_nearest, (const ld_view *y, const ld_view *x, int scale))                                                     \
-    X(upsample_nearest_bwd, (const ld_view *dx, const ld_view *g, int scale))                                                \
-    /* NHWC, half-pixel centres; antialias widens the triangle when shrinking */                                             \
-    X(resize_bilinear, (const ld_view *y, const ld_view *x, bool antialias))                                                 \
-    X(resize_bilinear_bwd, (const ld_view *dx, const ld_view *g, bool antialias))                                            \
-    /* y (M,K) = rows idx (M, i64, checked) of x (R,K). every dtype */                                                       \
-    X(gather_rows, (const ld_view *y, const ld_view *x, const ld_view *idx))                                                 \
-    /* dx (R,K) zeroed, then dx[idx[m]] += g[m], in order of m */                                                            \
-    X(scatter_rows, (const ld_view *dx, const ld_view *g, const ld_view *idx))                                               \
+     * dense: log of the sum of exponentials */   \
+    X(attention,                                                                                                           \
+      (const ld_view *y, const ld_view *lse, const ld_view *q, const ld_view *k, const ld_view *v, double scale))          \
+    X(attention_bwd, (const ld_view *dq, const ld_view *dk, const ld_view *dv, const ld_view *g, const ld_view *q,         \
+                      const ld_view *k, const ld_view *v, const ld_view *y, const ld_view *lse, double scale))             \
+    /* NHWC mean over kh x kw windows clipped to x; divided by the clipped size */                                         \
+    X(avg_pool2d, (const ld_view *y, const ld_view *x, int kh, int kw, int sh, int sw))                                    \
+    X(avg_pool2d_bwd, (const ld_view *dx, const ld_view *g, int kh, int kw, int sh, int sw))                               \
+    /* NHWC mean over cells floor(i H/P) .. ceil((i+1) H/P) */                                                             \
+    X(adaptive_avg_pool2d, (const ld_view *y, const ld_view *x))                                                           \
+    X(adaptive_avg_pool2d_bwd, (const ld_view *dx, const ld_view *g))                                                      \
+    /* NHWC, y's sides are `scale` times x's */                                                                            \
+    X(upsample_nearest, (const ld_view *y, const ld_view *x, int scale))                                                   \
+    X(upsample_nearest_bwd, (const ld_view *dx, const ld_view *g, int scale))                                              \
+    /* NHWC, half-pixel centres; antialias widens the triangle when shrinking */                                           \
+    X(resize_bilinear, (const ld_view *y, const ld_view *x, bool antialias))                                               \
+    X(resize_bilinear_bwd, (const ld_view *dx, const ld_view *g, bool antialias))                                          \
+    /* y (M,K) = rows idx (M, i64, checked) of x (R,K). every dtype */                                                     \
+    X(gather_rows, (const ld_view *y, const ld_view *x, const ld_view *idx))                                               \
+    /* dx (R,K) zeroed, then dx[idx[m]] += g[m], in order of m */                                                          \
+    X(scatter_rows, (const ld_view *dx, const ld_view *g, const ld_view *idx))                                             \
     /* y = lo + (hi - lo) u, or mean + std n, from base/rng.h. any, floats. by_row: row i of dimension 0 is sample     \
-     * `sample` + i, its elements counted in logical row-major order; else all of y is sample `sample`. base: *base, in  \
-     * the device's memory, is added to `sample`; NULL: nothing */     \
-    X(uniform, (const ld_view *y, double lo, double hi, uint64_t seed, uint32_t purpose, uint64_t sample, bool by_row,       \
-                const uint64_t *base))                                                                                       \
-    X(normal, (const ld_view *y, double mean, double std, uint64_t seed, uint32_t purpose, uint64_t sample,                  \
-               bool by_row, const uint64_t *base))                                                                           \
-    /* y = u < p ? 0 : x / (1 - p), u as in uniform with purpose LD_RNG_DROPOUT over all of x. any; y may be x */            \
-    X(dropout, (const ld_view *y, const ld_view *x, double p, uint64_t seed, uint64_t sample, const uint64_t *base))         \
-    /* the n tensors of a training step in place, each element read and written once; ld_update says what happens.         \
-     * cell, in the device's memory: see there; NULL: none */ \
-    X(update, (const ld_update *u, int n, double scale, double decay, const ld_cell *cell))                                  \
-    /* cell, in the device's memory: sum of x^2 over the n tensors xs as in sumsq; ok when that and loss (one float) are   \
-     * finite; scale as clipping to `clip` asks for; decay; taken grows by ok */ \
-    X(judge, (ld_cell * cell, const ld_view *loss, const ld_view *xs, int n))                                                \
-    /* in place: d = g + wd p; buf = first ? d : momentum buf + d; p -= lr (nesterov ? d + momentum buf : buf) */            \
-    X(sgd, (const ld_view *p, const ld_view *g, const ld_view *buf, double lr, double momentum, double weight_decay,         \
-            bool nesterov, bool first))                                                                                      \
-    /* *sum = sum of x^2 over the n tensors xs, in f64, infinite or NaN when an element is. any dense layout, floats */      \
+     * `sample` + i, its elements counted in logical row-major order; else all of y is sample `sample`;         \
+     * base, in the device's memory, or NULL: *base is added to `sample` */   \
+    X(uniform, (const ld_view *y, double lo, double hi, uint64_t seed, uint32_t purpose, uint64_t sample, bool by_row,     \
+                const uint64_t *base))                                                                                     \
+    X(normal, (const ld_view *y, double mean, double std, uint64_t seed, uint32_t purpose, uint64_t sample,                \
+               bool by_row, const uint64_t *base))                                                                         \
+    /* y = u < p ? 0 : x / (1 - p), u as in uniform with purpose LD_RNG_DROPOUT over all of x. any; y may be x */          \
+    X(dropout, (const ld_view *y, const ld_view *x, double p, uint64_t seed, uint64_t sample, const uint64_t *base))       \
+    /* the n tensors of a training step in place, each element read and written once; ld_update says what happens */       \
+    X(update, (const ld_update *u, int n, double scale, double decay, const ld_cell *cell))                                \
+    /* cell: sum = sum of x^2 over the n tensors xs, as sumsq; ok: that and loss (a float) are finite; scale; decay */     \
+    X(judge, (ld_cell * cell, const ld_view *loss, const ld_view *xs, int n))                                              \
+    /* in place: d = g + wd p; buf = first ? d : momentum buf + d; p -= lr (nesterov ? d + momentum buf : buf) */          \
+    X(sgd, (const ld_view *p, const ld_view *g, const ld_view *buf, double lr, double momentum, double weight_decay,       \
+            bool nesterov, bool first))                                                                                    \
+    /* *sum = sum of x^2 over the n tensors xs, in f64, infinite or NaN when an element is. any dense layout, floats */    \
     X(sumsq, (double *sum, const ld_view *xs, int n))
 
 typedef struct ld_backend {

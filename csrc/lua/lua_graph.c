@@ -125,6 +125,8 @@ static int l_record(lua_State *L) {
     bool recording = ld_recording();
     lua_settop(L, 5);
     lua_gc(L, LUA_GCCOLLECT, 0);
+    if (h->s)
+        ldl_ok(L, ld_step_graph_warm(h->s));
     h->from = ld_random;
     ldl_ok(L, ld_graph_begin(h->g, clock, ld_random.draws, (size_t)bytes));
     int bad = h->s ? ld_step_graph_open(h->s) : 0;

@@ -160,6 +160,38 @@ static int judge(const ld_step_graph *s, const ld_tensor *loss, ld_tensor *const
     return bad;
 }
 
+int ld_step_graph_warm(ld_step_graph *s) {
+    ld_device *d = ld_graph_device(s->graph);
+    ld_cell *cell = ld_graph_cell(s->graph), zero;
+    const ld_backend *b = d->backend;
+    ld_view number = {.dtype = LD_F64, .data = cell->report};
+    memset(&zero, 0, sizeof zero);
+    int bad = b->judge(cell, &number, NULL, 0);
+    if (!bad)
+        bad = ld_device_upload(d, cell, &zero, sizeof zero); /* from here on nothing is ok */
+    const ld_optim_param *p = &s->o->param[0];
+    if (!bad && ld_tensor_numel(p->x)) {
+        ld_view first = {.dtype = p->x->dtype, .data = ld_tensor_data(p->x)};
+        bad = b->copy(&number, &first);
+    }
+    for (int i = 0; i < s->o->n && !bad; i++) {
+        p = &s->o->param[i];
+        if (!p->state[0])
+            continue;
+        void *m = ld_tensor_data(p->state[0]);
+        ld_update u = {.dtype = p->x->dtype, .n = ld_tensor_numel(p->x), .p = ld_tensor_data(p->x), .m = m, .g = m};
+        u.v = ld_tensor_data(p->state[1]);
+        bad = b->update(&u, 1, 1, 0, cell);
+        break;
+    }
+    if (!bad)
+        bad = ld_step_graph_open(s);
+    if (!bad)
+        bad = restore(s);
+    drop_copies(s);
+    return bad;
+}
+
 /* State that an optimiser makes at its first step would be part of the recording. */
 static int check_state(const ld_step_graph *s) {
     for (int i = 0; i < s->o->n; i++) {

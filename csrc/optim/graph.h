@@ -26,6 +26,9 @@ typedef struct ld_step_graph {
 ld_step_graph *ld_step_graph_new(ld_device *d, ld_optim *o, ld_ema *e, ld_tensor *const *buffers, int n);
 void ld_step_graph_drop(ld_step_graph *s);
 
+/* Before ld_graph_begin: what the recording uses besides the user's operations is called once, without effect: a library may
+ * load its code at the first call, which a recording may not stand. */
+int ld_step_graph_warm(ld_step_graph *s);
 /* Between ld_graph_begin and ld_graph_end: before the loss is computed; and after backward. params: those whose gradients make
  * the norm. The first n numbers of the report (at most LD_CELL_REPORT) become those of xs, tensors of one element, loss
  * first. */

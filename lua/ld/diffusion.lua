@@ -52,8 +52,8 @@ function Model:predict(x, t)
   return self.net(x, core.full({x.shape[1]}, t, {device = x.device}))
 end
 
--- The network's prediction for batches of one shape at times t, recorded at the second call where the device can: then a
--- step is one replay and the few operations of the sampler around it. drop() lets the recording go.
+-- The network's prediction for batches of one shape at times t, recorded at the second call where the device can: a
+-- step is then one replay and the few operations of the sampler around it. drop() lets the recording go.
 local function predictor(model, steps)
   local calls, g, x_in, t_in, out = 0, nil, nil, nil, nil
   local unfit = steps < 4 or not core.graph_able() or model.net:device() ~= core.default_device()

@@ -9,6 +9,7 @@ local core = require 'ld.core'
 local Run = {}
 
 local WARM, RING, MOST = 2, 4, 4   -- steps before recording; results that may wait; recordings kept
+local OFTEN = 20                   -- recording anew pays off after so many steps
 local CLOCK = 0x10000001           -- how far the clock is moved to see what follows it
 
 local function amount(bytes) return ('%.3g MiB'):format(bytes / 2 ^ 20) end
@@ -160,11 +161,15 @@ local function find(self, f)
   if kept.graph and not (kept.graph:fits() and (not kept.epoch or kept.epoch == self.batch.epoch)) then
     self:settle()
     forget(kept)
+    kept.renewed = (kept.renewed or 0) + 1
+    if kept.renewed > 5 and kept.renewed > kept.seen / OFTEN then
+      return give_up(self, 'something that a recording depends on changes too often')
+    end
   elseif kept.graph then
     return kept
   end
   self.graphs = self.graphs or 0
-  if kept.seen <= WARM or self.graphs > MOST and not kept.told then return nil end
+  if kept.seen <= WARM or self.graphs >= MOST and not kept.told then return nil end
   self:settle()
   local ok, why = pcall(record, self, f, kept)
   if not ok then return give_up(self, why) end
