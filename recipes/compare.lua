@@ -41,7 +41,7 @@ local function train(name, weight)
   for batch in run:batches(store, opt.batch, opt.epochs) do
     run:step(function()
       local loss, parts = model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
-      return loss, {mse = parts.mse, distance = parts.perceptual:item() / perceptual.weight}
+      return loss, {mse = parts.mse, distance = parts.perceptual * (1 / perceptual.weight)}
     end)
   end
   run:finish()

@@ -28,12 +28,11 @@ end
 function Run:count(value, parts, norm, at)
   self.in_a_row = 0
   local s = self.sums
-  s.images, s.lr = at and at.images or self:seen(), at and at.lr or self.optim.lr
   s.n, s.loss, s.norm = s.n + 1, (s.loss or 0) + value, (s.norm or 0) + norm
   for key, part in pairs(parts or {}) do
     s.parts[key] = (s.parts[key] or 0) + (type(part) == 'number' and part or part:item())
   end
-  if s.n >= self.log_every then self:write_sums() end
+  if s.n >= self.log_every then self:write_sums(at) end
   self:line()
 end
 
@@ -42,11 +41,11 @@ function Run:flush_log()
   self:write_sums()
 end
 
-function Run:write_sums()
+function Run:write_sums(at)
   local s = self.sums
   if s.n == 0 then return end
-  local entry = {images = s.images, loss = s.loss / s.n,
-                 gradient_norm = s.norm / s.n, lr = s.lr, images_per_second = self:speed(),
+  local entry = {images = at and at.images or self:seen(), loss = s.loss / s.n,
+                 gradient_norm = s.norm / s.n, lr = at and at.lr or self.optim.lr, images_per_second = self:speed(),
                  memory_live = core.memory().live, skipped = self.skipped}
   for key, sum in pairs(s.parts) do entry[key] = sum / s.n end
   self:log(entry)
