@@ -25,6 +25,43 @@ static struct {
 
 /* ---- copies ---------------------------------------------------------------------------------------------------------- */
 
+/* A copy from pageable memory may wait for all work before it. From SMALL bytes on, up to PIECE, the host's memory is copied to
+ * pinned memory first, a ring of pieces, each free again when its copy is done. */
+#define SMALL ((size_t)64 << 10)
+#define PIECE ((size_t)4 << 20)
+enum { PIECES = 8 };
+
+static struct {
+    char *memory; /* PIECES of them; NULL before the first, and where there is none */
+    bool tried;
+    cudaEvent_t done[PIECES];
+    int at;
+} staging;
+
+static bool can_stage(size_t bytes) {
+    if (bytes <= SMALL || bytes > PIECE)
+        return false;
+    if (!staging.tried && cudaMallocHost((void **)&staging.memory, PIECES * PIECE) != cudaSuccess) {
+        cudaGetLastError();
+        staging.memory = NULL;
+    }
+    staging.tried = true;
+    return staging.memory;
+}
+
+static int upload_staged(void *device, const void *host, size_t bytes, const char *who) {
+    int i = staging.at++ % PIECES;
+    char *piece = staging.memory + (size_t)i * PIECE;
+    int bad = ld_cuda_check(staging.done[i] ? cudaEventSynchronize(staging.done[i])
+                                            : cudaEventCreateWithFlags(&staging.done[i], cudaEventDisableTiming),
+                            who);
+    if (bad)
+        return bad;
+    memcpy(piece, host, bytes);
+    bad = ld_cuda_check(cudaMemcpyAsync(device, piece, bytes, cudaMemcpyHostToDevice, ld_cuda.stream), who);
+    return bad ? bad : ld_cuda_check(cudaEventRecord(staging.done[i], ld_cuda.stream), who);
+}
+
 int ld_cuda_upload(void *device, const void *host, size_t bytes) {
     static const char who[] = "copy to the device";
     if (!bytes || ld_cuda_idle())
@@ -32,6 +69,8 @@ int ld_cuda_upload(void *device, const void *host, size_t bytes) {
     int bad = ld_cuda_lost(who);
     if (!bad && ld_cuda_recording())
         return ld_cuda_record_upload(device, host, bytes);
+    if (!bad && can_stage(bytes))
+        return upload_staged(device, host, bytes, who);
     /* from pageable memory: returns when the host's memory has been read */
     return bad ? bad : ld_cuda_check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, ld_cuda.stream), who);
 }
