@@ -557,8 +557,8 @@ local constant = 'arange argmax argmin eq full ge gt le lt ne noise one_hot ones
   'tensor zeros zeros_like'
 local no_arithmetic =
   'append_file cache_folder clip_grad_norm clock default_device disk_free ema faces fail file_kind ' ..
-  'grad_enabled grad_norm gradcheck graph graph_able h5_create h5_open is_tensor json_decode json_encode keep load_image ' ..
-  'lock_folder make_dirs memory memory_limit no_grad pipeline position rename_file repr safetensors_open ' ..
+  'grad_enabled grad_norm gradcheck graph graph_able h5_create h5_open is_tensor json_decode json_encode keep ' ..
+  'load_image lock_folder make_dirs memory memory_limit no_grad pipeline position rename_file repr safetensors_open ' ..
   'safetensors_write same_storage save_image scope seed set_grad_enabled set_library sha256 sha256_file ' ..
   'shuffled source sweep_folder terminal threads tune unlock_folder write_file'
 
