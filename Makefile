@@ -34,14 +34,15 @@ LDFLAGS  := -fopenmp -pthread -Wl,--as-needed -Wl,-z,lazy $(EXTRA_LDFLAGS)
 CPPFLAGS  = -Icsrc $(CORE_CFLAGS) -MMD -MP
 
 CUDA_C  := $(sort $(wildcard csrc/backend/cuda/*.c))
-SOURCES := $(filter-out $(CUDA_C),$(sort $(wildcard csrc/*/*.c csrc/*/*/*.c)))
+MPI_C   := csrc/comm/mpi/mpi.c
+SOURCES := $(filter-out $(CUDA_C) $(MPI_C),$(sort $(wildcard csrc/*/*.c csrc/*/*/*.c)))
 TOP_C   := $(filter csrc/lua/% csrc/host/%,$(SOURCES))
 CORE_C  := $(filter-out $(TOP_C),$(SOURCES))
 TESTS_C := $(sort $(wildcard tests/c/test_*.c))
 HELPERS_C := $(filter-out $(TESTS_C),$(wildcard tests/c/*.c))
 object   = $(patsubst %.c,$(BUILD)/%.o,$(1))
 TESTS   := $(TESTS_C:tests/c/%.c=$(BUILD)/tests/%)
-C_FILES := $(sort $(SOURCES) $(CUDA_C) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] kernels/*.h kernels/*.cu \
+C_FILES := $(sort $(SOURCES) $(CUDA_C) $(MPI_C) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] kernels/*.h kernels/*.cu \
 	tests/sim/*.[ch] tests/sim/*.cpp tests/sim/*.cu tests/fake/*.[ch] tests/fake/*.cpp tests/cuda/*.c tests/fuzz/*.c))
 KERNELS   := $(sort $(wildcard kernels/*.cu))
 SIM_TESTS := $(sort $(wildcard tests/sim/test_*.c))
@@ -49,10 +50,10 @@ SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tes
 sim_object = $(patsubst %,$(BUILD)/sim/%.o,$(basename $(1)))
 TESTS     += $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%)
 
-.PHONY: all cuda demo test test-cuda check asan fuzz bench bench-data bench-million install uninstall clean help FORCE
+.PHONY: all cuda mpi bundle demo test test-cuda test-kills test-long check asan fuzz bench bench-cuda bench-data bench-million card card-kit install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
-all: $(LDLUA) cuda
+all: $(LDLUA) cuda mpi
 
 # Flags of the libraries, which are installed first where they are missing. make starts over once this is written.
 ifneq ($(filter-out clean help uninstall,$(or $(MAKECMDGOALS),all)),)
@@ -74,14 +75,16 @@ say = $(if $(V),,@echo '$(1)'; )
 stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' >$@.new; \
 	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 $(BUILD)/.flags: FORCE
-	$(call stamp,$(CC) $(CFLAGS) $(KERNEL) $(CPPFLAGS) $(HDF5) $(LIBARCHIVE) $(HOST_CFLAGS) $(LDFLAGS) $(HOST_LIBS) $(CORE_LIBS))
+	$(call stamp,$(CC) $(CFLAGS) $(KERNEL) $(CPPFLAGS) $(HDF5) $(LIBARCHIVE) $(LIBCHAFA) $(HOST_CFLAGS) $(LDFLAGS) $(HOST_LIBS) $(CORE_LIBS))
 $(BUILD)/.files: FORCE
 	$(call stamp,$(SOURCES) $(HELPERS_C))
 
 # private: the stamps, being prerequisites, must not see these.
 $(BUILD)/csrc/backend/cpu/%.o: private CFLAGS += $(KERNEL)
+$(BUILD)/csrc/backend/cpu/noised.o: private CFLAGS += -ffp-contract=off
 %/csrc/io/h5_lib.o: private CPPFLAGS += -DLD_HDF5='"$(HDF5)"'
 %/csrc/io/archive_lib.o: private CPPFLAGS += -DLD_LIBARCHIVE='"$(LIBARCHIVE)"'
+%/csrc/io/chafa_lib.o: private CPPFLAGS += -DLD_LIBCHAFA='"$(LIBCHAFA)"'
 $(BUILD)/csrc/lua/%.o $(BUILD)/csrc/host/%.o: private CPPFLAGS += $(HOST_CFLAGS)
 $(BUILD)/%.o: %.c $(BUILD)/.flags
 	@mkdir -p $(@D)
@@ -142,10 +145,30 @@ cuda: $(PLUGIN)
 	$(if $(SANITIZE),,$(if $(PLUGIN),,@echo "cuda: ld_cuda.so is SKIPPED, $(if $(CUDA),no cudnn.h,no nvcc) \
 	below CUDA_HOME, in /usr/local/cuda or on the path"))
 
+# ---- the bundle ----
+
+# Weights and notes that the repository ships, not the pictures a user keeps in the same folder.
+SHARED := $(shell find lua recipes -type f -name '*.lua' | sort) $(wildcard data/README.md data/vae-small.h5 data/ilsvrc2012_synsets.txt)
+
+# ldlua with its libraries, for machines where nothing can be installed: tests/tools/bundle.sh says how. The folder is what
+# the test looks at; the archive is packed when it is asked for.
+VERSION     = $(shell sed -n 's/.*LD_VERSION "\(.*\)"/\1/p' csrc/base/version.h)
+BUNDLE_NAME = ldlua-$(VERSION)-linux-$(shell uname -m)
+$(BUILD)/bundle/ldlua: $(call object,$(TOP_C)) $(BUILD)/libld.a
+	@mkdir -p $(@D)
+	$(call say,link  $@)$(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS) -Wl,-rpath,'$$ORIGIN/lib' -Wl,--disable-new-dtags \
+	    $(HOST_LIBS) $(CORE_LIBS) -lm -ldl
+$(BUILD)/bundle/.staged: $(BUILD)/bundle/ldlua $(PLUGIN) tests/tools/bundle.sh csrc/base/version.h $(SHARED) README.md $(wildcard docs/*.md)
+	@CUDA='$(CUDA)' tests/tools/bundle.sh $(abspath $(BUILD))/bundle/$(BUNDLE_NAME) $(abspath $<) '$(abspath $(PLUGIN))'
+	@touch $@
+bundle: $(BUILD)/bundle/.staged | cuda
+	@tar -C $(BUILD)/bundle --sort=name --owner=0 --group=0 --numeric-owner -cf - $(BUNDLE_NAME) | xz -T0 -6 -c >$(BUILD)/bundle/packed && mv $(BUILD)/bundle/packed $(BUILD)/$(BUNDLE_NAME).tar.xz
+	@echo "$(BUILD)/$(BUNDLE_NAME).tar.xz: $$(($$(stat -c %s $(BUILD)/$(BUNDLE_NAME).tar.xz) / 1000000)) MB"
+
 # A plug-in whose device's memory the host cannot read, for tests.
 FAKE := $(BUILD)/tests/ld_fake.so
 FAKE_CFLAGS = $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -Icsrc -MMD -MP
-$(BUILD)/fake/fake.o: tests/fake/fake.c $(BUILD)/.flags
+$(BUILD)/fake/fake.o: tests/fake/fake.c tests/fake/narrow.h $(BUILD)/.flags
 	@mkdir -p $(@D)
 	$(call say,cc    $<)$(CC) $(FAKE_CFLAGS) -c -o $@ $<
 $(BUILD)/fake/capture.o: tests/fake/capture.cpp $(BUILD)/.sim-flags
@@ -153,6 +176,17 @@ $(BUILD)/fake/capture.o: tests/fake/capture.cpp $(BUILD)/.sim-flags
 	$(call say,c++   $<)$(CXX) $(filter-out -DLD_SIM -Itests/sim,$(SIM_FLAGS)) -fPIC -fvisibility=hidden -c -o $@ $<
 $(FAKE): $(BUILD)/fake/fake.o $(BUILD)/fake/capture.o
 	$(call say,link  $@)$(CXX) -shared $(MODE) -o $@ $(filter %.o,$^)
+
+# ---- messages between ranks ----
+
+# Built where an MPI is, which its own compiler tells; loaded when several ranks were started.
+MPICC := $(if $(SANITIZE),,$(shell command -v mpicc 2>/dev/null))
+MPI   := $(if $(MPICC),$(BUILD)/ld_mpi.so)
+$(BUILD)/ld_mpi.so: $(MPI_C) $(BUILD)/.flags
+	@mkdir -p $(@D)
+	$(call say,mpicc $<)OMPI_CC='$(CC)' MPICH_CC='$(CC)' $(MPICC) $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -Icsrc -MMD -MP -shared -o $@ $<
+mpi: $(MPI)
+	$(if $(SANITIZE)$(MPI),,@echo "mpi: ld_mpi.so is SKIPPED, no mpicc on the path")
 
 demo: $(LDLUA)
 	./ldlua $(DEMO_ARGS)
@@ -164,6 +198,9 @@ bench: $(LDLUA)
 # ARGS='--pictures FOLDER': tests/bench/data.lua has the options.
 bench-data: $(LDLUA)
 	@LDLUA=./$(LDLUA) PYTHON='$(PYTHON)' DRIVER=data tests/bench/run $(ARGS)
+# Beside PyTorch on a card, within ARGS='--minutes 9': tests/bench/cuda.lua has the options.
+bench-cuda: $(LDLUA) cuda
+	@LDLUA=./$(LDLUA) PYTHON='$(PYTHON)' DRIVER=cuda tests/bench/run $(ARGS)
 # A million tiny pictures, killed ten times: tests/bench/million.sh says what it does. Some ten minutes.
 bench-million: $(LDLUA)
 	@LDLUA=./$(LDLUA) tests/bench/million.sh $(ARGS)
@@ -197,11 +234,22 @@ $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/sim/test
 	$(call say,link  $@)$(CXX) $(MODE) -o $@ $^ $(LDFLAGS) -lcmocka $(CORE_LIBS) -lm -ldl
 
 # Tests of the plug-in's host side that need no card: part of its files over the simulator, and cuDNN's plans.
-CUDA_TESTS := $(if $(PLUGIN),test_plans test_products test_conv_slots test_host_side)
+CUDA_TESTS := $(if $(PLUGIN),test_plans test_products test_conv_slots test_host_side test_missing)
 TESTS      += $(CUDA_TESTS:%=$(BUILD)/tests/%)
+# Stand-ins for the libraries of CUDA, under their names.
+STUBS       := $(addprefix $(BUILD)/tests/stub/,cuda.so old_cuda.so cudnn.so cublas.so)
+$(STUBS): $(BUILD)/tests/stub/%.so: tests/cuda/stub.c csrc/backend/cuda/functions.h
+	@mkdir -p $(@D)
+	$(call say,cc    $< ($*))$(CC) -std=gnu11 -O1 -fPIC -shared $(WARN) -Icsrc \
+	    -DSTUB_$(shell echo $* | tr a-z A-Z) -Wl,-soname,$(STUB_NAME_$(subst .so,,$(@F))) -o $@ $<
+STUB_NAME_cuda     := libcuda.so.1
+STUB_NAME_old_cuda := libcuda.so.1
+STUB_NAME_cudnn     = libcudnn.so.9
+STUB_NAME_cublas    = libcublasLt.so.13
 plugin_o    = $(patsubst %,$(BUILD)/plugin/csrc/backend/cuda/%.o,$(1))
-$(BUILD)/tests/test_plans: $(call plugin_o,conv_plan conv_spec library)
+$(BUILD)/tests/test_plans: $(call plugin_o,conv_plan conv_spec library search)
 $(BUILD)/tests/test_host_side: $(call plugin_o,error graph memory)
+$(BUILD)/tests/test_missing: $(call plugin_o,device error library search) | $(STUBS)
 $(BUILD)/tests/test_products: $(call plugin_o,matmul) $(call sim_object,$(SIM_PARTS) $(KERNELS))
 $(BUILD)/tests/test_conv_slots: $(call plugin_o,conv conv_spec) $(call sim_object,$(SIM_PARTS) $(KERNELS))
 $(CUDA_TESTS:%=$(BUILD)/cuda/%.o): $(BUILD)/cuda/%.o: tests/cuda/%.c $(BUILD)/.plugin-flags | build/.deps-test
@@ -228,9 +276,27 @@ else
 test-cuda: cuda
 endif
 
+# All that is to be run on a machine with a card; tests/tools/on_card.sh says what. Where that machine has no packages or no
+# compiler, the kit is carried there: build/card-kit.tar.xz beside the sources.
+card: $(LDLUA) cuda $(if $(NVCC),$(DEVICE_TESTS))
+	@tests/tools/on_card.sh $(ARGS)
+card-kit: $(BUILD)/bundle/.staged $(if $(NVCC),$(DEVICE_TESTS)) | build/.deps-test
+	@rm -rf $(BUILD)/card-kit && cp -a $(BUILD)/bundle/$(BUNDLE_NAME) $(BUILD)/card-kit && mkdir $(BUILD)/card-kit/tests
+	@for f in $(if $(NVCC),$(DEVICE_TESTS)); do strip -o $(BUILD)/card-kit/tests/$$(basename $$f) $$f || exit 1; done
+	@cp -L "$$($(CC) -print-file-name=libcmocka.so)" $(BUILD)/card-kit/lib/libcmocka.so.0
+	@tar -C $(BUILD) --sort=name --owner=0 --group=0 --numeric-owner -cf - card-kit | xz -T1 --lzma2=preset=3,dict=64MiB -c >$(BUILD)/card-kit.new && mv $(BUILD)/card-kit.new $(BUILD)/card-kit.tar.xz
+	@echo "$(BUILD)/card-kit.tar.xz: $$(($$(stat -c %s $(BUILD)/card-kit.tar.xz) / 1000000)) MB"
+
 # ONLY=word runs the programs whose path contains the word.
-test: $(LDLUA) $(TESTS) $(FAKE) cuda | build/.deps-test
-	@LDLUA=$(abspath $(LDLUA)) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
+test: $(LDLUA) $(TESTS) $(FAKE) cuda mpi $(if $(SANITIZE),,$(BUILD)/bundle/.staged) | build/.deps-test
+	@LDLUA=$(abspath $(LDLUA)) LD_TEST_BUNDLE=$(if $(SANITIZE),,$(abspath $(BUILD)/bundle/$(BUNDLE_NAME))) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) LD_TEST_MPI=$(abspath $(MPI)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
+
+# Fifty kills at random moments, and ten thousand steps; make test has a few of each. Some minutes.
+test-kills: export KILLS ?= 50
+test-long: export STEPS ?= 10000
+test-kills test-long: export TIME_LIMIT ?= 3600
+test-kills test-long: test-%: $(LDLUA)
+	@LDLUA=$(abspath $(LDLUA)) SCRATCH=$(BUILD)/scratch-$* tests/run $(if $(filter kills,$*),test_resume,test_run_long)
 
 asan: export ASAN_OPTIONS := detect_leaks=1:detect_stack_use_after_return=0:allocator_may_return_null=1:$(ASAN_OPTIONS)
 asan: export LSAN_OPTIONS := suppressions=$(CURDIR)/tests/tools/lsan.supp:print_suppressions=0:$(LSAN_OPTIONS)
@@ -259,6 +325,11 @@ build/fuzz/libld.a: $(FUZZ_C:%.c=build/fuzz/%.o)
 	$(call say,ar    $@)ar qcs $@ $^
 $(FUZZ_TARGETS): build/fuzz/%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libld.a
 	$(call say,link  $@)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined -o $@ $^ $(CORE_LIBS) -lm -pthread
+
+# docs/api from the entries of lua/ld/help
+.PHONY: docs
+docs: $(LDLUA)
+	@./$(LDLUA) tests/tools/docs.lua && echo "docs: docs/api is written"
 
 # ---- checks ----
 
@@ -298,12 +369,11 @@ check-floors check-sizes: check-%: | build/.deps-check
 
 # ---- installing ----
 
-# Weights and notes that the repository ships, not the pictures a user keeps in the same folder.
-SHARED = $(shell find lua recipes -type f -name '*.lua' | sort) $(wildcard data/README.md data/vae-small.h5 data/ilsvrc2012_synsets.txt)
-install: $(LDLUA) cuda
+install: $(LDLUA) cuda mpi
 	install -d '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 $(LDLUA) '$(DESTDIR)$(PREFIX)/bin/ldlua'
 	@$(if $(PLUGIN),install -D -m 755 $(PLUGIN) '$(DESTDIR)$(PREFIX)/lib/ldlua/ld_cuda.so')
+	@$(if $(MPI),install -D -m 755 $(MPI) '$(DESTDIR)$(PREFIX)/lib/ldlua/ld_mpi.so')
 	@for f in $(SHARED); do install -D -m 644 $$f "$(DESTDIR)$(PREFIX)/share/ldlua/$$f" || exit 1; done
 	@echo "installed $(words $(SHARED)) files under $(DESTDIR)$(PREFIX)/share/ldlua"
 
@@ -319,13 +389,18 @@ help:
 	@echo "make cuda        the CUDA plug-in, where nvcc is found (NVCC=..., CUDA_ARCHS='80 86 89 90')"
 	@echo "make demo        the whole road on built-in pictures, no data and no GPU needed"
 	@echo "make test        all tests                   (ONLY=word: those whose path has the word)"
+	@echo "make test-kills  fifty runs that are killed and go on to the same bytes; test-long: ten thousand steps"
 	@echo "make test-cuda   the tests of the CUDA kernels on a card"
+	@echo "make card        everything for a machine with a card, in minutes; make card-kit packs it for one without packages"
 	@echo "make check       formatting, cppcheck, luacheck, floors, sizes"
 	@echo "make asan        the tests under the address and undefined-behaviour sanitizers"
 	@echo "make fuzz        hostile pictures and archives, found by libFuzzer (FUZZ_SECONDS=60 a target)"
+	@echo "make docs        docs/api from the entries that the prompt shows"
 	@echo "make bench       measurements, beside PyTorch's where it is there (ARGS='--quick', PYTHON=...)"
+	@echo "make bench-cuda  the same on a card (ARGS='--minutes 9')"
 	@echo "make bench-data  pictures to pixels and latents, beside a DataLoader (ARGS='--pictures FOLDER')"
 	@echo "make bench-million  an archive of a million pictures: listed, encoded, killed and resumed"
+	@echo "make bundle      build/ldlua-VERSION-linux-x86_64.tar.xz: runs where nothing can be installed"
 	@echo "make install     to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
 	@echo "make clean       remove build/ and ./ldlua; runs/ and data/ stay"
 

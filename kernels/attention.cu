@@ -3,9 +3,10 @@
  * A lane holds 4 queries. Keys and values pass by in tiles; after every 8 keys the sums are rescaled to the new largest
  * score (Milakov & Gimelshein 2018, arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135). Exponentials are powers of 2: the
  * scale times log2(e) is in q. Memory traffic: q and y once; k and v once for every run of up to 512 queries / lanes; lse.
- * Arithmetic: 2 multiplications and additions for every query, key and column, on float units: tensor cores are not used.
+ * Arithmetic: 2 multiplications and additions for every query, key and column, on float units: narrow heads of 16 bits go to
+ * tensor cores instead (attention_mma.cu).
  * f64 is the plain formula, a thread a query. Test: tests/sim/test_sim_attention.c. */
-#include "kernels/attention.h"
+#include "kernels/attention_mma.h"
 
 enum { ROWS = 4, GROUP = 8 };
 
@@ -143,7 +144,9 @@ int ld_cuda_attention(const ld_view *y, const ld_view *lse, const ld_view *q, co
     if (!block)
         return ld_cuda_workspace_missing();
     unsigned plain = (unsigned)((z.units * z.rows + ATT_THREADS - 1) / ATT_THREADS);
-    if (plain)
+    if (plain && z.others && z.d && mma_suits(z, q->dtype))
+        err = ld_attention_mma(z, y, lse, q, k, v);
+    else if (plain)
         err = ld_each_float(q->dtype, "attention", [&](auto t) {
             typedef decltype(t) T;
             att_heads<T> hy = att_heads_of<T>(y), hq = att_heads_of<T>(q), hk = att_heads_of<T>(k),

@@ -42,6 +42,13 @@ template <typename T> LD_DEVICE T *att_row(const att_heads<T> &h, const att_shap
     return h.data + (int64_t)(u / heads) * h.sample + (int64_t)(u % heads) * h.head + row * h.row;
 }
 
+/* Operands and results of backward. */
+template <typename T> struct att_gradient {
+    att_heads<T> dq, dk, dv, g, q, k, v, y;
+    const wide<T> *lse;
+    wide<T> *delta; /* D, laid out as lse */
+};
+
 /* e^x as 2^x, to 2 units in the last place; 0 below 2^-126. */
 LD_DEVICE float att_exp2(float x) {
 #ifdef LD_SIM

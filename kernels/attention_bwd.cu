@@ -4,21 +4,18 @@
  * Two launches, each computing the scores again: one with queries in registers and keys passing by makes D and dq; the other
  * with keys in registers and queries passing by makes dk and dv, so no two threads add to one number. Memory traffic: q, k,
  * v, g, y once or twice and dq, dk, dv once, the side that passes by again for each run of rows (attention.h). Arithmetic:
- * 7 products where 5 would do with sums shared between blocks. f64 is the plain formula, a thread a row.
+ * 7 products where 5 would do with sums shared between blocks. f64 is the plain formula, a thread a row. Narrow
+ * heads of bf16 go to tensor cores instead (attention_mma_bwd.cu).
  * Test: tests/sim/test_sim_attention.c. */
-#include "kernels/attention.h"
+#include "kernels/attention_mma.h"
+
+#include <type_traits>
 
 enum { GROUP = 2 }; /* rows that pass by, looked at together */
 
 /* Rows a lane holds: three or four vectors of DEPTH numbers each. */
 template <int DEPTH> struct att_rows {
     enum { value = DEPTH == 8 ? 4 : 2 };
-};
-
-template <typename T> struct att_gradient {
-    att_heads<T> dq, dk, dv, g, q, k, v, y;
-    const wide<T> *lse;
-    wide<T> *delta; /* D, laid out as lse */
 };
 
 /* ---- queries in registers ------------------------------------------------------------------------------------------------- */
@@ -256,7 +253,10 @@ static int att_run_bwd(const att_gradient<T> &a, const att_shape &zq, const att_
     if constexpr (sizeof(T) == sizeof(double)) {
         err = LD_LAUNCH(k_attention_dq_f64, qs, ATT_THREADS, 0, zq, a, scale);
         return err ? err : LD_LAUNCH(k_attention_dkv_f64, ks, ATT_THREADS, 0, zk, a, scale);
-    } else
+    } else {
+        if constexpr (std::is_same<T, bf16>::value)
+            if (mma_suits(zq, LD_BF16))
+                return ld_attention_mma_bwd(a, zq, zk);
         return att_each_width(zq, [&](auto depth, auto lanes) {
             enum { DEPTH = decltype(depth)::value, LANES = decltype(lanes)::value };
             int bad =
@@ -265,6 +265,7 @@ static int att_run_bwd(const att_gradient<T> &a, const att_shape &zq, const att_
                        : LD_LAUNCH((k_attention_dkv<T, DEPTH, LANES>), att_blocks(zk), att_threads(zk),
                                    att_shared(zk, 8), zk, a);
         });
+    }
 }
 
 int ld_cuda_attention_bwd(const ld_view *dq, const ld_view *dk, const ld_view *dv, const ld_view *g, const ld_view *q,

@@ -7,27 +7,14 @@
  * order a thread makes four elements of one counter; else one. uniform and dropout are those of the CPU to the bit; normal
  * differs by what CUDA's logf, sinf and cosf differ from the C library's, a few units in the last place. Proven by
  * tests/sim/test_sim_random.c against the CPU's slots. */
+#include "kernels/draw.h"
 #include "kernels/space.h"
-
-#include "base/philox.h"
-#include "base/rng.h"
 
 struct stream {
     uint64_t seed, sample;
     uint32_t purpose;
     const uint64_t *base; /* on the device, added to sample; or NULL */
 };
-
-/* 24 random bits as a float in [0, 1). */
-LD_DEVICE float unit(uint32_t u) {
-    return (float)(u >> 8) * 0x1p-24f;
-}
-
-/* Box-Muller: elements 2k and 2k + 1 of the four share a pair. */
-LD_DEVICE float bell(const uint32_t *w, int j) {
-    float r = sqrtf(-2.0f * logf(1.0f - unit(w[j & 2]))), a = 6.28318530717958648f * unit(w[(j & 2) + 1]);
-    return r * (j & 1 ? sinf(a) : cosf(a));
-}
 
 /* Element e of a sample, and the next ones, unless `same`; or the same element of the next samples. */
 template <int V>
@@ -41,12 +28,8 @@ LD_DEVICE void numbers(float *u, const stream &s, int64_t e, int64_t row, const 
         return;
     }
     for (int i = 0; i < V; i++) {
-        int64_t at = e + (same[0] ? 0 : i);
-        ld_philox_block(w, s.seed, s.purpose, sample + (uint64_t)(same[1] ? 0 : i), (uint32_t)(at / 4));
-        int j = (int)(at & 3);
-        uint32_t one = j & 2 ? (j & 1 ? w[3] : w[2]) : (j & 1 ? w[1] : w[0]);
-        uint32_t pair[2] = {j & 2 ? w[2] : w[0], j & 2 ? w[3] : w[1]};
-        u[i] = normal ? bell(pair, j & 1) : unit(one);
+        uint64_t of = sample + (uint64_t)(same[1] ? 0 : i);
+        u[i] = draw_one(s.seed, s.purpose, of, e + (same[0] ? 0 : i), normal);
     }
 }
 

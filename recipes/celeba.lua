@@ -1,7 +1,7 @@
 -- CelebA-HQ faces in latent space: U-Net, eps target, MSE + perceptual latent loss, DDIM samples.
 --   data    --data PATH: a folder, archive or LMDB of pictures (docs/data.md); without it synthetic faces, and said so
 --   train   ldlua recipes/celeba.lua [--epochs 250 ...]     run it again to resume
---   look    runs/celeba/samples/*.png, runs/celeba/log.jsonl
+--   look    runs/celeba/report.html, and runs/celeba/samples/*.png; docs/runs.md tells how to read a run
 --   demo    ldlua recipes/celeba.lua --demo: a small network on synthetic faces, minutes on two cores
 local ld = require 'ld'
 
@@ -11,12 +11,17 @@ local opt = ld.demo.options{
   judge  = 'runs/imagenet-classifier/best.h5', -- latent classifier for the perceptual loss; the demo trains its own
   out    = 'runs/celeba',
   size   = 256, epochs = 250, batch = 128, lr = 3e-3, ema = 0.9999, seed = 1,
+  sigma_rel = {},                      -- e.g. 0.05,0.10: power-function averages of these widths in place of `ema`
   channels = {128, 256, 512, 768}, layers = 2, attention_from = 2, attention_width = 16, norm = 'batch',
   scale  = 0,                          -- latents enter the network times this; 0: to mean 0, std 1
   perceptual = 0.1, gate = 3,          -- weight of the perceptual latent loss (0: MSE only), and its noise gate
   samples = 64, steps = 100, eta = 1,  -- what is drawn, and how
   every = 10,                          -- epochs between sample grids
+  precision = 'f32',                   -- of training and drawing: f32, or bf16 on a CUDA device
   least_psnr = 15,                     -- dB that the autoencoder must reach on the first pictures
+  find_lr = false,                     -- search a learning rate and end
+  overfit = 0,                         -- train on so many batches only, in a folder beside: can it learn them?
+  tensorboard = false, quiet = false,  -- event files in runs/celeba/tb; nothing printed while training
   demo = false,
 }
 
@@ -41,29 +46,38 @@ local unet   = ld.models.unet{in_channels = store.shape[1], out_channels = store
                               attention_width = opt.attention_width, norm = opt.norm}
 local model  = ld.diffusion.cosine(unet, store:scaling(opt.scale))
 local adamw  = ld.optim.adamw(unet:parameters(), {lr = opt.lr, eps = 1e-5, weight_decay = 0.01})
-local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = opt.ema, seed = opt.seed,
-                                schedule = ld.schedule.one_cycle{max = opt.lr},
+local ema    = #opt.sigma_rel > 0 and {sigma_rel = opt.sigma_rel} or opt.ema
+local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = ema, seed = opt.seed,
+                                schedule = ld.schedule.one_cycle{max = opt.lr}, precision = opt.precision,
+                                overfit = opt.overfit, tensorboard = opt.tensorboard, quiet = opt.quiet,
                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae,
-                                          latent = store.shape}})
+                                          latent = store.shape,
+                                          judge = judge and ld.metrics.weights_hash(judge) or false}})
 local perceptual = judge and ld.perceptual{net = judge, mean = judge.record.mean, std = judge.record.std,
                                            weight = opt.perceptual, gate = opt.gate}
 print(('U-Net of %d parameters, %d latents, perceptual latent loss %s'):format(unet:count(), store.count,
   perceptual and ('weight %g'):format(opt.perceptual) or 'off'))
 
--- Samples from the averaged weights; their batch-norm statistics are recomputed on data first.
-local function draw()
-  return run:averaged(function()
-    return model:sample{n = opt.samples, channels = store.shape[1], size = store.shape[2], seed = opt.seed,
-                        sampler = sampler}
-  end, function(i) model:loss(store:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch}) end)
+-- Samples by the weights in the network; with averaged ones, batch-norm statistics are recomputed on data first.
+local function draw(n)
+  return model:sample{n = n or opt.samples, channels = store.shape[1], size = store.shape[2], seed = opt.seed,
+                      sampler = sampler}
 end
+local function statistics(i)
+  model:loss(store:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch})
+end
+run:draws(function(n) return vae:decode_images(draw(n)) end, statistics)
+local function show() return run:image('samples', vae:decode_images(run:averaged(draw, statistics))) end
+
+local function loss(batch)
+  return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
+end
+if opt.find_lr then return run:find_lr(store, opt.batch, loss) end
 
 local path
-for batch in run:batches(store, opt.batch, opt.epochs) do
-  run:step(function()
-    return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
-  end)
-  if run:every{epochs = opt.every} then path = run:image('samples', vae:decode_images(draw())) end
+for _ in run:batches(store, opt.batch, opt.epochs) do
+  run:step(loss)
+  if run:every{epochs = opt.every} then path = show() end
 end
 run:finish()
-ld.demo.farewell(opt, path or run:image('samples', vae:decode_images(draw())))
+ld.demo.farewell(opt, path or show())

@@ -1,14 +1,16 @@
 -- Train the latent classifier whose pooled features become the perceptual latent loss. Source: docs/method.md.
 --   data    --train and --valid: stores made by recipes/imagenet_latents.lua (without --valid a tenth is held out)
 --   run     ldlua recipes/imagenet_classifier.lua [--epochs 30]     run it again to resume
---   look    runs/imagenet-classifier/log.jsonl; best.h5 is what recipes/celeba.lua takes as --judge
+--   look    runs/imagenet-classifier/report.html; best.h5 is what recipes/celeba.lua takes as --judge
 local ld = require 'ld'
 
 local opt = ld.options{
   train = 'runs/imagenet/train.h5', valid = '', out = 'runs/imagenet-classifier',
   channels = {32, 64, 128, 512, 1024}, blocks = {1, 2, 4, 3}, dropout = 0.1,
   epochs = 30, batch = 128, lr = 1e-2, weight_decay = 0.01, eps = 1e-5, smoothing = 0, seed = 1,
+  precision = 'f32',                  -- f32, or bf16 on a CUDA device
   pad = 2, erase = 0.2,               -- random crop after padding, and RandErase; 0 switches one off
+  find_lr = false, overfit = 0, tensorboard = false, quiet = false, -- as in celeba.lua
 }
 
 if not ld.file_kind(opt.train) then
@@ -30,7 +32,8 @@ local net   = ld.models.classifier{in_channels = train.shape[1], channels = opt.
                                    classes = #train.classes, dropout = opt.dropout}
 local adamw = ld.optim.adamw(net:parameters(), {lr = opt.lr, eps = opt.eps, weight_decay = opt.weight_decay})
 local run   = ld.run(opt.out, {opt = opt, model = net, optim = adamw, seed = opt.seed,
-                               schedule = ld.schedule.one_cycle{max = opt.lr},
+                               schedule = ld.schedule.one_cycle{max = opt.lr}, precision = opt.precision,
+                                overfit = opt.overfit, tensorboard = opt.tensorboard, quiet = opt.quiet,
                                record = {mean = train.mean, std = train.std, classes = train.classes,
                                          vae = train.vae, vae_hash = train.vae_hash, pixel_range = train.pixel_range}})
 print(('%d parameters, %d latents to train on, %d held out, %d classes'):format(net:count(), train.count, valid.count,
@@ -52,19 +55,22 @@ local function evaluate()
 end
 
 local seen, right = 0, 0
+local function loss_of(batch)
+  local x = train:standardise(batch.x)
+  local key = {seed = opt.seed, first = batch.first}
+  if opt.pad > 0 then ld.augment.pad_crop(x, {pad = opt.pad, seed = key.seed, first = key.first}) end
+  if opt.erase > 0 then ld.augment.rand_erase(x, {pct = opt.erase, max = 4, seed = key.seed, first = key.first}) end
+  local logits = net(x)
+  seen = seen + batch.count
+  right = right + ld.eq(logits:argmax(2), batch.label):i64():sum():item()
+  return ld.cross_entropy(logits, batch.label, {smoothing = opt.smoothing})
+end
+if opt.find_lr then return run:find_lr(train, opt.batch, loss_of) end
+
 for batch in run:batches(train, opt.batch, opt.epochs) do
-  run:step(function()
-    local x = train:standardise(batch.x)
-    local key = {seed = opt.seed, first = batch.first}
-    if opt.pad > 0 then ld.augment.pad_crop(x, {pad = opt.pad, seed = key.seed, first = key.first}) end
-    if opt.erase > 0 then ld.augment.rand_erase(x, {pct = opt.erase, max = 4, seed = key.seed, first = key.first}) end
-    local logits = net(x)
-    seen = seen + batch.count
-    right = right + ld.eq(logits:argmax(2), batch.label):i64():sum():item()
-    return ld.cross_entropy(logits, batch.label, {smoothing = opt.smoothing})
-  end)
+  run:step(loss_of)
   if run:epoch_end() then
-    local loss, accuracy = evaluate()
+    local loss, accuracy = ld.precision(opt.precision, evaluate)
     run:log{event = 'epoch', epoch = batch.epoch, train_accuracy = right / seen, valid_loss = loss,
             valid_accuracy = accuracy}
     run:say('epoch %d: train accuracy %.3f, held out: loss %.3f, accuracy %.3f', batch.epoch, right / seen, loss,

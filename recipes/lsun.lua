@@ -1,15 +1,18 @@
 -- LSUN bedrooms in latent space, as fast.ai's notebook 30: U-Net, eps target, MSE + perceptual latent loss, DDIM.
 --   data    --data PATH of bedroom pictures, short side 256: a folder, archive or LMDB (docs/data.md)
 --   train   ldlua recipes/lsun.lua [--epochs 25 ...]     run it again to resume
---   look    runs/lsun/samples/*.png, runs/lsun/log.jsonl (train and held-out loss)
+--   look    runs/lsun/report.html (train and held-out loss, samples), runs/lsun/samples/*.png
 local ld = require 'ld'
 
 local opt = ld.options{
   data   = 'data/lsun-bedrooms', vae = 'data/sd-vae-ft-ema', range = 'unit',  -- fast.ai feeds the VAE [0,1]
   judge  = 'runs/imagenet-classifier/best.h5', out = 'runs/lsun',
   size   = 256, transform = 'topleft', epochs = 25, batch = 128, lr = 3e-3, ema = 0.9999, seed = 1,
+  sigma_rel = {},                      -- e.g. 0.05,0.10: power-function averages of these widths in place of `ema`
   channels = {128, 256, 512, 768}, layers = 2, attention_from = 2, attention_width = 16, norm = 'batch', scale = 0.2,
   perceptual = 0.1, gate = 3, samples = 64, steps = 100, eta = 1, limit = 1e9,
+  precision = 'f32',                  -- of training and drawing: f32, or bf16 on a CUDA device
+  find_lr = false, overfit = 0, tensorboard = false, quiet = false, -- as in celeba.lua
 }
 
 if not ld.images.exists(opt.data) then
@@ -34,10 +37,13 @@ local unet   = ld.models.unet{in_channels = train.shape[1], out_channels = train
                               attention_width = opt.attention_width, norm = opt.norm}
 local model  = ld.diffusion.cosine(unet, train:scaling(opt.scale))
 local adamw  = ld.optim.adamw(unet:parameters(), {lr = opt.lr, eps = 1e-5, weight_decay = 0.01})
-local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = opt.ema, seed = opt.seed,
-                                schedule = ld.schedule.one_cycle{max = opt.lr},
+local ema    = #opt.sigma_rel > 0 and {sigma_rel = opt.sigma_rel} or opt.ema
+local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = ema, seed = opt.seed,
+                                schedule = ld.schedule.one_cycle{max = opt.lr}, precision = opt.precision,
+                                overfit = opt.overfit, tensorboard = opt.tensorboard, quiet = opt.quiet,
                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae, range = opt.range,
-                                          latent = train.shape}})
+                                          latent = train.shape,
+                                          judge = judge and ld.metrics.weights_hash(judge) or false}})
 local perceptual = judge and ld.perceptual{net = judge, mean = judge.record.mean, std = judge.record.std,
                                            weight = opt.perceptual, gate = opt.gate}
 
@@ -62,14 +68,17 @@ local function draw()
   end, function(i) model:loss(train:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch}) end)
 end
 
+local function loss(batch)
+  return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
+end
+if opt.find_lr then return run:find_lr(train, opt.batch, loss) end
+
 for batch in run:batches(train, opt.batch, opt.epochs) do
-  run:step(function()
-    return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
-  end)
+  run:step(loss)
   if run:epoch_end() then
-    local loss = evaluate()
-    run:log{event = 'epoch', epoch = batch.epoch, valid_mse = loss}
-    run:say('epoch %d: held-out eps-MSE %.4f; samples in %s', batch.epoch, loss,
+    local mse = ld.precision(opt.precision, evaluate)
+    run:log{event = 'epoch', epoch = batch.epoch, valid_mse = mse}
+    run:say('epoch %d: held-out eps-MSE %.4f; samples in %s', batch.epoch, mse,
       run:image('samples', vae:decode_images(draw())))
   end
 end

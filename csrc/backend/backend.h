@@ -67,6 +67,12 @@ typedef struct ld_conv_shape {
     bool up; /* x counts as if every pixel were repeated 2x2; then the kernel is 3x3, stride and padding are 1 */
 } ld_conv_shape;
 
+/* The largest time that diffusion training draws: alpha stays above 0.0015.
+ * Slot noised: x0 = (z - shift) scale and y = alpha x0 + sigma eps, where alpha = cos(pi t/2) and sigma = sin(pi t/2) are worked
+ * out in f64. y, x0 (or NULL), eps like z; shift (channels of rank 4) or NULL. eps is drawn as by normal, t (N; f32 for bf16
+ * and f16) as by uniform and cut to LD_TIME_MAX, by row, with LD_RNG_NOISE and LD_RNG_TIME: row i is sample first + i. */
+#define LD_TIME_MAX 0.999
+
 typedef struct ld_adam_step {
     double lr, beta1, beta2, eps, weight_decay;
     int64_t step;   /* 1 at the first update */
@@ -116,6 +122,16 @@ typedef struct ld_norm_spec {
     ld_norm_act act;
     double slope, sub; /* LEAKY only */
 } ld_norm_spec;
+
+/* A loss between two tensors alike, as one number: the sum, or the mean, over d = a - b of
+ *   SQUARE d^2,   ABS |d|,   HUBER c (d - c/2) with c = d held to -delta .. delta */
+typedef enum ld_loss_kind { LD_LOSS_SQUARE, LD_LOSS_ABS, LD_LOSS_HUBER } ld_loss_kind;
+
+typedef struct ld_loss_spec {
+    ld_loss_kind kind;
+    bool mean;
+    double delta; /* HUBER only */
+} ld_loss_spec;
 
 /* Numbers kept by sample and channel. */
 #define LD_NORM_STATS(film) ((film) ? 5 : 3)
@@ -201,6 +217,14 @@ typedef struct ld_norm_spec {
                bool by_row, const uint64_t *base))                                                                         \
     /* y = u < p ? 0 : x / (1 - p), u as in uniform with purpose LD_RNG_DROPOUT over all of x. any; y may be x */          \
     X(dropout, (const ld_view *y, const ld_view *x, double p, uint64_t seed, uint64_t sample, const uint64_t *base))       \
+    /* training data, drawn and mixed: see LD_TIME_MAX. z (N,...) canonical */                                             \
+    X(noised, (const ld_view *y, const ld_view *x0, const ld_view *eps, const ld_view *t, const ld_view *z,                \
+               const ld_view *shift, double scale, uint64_t seed, uint64_t first, const uint64_t *base))                   \
+    /* y (one element) = the loss between a and b, dense, laid out alike */                                                \
+    X(loss, (const ld_view *y, const ld_view *a, const ld_view *b, const ld_loss_spec *s))                                 \
+    /* da = g times the slope, db = -da: either may be NULL; g one element */                                              \
+    X(loss_bwd, (const ld_view *da, const ld_view *db, const ld_view *g, const ld_view *a, const ld_view *b,               \
+                 const ld_loss_spec *s))                                                                                   \
     /* the n tensors of a training step in place, each element read and written once; ld_update says what happens */       \
     X(update, (const ld_update *u, int n, double scale, double decay, const ld_cell *cell))                                \
     /* cell: sum = sum of x^2 over the n tensors xs, as sumsq; ok: that and loss (a float) are finite; scale; decay */     \
@@ -213,6 +237,7 @@ typedef struct ld_norm_spec {
 
 typedef struct ld_backend {
     const char *name;
+    bool halves; /* what computes (convolution, products, norms, attention, ...) takes bf16 and f16 */
     void (*forget)(uint64_t serial); /* the storage of this serial (view.h) is gone: drop what was kept of it */
 #define LD_SLOT_MEMBER(slot, args) int(*slot) args;
     LD_SLOTS(LD_SLOT_MEMBER)

@@ -6,6 +6,7 @@
 #include "backend/plan.h"
 #include "backend/plugin.h"
 #include "base/error.h"
+#include "comm/comm.h"
 
 #include <sched.h>
 #include <stdio.h>
@@ -319,7 +320,11 @@ size_t ld_memory_room(void) {
 static int default_threads(void) {
     const char *asked = getenv("OMP_NUM_THREADS");
     int n = asked ? atoi(asked) : 0;
-    return n >= 1 ? n : quota_limit(physical_cores());
+    if (n >= 1)
+        return n;
+    /* Ranks of one machine that the launcher has not bound to cores of their own share all of them. */
+    int mine = quota_limit(physical_cores()), share = (int)sysconf(_SC_NPROCESSORS_ONLN) / ld_comm_local_ranks();
+    return mine < share ? mine : share > 1 ? share : 1;
 }
 
 static int threads;

@@ -131,6 +131,13 @@ static void note_norm(const ld_norm_spec *s) {
     mix(real, sizeof real);
 }
 
+static void note_loss(const ld_loss_spec *s) {
+    int64_t whole[] = {s->kind, s->mean};
+    double delta = s->kind == LD_LOSS_HUBER ? s->delta : 0;
+    mix(whole, sizeof whole);
+    mix(&delta, sizeof delta);
+}
+
 static void note_double(double v) {
     mix(&v, sizeof v);
 }
@@ -158,7 +165,8 @@ static void note_address(const void *p) {
     _Generic((a), const ld_view *                                                                                      \
              : note_view, const ld_conv_shape *                                                                        \
              : note_conv, const ld_norm_spec *                                                                         \
-             : note_norm, const uint64_t *                                                                             \
+             : note_norm, const ld_loss_spec *                                                                         \
+             : note_loss, const uint64_t *                                                                             \
              : note_base, const ld_update *                                                                            \
              : note_address, const ld_cell *                                                                           \
              : note_address, ld_cell *                                                                                 \
@@ -228,6 +236,7 @@ int ld_graph_probe(ld_graph *g, int run) {
     now.to = &g->run[run];
     now.to->n = 0;
     table.name = d->backend->name;
+    table.halves = d->backend->halves;
     table.forget = d->backend->forget;
     d->backend = &table;
     return 0;
@@ -312,6 +321,12 @@ static int based_dropout(const ld_view *y, const ld_view *x, double p, uint64_t 
     return now.table->dropout(y, x, p, seed, sample, base);
 }
 
+static int based_noised(const ld_view *y, const ld_view *x0, const ld_view *eps, const ld_view *t, const ld_view *z,
+                        const ld_view *shift, double scale, uint64_t seed, uint64_t first, const uint64_t *base) {
+    base = base_of(&first);
+    return now.table->noised(y, x0, eps, t, z, shift, scale, seed, first, base);
+}
+
 int ld_graph_begin(ld_graph *g, uint64_t clock, uint64_t draws, size_t memory) {
     ld_device *d = g->device;
     if (now.recording || ld_planning() || g->recorded)
@@ -329,6 +344,7 @@ int ld_graph_begin(ld_graph *g, uint64_t clock, uint64_t draws, size_t memory) {
     now.based.uniform = based_uniform;
     now.based.normal = based_normal;
     now.based.dropout = based_dropout;
+    now.based.noised = based_noised;
     d->backend = &now.based;
     g->clock = clock;
     g->draws = draws;

@@ -14,7 +14,7 @@
 
 static const ld_plugin *loaded;
 static char path[PATH_MAX + 64]; /* "": not found */
-static char looked[3 * PATH_MAX];
+static char looked[4 * PATH_MAX];
 
 static int fail_with(int code, const char *text) {
     return ld_fail(code, "%s", text);
@@ -33,9 +33,9 @@ static const ld_plugin_host host = {.interface = LD_PLUGIN_INTERFACE,
                                     .tune_will_time = ld_tune_will_time,
                                     .cpu = &ld_cpu_backend};
 
-/* Beside the executable: in build/ of the source tree, or lib/ldlua beside bin/. */
+/* Beside the executable: in build/ of the source tree, lib/ of the bundle, or lib/ldlua beside bin/. */
 static void find_file(void) {
-    static const char *const below[] = {"build/ld_cuda.so", "../lib/ldlua/ld_cuda.so"};
+    static const char *const below[] = {"build/ld_cuda.so", "lib/ld_cuda.so", "../lib/ldlua/ld_cuda.so"};
     const char *given = getenv("LD_CUDA_PLUGIN");
     char exe[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);

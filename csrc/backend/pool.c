@@ -242,7 +242,7 @@ static block *after_shortage(ld_pool *p, int class, size_t bytes) {
 }
 
 static void *hand_out(ld_pool *p, block *b, size_t bytes, const char *who) {
-    snprintf(b->who, sizeof b->who, "%s", who);
+    ld_pool_sign(b, who);
     if ((size_t)p->stats.blocks >= p->buckets)
         widen(p);
     ld_pool_remember(p, b);
@@ -289,7 +289,7 @@ void *ld_pool_take_spare(ld_pool *p, size_t n) {
     if (!b && !(b = from_system(p, class, bytes)))
         return NULL;
     b->spare = true;
-    return hand_out(p, b, bytes, "packed");
+    return hand_out(p, b, bytes, "spare");
 }
 
 static size_t place_of(const ld_pool *p, const block *b) {

@@ -45,7 +45,8 @@ void ld_pool_set_planned(ld_pool *p, const ld_pool_planned *planned);
 int ld_pool_arena_copy(const ld_pool *p, ld_ranges *to, size_t *cold);
 
 /* At least n bytes, 256-byte aligned; n = 0 gives a valid block. On shortage: give back cached blocks, call the collect
- * hook, try again, then fail with LD_EMEM naming `who`, the bytes asked for, the pool's figures, and who holds most. */
+ * hook, try again, then fail with LD_EMEM naming `who`, the bytes asked for, the pool's figures, and whose blocks hold most
+ * (`who` up to a colon; it is copied). */
 void *ld_pool_take(ld_pool *p, size_t n, const char *who);
 /* Memory that its owner can do without and gives back when the pressure hook asks: it counts as spare, not as live.
  * Nothing is collected for it; NULL is no error. */

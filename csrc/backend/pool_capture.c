@@ -1,11 +1,7 @@
-/* Recordings' memory, and who holds what. */
+/* Recordings' memory. */
 #include "backend/pool_part.h"
 
-#include "base/error.h"
-
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { GRAIN = 256 };
 
@@ -36,7 +32,7 @@ static void *cut(ld_pool *p, slab *s, size_t bytes, const char *who) {
         return NULL;
     }
     *b = (block){.memory = s->memory + at, .bytes = bytes, .slab = s, .capture = p->capture};
-    snprintf(b->who, sizeof b->who, "%s", who);
+    ld_pool_sign(b, who);
     p->capture->live++;
     p->stats.allocations++;
     ld_pool_remember(p, b);
@@ -100,75 +96,4 @@ void ld_pool_give_captured(ld_pool *p, block *b) {
     free(b);
     if (!--c->live && c->dropped)
         free_capture(p, c);
-}
-
-/* ---- who holds what ---------------------------------------------------------------------------------------------------- */
-
-typedef struct amount {
-    char text[24];
-} amount;
-
-static amount amount_of(size_t n) {
-    static const char *const unit[] = {"KiB", "MiB", "GiB", "TiB"};
-    amount a;
-    if (n < 1024) {
-        snprintf(a.text, sizeof a.text, "%d bytes", (int)n);
-        return a;
-    }
-    int k = 0;
-    double v = (double)n / 1024;
-    while (v >= 1000 && k < 3) {
-        v /= 1024;
-        k++;
-    }
-    snprintf(a.text, sizeof a.text, "%.1f %s", v, unit[k]);
-    return a;
-}
-
-int ld_pool_users(const ld_pool *p, ld_pool_user *users, int n) {
-    enum { KINDS = 256 };
-    static ld_pool_user all[KINDS];
-    int kinds = 0;
-    for (size_t i = 0; i < p->buckets; i++)
-        for (const block *b = p->live[i]; b; b = b->next) {
-            int k = 0;
-            while (k < kinds && strcmp(all[k].who, b->who))
-                k++;
-            if (k == KINDS || b->spare || b->slab)
-                continue;
-            if (k == kinds)
-                snprintf(all[kinds++].who, sizeof all[k].who, "%s", b->who), all[k].bytes = 0, all[k].blocks = 0;
-            all[k].bytes += b->bytes;
-            all[k].blocks++;
-        }
-    int found = 0;
-    for (; found < n && found < kinds; found++) {
-        int most = 0;
-        for (int k = 1; k < kinds; k++)
-            if (all[k].bytes > all[most].bytes)
-                most = k;
-        users[found] = all[most];
-        all[most].bytes = 0;
-    }
-    return found;
-}
-
-/* "; most of it by conv2d 3.1 GiB (40), norm 1.2 GiB (38)": operations, bytes, blocks. */
-static const char *say_users(const ld_pool *p) {
-    enum { USERS = 6 };
-    static char text[USERS * 64];
-    ld_pool_user u[USERS];
-    int n = ld_pool_users(p, u, USERS), used = 0;
-    text[0] = 0;
-    for (int i = 0; i < n; i++)
-        used += snprintf(text + used, sizeof text - (size_t)used, "%s%s %s (%lld)", i ? ", " : "; most of it by ",
-                         u[i].who, amount_of(u[i].bytes).text, (long long)u[i].blocks);
-    return text;
-}
-
-void *ld_pool_fail_short(const ld_pool *p, size_t n, const char *who) {
-    const ld_pool_stats *s = &p->stats;
-    return ld_fail_null(LD_EMEM, "%s: out of memory on %s: %s needed; live %s in %lld blocks, cached %s, limit %s%s",
-                        who, p->name, amount_of(n).text, amount_of(s->live).text, (long long)s->blocks,
-                        amount_of(s->cached).text, p->limit ? amount_of(p->limit).text : "none", say_users(p));
 }

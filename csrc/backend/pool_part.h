@@ -53,7 +53,8 @@ struct ld_pool {
     size_t buckets;
 };
 
-void ld_pool_remember(ld_pool *p, block *b); /* among the blocks that are given out */
+void ld_pool_remember(ld_pool *p, block *b);  /* among the blocks that are given out */
+void ld_pool_sign(block *b, const char *who); /* who took it, up to a colon */
 /* A block from what is kept for reuse or from the system, *bytes long; nothing is given back for it. NULL: there is none. */
 void *ld_pool_take_plain(ld_pool *p, size_t n, const char *who, size_t *bytes);
 void *ld_pool_fail_short(const ld_pool *p, size_t n, const char *who); /* LD_EMEM with the figures; NULL */

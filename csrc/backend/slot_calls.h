@@ -72,6 +72,15 @@
       y, mean, std, seed, purpose, sample, by_row, base)                                                               \
     X(dropout, (const ld_view *y, const ld_view *x, double p, uint64_t seed, uint64_t sample, const uint64_t *base),   \
       y, x, p, seed, sample, base)                                                                                     \
+    X(noised,                                                                                                          \
+      (const ld_view *y, const ld_view *x0, const ld_view *eps, const ld_view *t, const ld_view *z,                    \
+       const ld_view *shift, double scale, uint64_t seed, uint64_t first, const uint64_t *base),                       \
+      y, x0, eps, t, z, shift, scale, seed, first, base)                                                               \
+    X(loss, (const ld_view *y, const ld_view *a, const ld_view *b, const ld_loss_spec *s), y, a, b, s)                 \
+    X(loss_bwd,                                                                                                        \
+      (const ld_view *da, const ld_view *db, const ld_view *g, const ld_view *a, const ld_view *b,                     \
+       const ld_loss_spec *s),                                                                                         \
+      da, db, g, a, b, s)                                                                                              \
     X(update, (const ld_update *u, int n, double scale, double decay, const ld_cell *cell), u, n, scale, decay, cell)  \
     X(judge, (ld_cell * cell, const ld_view *loss, const ld_view *xs, int n), cell, loss, xs, n)                       \
     X(sgd,                                                                                                             \

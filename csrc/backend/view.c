@@ -11,6 +11,10 @@ size_t ld_dtype_size(ld_dtype t) {
     return size[t];
 }
 
+bool ld_dtype_is_half(ld_dtype t) {
+    return t == LD_BF16 || t == LD_F16;
+}
+
 bool ld_dtype_is_float(ld_dtype t) {
     return t <= LD_F64;
 }

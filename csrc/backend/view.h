@@ -11,6 +11,7 @@ typedef enum ld_dtype { LD_F32, LD_BF16, LD_F16, LD_F64, LD_I64, LD_I32, LD_U8, 
 extern const char *const ld_dtype_names[LD_DTYPE_COUNT]; /* "f32", "bf16", ... */
 size_t ld_dtype_size(ld_dtype t);                        /* bytes of one element */
 bool ld_dtype_is_float(ld_dtype t);
+bool ld_dtype_is_half(ld_dtype t);   /* bf16 and f16 */
 int ld_dtype_find(const char *name); /* the dtype of that name, or -1 */
 
 /* One element as a double, and back (rounded to nearest even for the floats, truncated for the integers). */

@@ -21,6 +21,7 @@ typedef enum ld_rng_purpose {
     LD_RNG_FACE = 8,    /* the synthetic faces */
     LD_RNG_LATENT = 9,  /* samples from a VAE's posterior */
     LD_RNG_MIRROR = 10, /* which pictures of a batch are taken mirrored */
+    LD_RNG_LABEL = 11,  /* which labels of a batch a conditional network does not see */
     LD_RNG_USER = 64
 } ld_rng_purpose;
 

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "base/thread.h"
+#include "optim/grad_exchange.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,17 +50,24 @@ struct ld_loader {
 
 int ld_loader_next(const ld_loader *l, int64_t *images) {
     int64_t left = l->n - *images % l->n;
-    int least = l->o.batch >= 2 * l->o.ranks ? 2 * l->o.ranks : l->o.ranks;
-    if (left < least) {
+    if (left < 2 && l->o.batch >= 2) {
         *images += left;
         left = l->n;
     }
     return (int)(left < l->o.batch ? left : l->o.batch);
 }
 
-/* Row and place i of this rank's share. */
-static int64_t row_of(const ld_loader *l, int64_t images, int share, int i) {
-    int64_t in_batch = (int64_t)l->o.rank * share + i, position = images % l->n + in_batch;
+/* This rank's share of a batch of `count`: how many rows, from *first on. */
+static int share_of(const ld_loader *l, int count, int *first) {
+    int own, behind, pieces = ld_sum_pieces(count, l->o.micro);
+    ld_sum_own(pieces, l->o.rank, l->o.ranks, &own, &behind);
+    *first = own < pieces ? own * l->o.micro : count;
+    return (behind < pieces ? behind * l->o.micro : count) - *first;
+}
+
+/* Row i of a share that begins at `first` of its batch, and whether it is mirrored. */
+static int64_t row_of(const ld_loader *l, int64_t images, int first, int i) {
+    int64_t in_batch = (int64_t)first + i, position = images % l->n + in_batch;
     int64_t row = ld_latents_row(l->data, ld_shuffle_position(position, l->n, l->o.seed, (uint64_t)(images / l->n)));
     uint32_t u[4] = {0};
     if (l->o.mirror)
@@ -71,8 +79,6 @@ static int check_batch(const ld_loader *l, int64_t images, int count) {
     if (images < 0 || count < 1 || images % l->n + count > l->n)
         return ld_fail(LD_EVALUE, "loader: %d pictures at %lld go beyond the epoch's %lld", count, (long long)images,
                        (long long)l->n);
-    if (count < l->o.ranks)
-        return ld_fail(LD_EVALUE, "loader: a batch of %d for %d ranks", count, l->o.ranks);
     return 0;
 }
 
@@ -158,14 +164,14 @@ static int make_room(const ld_loader *l, slot *s, int share) {
 /* One more batch behind those in the ring, for the threads. */
 static int enqueue(ld_loader *l, int64_t images, int count) {
     slot *s = &l->slot[(l->head + l->used) % l->o.ahead];
-    int share = count / l->o.ranks;
+    int first, share = share_of(l, count, &first);
     pair *p = malloc((size_t)share * sizeof *p);
     if (!p || make_room(l, s, share)) {
         free(p);
         return ld_fail(LD_EMEM, "loader: out of host memory for a batch of %d", share);
     }
     for (int i = 0; i < share; i++) {
-        p[i] = (pair){row_of(l, images, share, i), i};
+        p[i] = (pair){row_of(l, images, first, i), i};
         s->label[i] = ld_latent_store_label(ld_latents_store(l->data), p[i].row >> 1);
     }
     qsort(p, (size_t)share, sizeof *p, by_row);
@@ -254,11 +260,11 @@ static int take(ld_loader *l, int64_t images, int count, float *x, int64_t *labe
 /* ---- from memory ---------------------------------------------------------------------------------------------------- */
 
 static int gather(ld_loader *l, int64_t images, int count, float *x, int64_t *label) {
-    int share = count / l->o.ranks;
+    int first, share = share_of(l, count, &first);
     char *raw = malloc(ld_latent_store_info(ld_latents_store(l->data))->row_bytes);
     int bad = raw ? 0 : ld_fail(LD_EMEM, "loader: out of host memory");
     for (int i = 0; !bad && i < share; i++) {
-        int64_t row = row_of(l, images, share, i);
+        int64_t row = row_of(l, images, first, i);
         label[i] = ld_latent_store_label(ld_latents_store(l->data), row >> 1);
         bad = read_row(l, row, raw, x + (size_t)i * l->numel);
     }
@@ -272,7 +278,8 @@ int ld_loader_batch(ld_loader *l, int64_t images, int count, ld_tensor **x, ld_t
         return ld_error_code();
     const ld_latent_info *info = ld_latent_store_info(ld_latents_store(l->data));
     ld_device *cpu = ld_device_find("cpu");
-    int64_t shape[4] = {count / l->o.ranks, info->channels, info->height, info->width};
+    int first;
+    int64_t shape[4] = {share_of(l, count, &first), info->channels, info->height, info->width};
     *x = ld_tensor_new(cpu, LD_F32, 4, shape, "loader");
     *label = *x ? ld_tensor_new(cpu, LD_I64, 1, shape, "loader") : NULL;
     int bad = *label ? (l->resident ? gather : take)(l, images, count, ld_tensor_data(*x), ld_tensor_data(*label))
@@ -296,9 +303,10 @@ static int check(const ld_loader *l) {
         return ld_fail(LD_EVALUE, "loader: an empty data set");
     if (o->ranks < 1 || o->rank < 0 || o->rank >= o->ranks)
         return ld_fail(LD_EVALUE, "loader: rank %d of %d", o->rank, o->ranks);
-    if (o->batch < 1 || o->batch > l->n || o->batch % o->ranks)
-        return ld_fail(LD_EVALUE, "loader: batches of %d of %lld pictures for %d ranks; each must have an equal share",
-                       o->batch, (long long)l->n, o->ranks);
+    if (o->batch < 1 || o->batch > l->n)
+        return ld_fail(LD_EVALUE, "loader: batches of %d of %lld pictures", o->batch, (long long)l->n);
+    if (o->micro < 1)
+        return ld_fail(LD_EVALUE, "loader: micro-batches of %d", o->micro);
     if (o->ahead < 1 || o->ahead > MOST || o->threads < 1 || o->threads > MOST)
         return ld_fail(LD_EVALUE, "loader: %d batches ahead by %d threads; 1 to %d are possible", o->ahead, o->threads,
                        MOST);
@@ -336,6 +344,7 @@ ld_loader *ld_loader_new(const ld_latents *d, const ld_loader_options *o) {
     const ld_latent_info *info = ld_latent_store_info(ld_latents_store(d));
     l->o = *o;
     l->o.ranks = o->ranks ? o->ranks : 1;
+    l->o.micro = o->micro ? o->micro : (o->batch + l->o.ranks - 1) / l->o.ranks;
     l->o.ahead = o->ahead ? o->ahead : AHEAD;
     l->o.threads = o->threads ? o->threads : THREADS;
     l->o.mirror = o->mirror && info->set[LD_LATENT_MIRRORED_MEAN];
@@ -373,7 +382,8 @@ void ld_loader_drop(ld_loader *l) {
 
 void ld_loader_state(const ld_loader *l, ld_loader_stats *s) {
     const ld_latent_store *store = ld_latents_store(l->data);
-    size_t ahead = (size_t)l->o.ahead * (size_t)(l->o.batch / l->o.ranks) * l->numel * sizeof(float);
+    int first;
+    size_t ahead = (size_t)l->o.ahead * (size_t)share_of(l, l->o.batch, &first) * l->numel * sizeof(float);
     *s = (ld_loader_stats){.batches = l->batches,
                            .wait = l->wait,
                            .spent = l->spent,

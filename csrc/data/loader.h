@@ -21,8 +21,8 @@ ld_latent_store *ld_latents_store(const ld_latents *d); /* borrowed */
 int ld_latents_get(const ld_latents *d, const int64_t *at, int n, ld_tensor **x, ld_tensor **label);
 
 /* Batches by the clock of images seen: the batch at `images` is the positions images % n .. + count - 1 of the order of its
- * epoch, ld_shuffle_position(position, n, seed, images / n), where n is the size of the data set. Rank r of R takes the r-th
- * of R equal shares of every batch; what a batch has beyond R equal shares is left out, the same on every rank. With
+ * epoch, ld_shuffle_position(position, n, seed, images / n), where n is the size of the data set. A rank takes
+ * the rows of its own micro-batches (ld_sum_pieces and ld_sum_own in optim/grad_exchange.h), which may be none. With
  * `mirror`, where the store has mirrored latents, a row's mirrored form is taken with probability 1/2, a function of (seed,
  * images + position in the batch).
  *
@@ -34,6 +34,7 @@ typedef struct ld_loader_options {
     int batch; /* of all ranks together: what is read ahead are batches of this size */
     uint64_t seed;
     int rank, ranks; /* ranks 0: 1 */
+    int micro;       /* pictures of a micro-batch; 0: batch / ranks, rounded up */
     bool mirror;
     int resident; /* 1, 0, or -1: when it takes at most half of the memory that the process may still have */
     int ahead;    /* batches; 0: 4 */
@@ -50,12 +51,11 @@ typedef struct ld_loader_stats {
 
 /* Holds references. LD_EVALUE, LD_EIO, LD_EMEM, LD_EINTERNAL (no thread), LD_EINTERRUPT (while loading). */
 ld_loader *ld_loader_new(const ld_latents *d, const ld_loader_options *o);
-/* This rank's share of the batch of `count` at `images`: x (count / R,C,h,w) f32, label (count / R) i64, owned by the
- * caller. Batches asked for in the order that ld_loader_next gives are ready or on their way; any other starts anew
- * there. LD_EVALUE (beyond the end of an epoch, fewer than one for every rank), LD_EIO, LD_EMEM. */
+/* This rank's share, of n rows, of the batch of `count` at `images`: x (n,C,h,w) f32, label (n) i64, owned by the caller. Batches asked for in the order that ld_loader_next gives are ready or on their way; any other starts anew
+ * there. LD_EVALUE (beyond the end of an epoch), LD_EIO, LD_EMEM. */
 int ld_loader_batch(ld_loader *l, int64_t images, int count, ld_tensor **x, ld_tensor **label);
-/* The size of the batch at *images, at most `batch` and not beyond the end of the epoch. A batch of one picture a rank is
- * passed over at the end of an epoch, unless all are: *images moves on. */
+/* The size of the batch at *images, at most `batch` and not beyond the end of the epoch. A single picture is passed over at
+ * the end of an epoch, unless all batches are of one: *images moves on. */
 int ld_loader_next(const ld_loader *l, int64_t *images);
 void ld_loader_state(const ld_loader *l, ld_loader_stats *s);
 void ld_loader_drop(ld_loader *l);

@@ -154,7 +154,7 @@ static void to_bytes(const ld_tensor *x, const ld_image *im) {
             }
 }
 
-int ld_image_save(ld_tensor *x, const char *path, const char *const *text) {
+int ld_image_from(ld_image *im, ld_tensor *x) {
     int64_t channels = x->ndim == 2 ? 1 : x->shape[0];
     if ((x->ndim != 2 && x->ndim != 3) || (channels != 1 && channels != 3) || ld_tensor_numel(x) == 0)
         return ld_fail(LD_ESHAPE,
@@ -162,17 +162,22 @@ int ld_image_save(ld_tensor *x, const char *path, const char *const *text) {
                        ld_tensor_text(x));
     if (x->dtype != LD_U8 && !ld_dtype_is_float(x->dtype))
         return ld_fail(LD_EDTYPE, "image: %s; u8 (0 .. 255) or a float (0 .. 1) is needed", ld_tensor_text(x));
-    ld_image im;
     ld_tensor *host = ld_tensor_host(x, "image");
     if (!host)
         return ld_error_code();
-    int bad = ld_image_new(&im, (int)x->shape[x->ndim - 1], (int)x->shape[x->ndim - 2], (int)channels);
-    if (!bad) {
-        to_bytes(host, &im);
-        bad = ld_image_write_png(&im, path, text);
-        ld_image_free(&im);
-    }
+    int bad = ld_image_new(im, (int)x->shape[x->ndim - 1], (int)x->shape[x->ndim - 2], (int)channels);
+    if (!bad)
+        to_bytes(host, im);
     ld_tensor_drop(host);
+    return bad;
+}
+
+int ld_image_save(ld_tensor *x, const char *path, const char *const *text) {
+    ld_image im;
+    if (ld_image_from(&im, x))
+        return ld_error_code();
+    int bad = ld_image_write_png(&im, path, text);
+    ld_image_free(&im);
     return bad;
 }
 

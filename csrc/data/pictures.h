@@ -23,8 +23,10 @@ int ld_picture_inspect(ld_source *s, int64_t i, ld_picture_info *info);
 
 /* One picture file at its own size: (3,height,width) u8, or (1,height,width) when channels is 1. */
 ld_tensor *ld_image_load(const char *path, int channels);
-/* x (1 or 3,height,width) or (height,width), u8, or a float in 0 .. 1 (clamped, rounded), to a PNG. `text` as
- * ld_image_write_png. LD_ESHAPE, LD_EDTYPE, LD_EIO. */
+/* x (1 or 3,height,width) or (height,width), u8, or a float in 0 .. 1 (clamped, rounded), as a new image that the caller
+ * frees. LD_ESHAPE, LD_EDTYPE, LD_EMEM. */
+int ld_image_from(ld_image *im, ld_tensor *x);
+/* The same to a PNG. `text` as ld_image_write_png. LD_ESHAPE, LD_EDTYPE, LD_EIO. */
 int ld_image_save(ld_tensor *x, const char *path, const char *const *text);
 
 /* Synthetic faces first .. first + n - 1 of the stream `seed` (data/face.h): (n,3,size,size) u8. LD_EVALUE. */

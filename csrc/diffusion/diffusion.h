@@ -15,14 +15,19 @@ double ld_cosine_sigma(double t); /* sqrt(1 - abar) */
 double ld_cosine_tan(double t);   /* sigma / alpha */
 double ld_cosine_snr(double t);   /* abar / (1 - abar); infinite at 0 */
 
-/* The largest time that training draws: alpha stays above 0.0015. */
-#define LD_TIME_MAX 0.999
-
-/* n times (n) of dtype t: uniform in [0, 1), values above LD_TIME_MAX set to it. Row i is sample first + i of (seed,
+/* n times (n) of dtype t: uniform in [0, 1), values above LD_TIME_MAX (backend.h) set to it. Row i is sample first + i of (seed,
  * LD_RNG_TIME), whatever the batch. */
 ld_tensor *ld_diffusion_times(ld_device *d, ld_dtype t, int64_t n, uint64_t seed, uint64_t first);
 /* Unit noise for training, rows keyed likewise with LD_RNG_NOISE. */
 ld_tensor *ld_diffusion_eps(ld_device *d, ld_dtype t, int ndim, const int64_t *shape, uint64_t seed, uint64_t first);
+
+/* What a batch is trained on, in one pass: x0 = (z - shift) scale, and times, noise and x_t made of it as by the functions
+ * above and below, to the same bytes on the CPU. z (N,...) f32 or f64, shift (C) or NULL. No history. */
+typedef struct ld_training_batch {
+    ld_tensor *x_t, *t, *eps, *x0; /* owned by the caller; x0 NULL unless asked for */
+} ld_training_batch;
+int ld_diffusion_batch(ld_training_batch *b, ld_tensor *z, ld_tensor *shift, double scale, uint64_t seed,
+                       uint64_t first, bool with_x0);
 
 /* x_t = alpha(t) x0 + sigma(t) eps. x0, eps (N,...) alike, t (N) f32 or f64; the coefficients are computed in f64.
  * Gradient: x0, eps. */

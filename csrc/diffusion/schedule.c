@@ -129,6 +129,45 @@ ld_tensor *ld_diffusion_x0(ld_tensor *x, ld_tensor *t, ld_tensor *eps) {
     return combine(who, LD_MUL, rest, inverse);
 }
 
+static int check_training(const ld_tensor *z, ld_tensor *shift) {
+    static const char who[] = "diffusion.batch";
+    if (z->ndim < 1)
+        return ld_fail(LD_ESHAPE, "%s: the latents are %s; (N,...) is needed", who, ld_tensor_text(z));
+    if (z->dtype != LD_F32 && z->dtype != LD_F64)
+        return ld_fail(LD_EDTYPE, "%s: the latents are %s; f32 or f64 is needed", who, ld_tensor_text(z));
+    if (shift && (z->ndim != 4 || shift->ndim != 1 || shift->shape[0] != z->shape[1] || shift->dtype != z->dtype ||
+                  shift->storage->device != z->storage->device))
+        return ld_fail(LD_ESHAPE, "%s: the latents are %s, the shift %s; a number for each channel is needed", who,
+                       ld_tensor_text(z), ld_tensor_text(shift));
+    return ld_interrupted() ? ld_error_code() : 0;
+}
+
+int ld_diffusion_batch(ld_training_batch *b, ld_tensor *z, ld_tensor *shift, double scale, uint64_t seed,
+                       uint64_t first, bool with_x0) {
+    static const char who[] = "diffusion.batch";
+    *b = (ld_training_batch){0};
+    if (check_training(z, shift))
+        return ld_error_code();
+    ld_tensor *from = ld_tensor_canonical(z, who), *by = shift ? ld_tensor_canonical(shift, who) : NULL;
+    if (from && (by || !shift) && (b->x_t = ld_tensor_like(from, who)) && (b->eps = ld_tensor_like(from, who)) &&
+        (b->t = ld_tensor_new(z->storage->device, z->dtype, 1, z->shape, who)) && with_x0)
+        b->x0 = ld_tensor_like(from, who);
+    int bad = b->t && (b->x0 || !with_x0) ? 0 : ld_error_code();
+    if (!bad)
+        bad = z->storage->device->backend->noised(LD_VIEW(b->x_t), b->x0 ? LD_VIEW(b->x0) : NULL, LD_VIEW(b->eps),
+                                                  LD_VIEW(b->t), LD_VIEW(from), by ? LD_VIEW(by) : NULL, scale, seed,
+                                                  first, NULL);
+    ld_tensor_drop(from);
+    ld_tensor_drop(by);
+    if (bad) {
+        ld_tensor *all[] = {b->x_t, b->t, b->eps, b->x0};
+        for (int i = 0; i < 4; i++)
+            ld_tensor_drop(all[i]);
+        *b = (ld_training_batch){0};
+    }
+    return bad;
+}
+
 /* ---- time embedding ---------------------------------------------------------------------------------------------- */
 
 /* f_k as (1,half) f64 on d. */

@@ -1,5 +1,6 @@
 #include "grad/node.h"
 
+#include "backend/profile.h"
 #include "base/error.h"
 
 #include <stdlib.h>
@@ -227,10 +228,38 @@ static int accumulate(ld_tensor **slot, ld_tensor *dx) {
     return bad;
 }
 
+/* dx (taken over) in dtype t. */
+static ld_tensor *converted(ld_tensor *dx, ld_dtype t) {
+    if (dx->dtype == t)
+        return dx;
+    ld_tensor *y = ld_tensor_to(dx, t, dx->storage->device, "backward");
+    ld_tensor_drop(dx);
+    return y;
+}
+
+/* A leaf of f32 takes its first gradient as it comes, of 16 bits where the layer computed so; sums are of f32. dx is taken
+ * over. */
+static ld_tensor *leaf_gradient(ld_tensor *leaf, ld_tensor *dx) {
+    if (leaf->dtype != LD_F32 || !ld_dtype_is_half(dx->dtype))
+        return converted(dx, leaf->dtype);
+    if (!leaf->grad)
+        return dx;
+    if (ld_dtype_is_half(leaf->grad->dtype)) {
+        ld_tensor *wide = ld_tensor_to(leaf->grad, LD_F32, dx->storage->device, "backward");
+        if (!wide)
+            return ld_tensor_drop(dx), NULL;
+        ld_tensor_drop(leaf->grad);
+        leaf->grad = wide;
+    }
+    return converted(dx, LD_F32);
+}
+
 int ld_node_give(ld_node *n, int i, ld_tensor *dx) {
     if (!dx)
         return ld_error_code();
     edge *e = &n->in[i];
+    if (e->node && !(dx = converted(dx, e->node->dtype)))
+        return ld_error_code();
     if (e->node) {
         ld_node *b = e->node;
         if (b->ndim != dx->ndim || memcmp(b->shape, dx->shape, (size_t)b->ndim * sizeof *b->shape)) {
@@ -247,10 +276,12 @@ int ld_node_give(ld_node *n, int i, ld_tensor *dx) {
                 ld_tensor_text(e->leaf));
         return ld_tensor_drop(dx), LD_EINTERNAL;
     }
-    ld_tensor *own = dx;
     int bad = ld_tensor_plan_grad(e->leaf);
     if (bad)
         return ld_tensor_drop(dx), bad;
+    if (!(dx = leaf_gradient(e->leaf, dx)))
+        return ld_error_code();
+    ld_tensor *own = dx;
     if (!e->leaf->grad && (dx->storage->refs > 1 || dx->refs > 1 || !ld_tensor_is_canonical(dx))) {
         own = ld_tensor_clone(dx, "backward");
         ld_tensor_drop(dx);
@@ -335,22 +366,58 @@ static ld_tensor *seed_gradient(ld_tensor *y, ld_tensor *g) {
     return ld_tensor_full(y->storage->device, y->dtype, y->ndim, y->shape, 1, "backward");
 }
 
+static int (*leaf_done)(ld_tensor *leaf, void *arg);
+static void *leaf_arg;
+
+void ld_backward_on_leaf(int (*done)(ld_tensor *leaf, void *arg), void *arg) {
+    leaf_done = done;
+    leaf_arg = arg;
+}
+
+static void count_uses(const node_list *l) {
+    for (size_t i = 0; i < l->n; i++)
+        for (int k = 0; k < l->at[i]->n_in; k++)
+            if (l->at[i]->in[k].leaf)
+                l->at[i]->in[k].leaf->uses++;
+}
+
+/* Node n is through; in case of an error it is only counted. */
+static int count_down(ld_node *n, int bad, int (*done)(ld_tensor *leaf, void *arg), void *arg) {
+    for (int k = 0; k < n->n_in; k++) {
+        ld_tensor *leaf = n->in[k].leaf;
+        if (leaf && --leaf->uses == 0 && !bad)
+            bad = done(leaf, arg);
+    }
+    return bad;
+}
+
 int ld_backward(ld_tensor *y, ld_tensor *g, bool retain) {
     if (!y->node)
-        return ld_fail(LD_ESTATE, "backward: %s has no history: nothing it was made from requires a gradient",
-                       ld_tensor_text(y));
+        return ld_fail(
+            LD_ESTATE,
+            "backward: %s has no history: nothing it was made from requires a gradient (see :requires_grad_())",
+            ld_tensor_text(y));
     ld_tensor *seed = seed_gradient(y, g);
     if (!seed)
         return ld_error_code();
     node_list l = {0};
     int bad = gather_nodes(&l, y->node);
-    bool was = ld_set_recording(false);
+    bool was = ld_set_recording(false), outside = ld_profile_backward(true);
     if (!bad) {
         y->node->grad = seed;
         seed = NULL;
     }
-    for (size_t i = 0; i < l.n && !bad; i++)
-        bad = run_node(l.at[i], retain);
+    int (*done)(ld_tensor *, void *) = leaf_done;
+    leaf_done = NULL;
+    if (done)
+        count_uses(&l);
+    for (size_t i = 0; i < l.n && (!bad || done); i++) {
+        if (!bad)
+            bad = run_node(l.at[i], retain);
+        if (done)
+            bad = count_down(l.at[i], bad, done, leaf_arg);
+    }
+    ld_profile_backward(outside);
     ld_set_recording(was);
     ld_tensor_drop(seed);
     for (size_t i = 0; i < l.n; i++) {

@@ -36,13 +36,18 @@ bool ld_node_has_saved(const ld_node *n, int i);
 const void *ld_node_attr(const ld_node *n);
 const char *ld_node_op(const ld_node *n);
 
-/* Hand over the gradient of input i (dx owned by the node afterwards). dx NULL passes the error on. */
+/* Hand over the gradient of input i (dx owned by the node afterwards). dx NULL passes the error on. It is converted to the
+ * input's dtype; but a leaf of f32 keeps a first gradient of 16 bits as it is, and sums them in f32. */
 int ld_node_give(ld_node *n, int i, ld_tensor *dx);
 
 /* Gradients of every leaf that `y` depends on are added into leaf->grad. g is the gradient of y (its shape), or NULL for
  * ones when y has one element. Nodes free what they saved as it goes, unless `retain`. LD_ESTATE: y has no history, it was
  * used up, or a saved tensor changed in place. */
 int ld_backward(ld_tensor *y, ld_tensor *g, bool retain);
+
+/* done(leaf, arg) is called in the next backward for every leaf that it reaches, as soon as its gradient is complete; an error
+ * ends the backward. For that one only; NULL for none. */
+void ld_backward_on_leaf(int (*done)(ld_tensor *leaf, void *arg), void *arg);
 
 /* Recording is on by default; returns the previous state. */
 bool ld_set_recording(bool on);

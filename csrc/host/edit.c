@@ -81,7 +81,8 @@ static unsigned char on_tab(EditLine *e, int key) {
     char *common, *list;
     unsigned char result = CC_REFRESH;
     (void)key;
-    if (!length || line->cursor[-1] == ' ' || line->cursor[-1] == '\n') /* a pasted indentation */
+    bool blank = !length || line->cursor[-1] == ' ' || line->cursor[-1] == '\n';
+    if (blank && !memchr(line->buffer, '{', length)) /* a pasted indentation, where no options are asked for */
         return el_insertstr(e, "    ") ? CC_ERROR : CC_REFRESH;
     if (!complete(state, line->buffer, length, &common, &list))
         return CC_ERROR;

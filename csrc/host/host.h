@@ -11,6 +11,7 @@
  *   complete.c  Tab
  *   history.c   the file of entered lines
  *   tuning.c    the file of timed choices
+ *   attach.c    the socket of a run, and the side that asks through it
  *   doctor.c    what is here of what can be used
  *
  * Only this folder prints and ends the process. The functions below that take a lua_State raise Lua errors only where
@@ -28,6 +29,7 @@ typedef struct host_options {
     const char *device; /* NULL when not given */
     int threads;        /* 0 when not given */
     bool version, help, doctor, prompt, verbose, no_tune;
+    int attach;     /* position of the folder after `attach`, 0 for none; a request may follow */
     int script;     /* position of the script in argv, 0 for none; its arguments follow */
     int code_count; /* -e */
     const char **code;
@@ -59,6 +61,11 @@ int host_signal_requested(void); /* SIGINT or SIGTERM that asked the running cod
 void host_die(int sig);          /* end as if by the signal's own action: $? is 128 + sig */
 /* Adds stop_requested and on_stop to the table on top of the stack. */
 void host_signals_open(lua_State *L);
+
+/* ---- a run that is asked from outside: attach.c ----------------------------------------------------------------------- */
+
+/* Adds attach_listen, attach_connect and read_line to the table on top of the stack. */
+void host_attach_open(lua_State *L);
 
 /* ---- timed choices: tuning.c ------------------------------------------------------------------------------------------ */
 
@@ -94,9 +101,12 @@ void edit_open(lua_State *L);
 edit_result edit_read(const char *prompt, const char **line);
 void edit_remember(const char *text); /* one statement, of several lines perhaps, into the history */
 
-/* Candidates for the name that ends at text[length]: globals, fields, methods. Returns how many, and in *common the text
+/* Adds files(prefix), the paths that begin so, to the table on top of the stack. */
+void complete_open(lua_State *L);
+/* Candidates for the name that ends at text[length]: globals, fields, methods; names of options inside {...} of a call,
+ * files inside a string. Returns how many, and in *common the text
  * that all of them add after the name, and in *list all of them, blank-separated. Both are malloc'd, NULL when there are
- * none. Calls no Lua code. */
+ * none. Of Lua code only the library's own is called (ld.prompt). */
 int complete(lua_State *L, const char *text, size_t length, char **common, char **list);
 
 #define HISTORY_MAX 1000

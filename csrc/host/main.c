@@ -2,6 +2,7 @@
 #include "host/host.h"
 
 #include "base/version.h"
+#include "comm/comm.h"
 #include "lua/lua_ld.h"
 
 #include <dlfcn.h>
@@ -75,6 +76,8 @@ static void open_host(lua_State *L, const job *j) {
     lua_setfield(L, -2, "interactive");
     host_signals_open(L);
     host_tuning_open(L);
+    complete_open(L);
+    host_attach_open(L);
     lua_setfield(L, -2, "ld.host");
     lua_pop(L, 1);
 }
@@ -120,6 +123,21 @@ static bool run_code(lua_State *L, job *j, const char *code) {
     return false;
 }
 
+/* One rank speaks for all: what the others print is nowhere, their errors are told. */
+static void start_rank(void) {
+    if (ld_comm_rank() > 0 && !freopen("/dev/null", "w", stdout))
+        fprintf(stderr, "ldlua: rank %d cannot be quiet: %s\n", ld_comm_rank(), strerror(errno));
+}
+
+/* Ranks end together, in good order or, where one has failed, at once. */
+static void end_rank(bool failed) {
+    if (failed && ld_comm_started()) {
+        fflush(NULL);
+        ld_comm_abort(1);
+    }
+    ld_comm_end();
+}
+
 /* The script in file `name`, NULL for standard input, with its arguments as `...`. */
 static bool run_script(lua_State *L, job *j, const char *name) {
     int n = 0;
@@ -144,11 +162,41 @@ static bool run_script(lua_State *L, job *j, const char *name) {
     return false;
 }
 
+/* require 'ld.attach'.client(folder, {words}) */
+static int l_attach(lua_State *L) {
+    const job *j = lua_touserdata(L, 1);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "ld.attach");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "client");
+    lua_pushstring(L, j->argv[j->o.attach]);
+    lua_newtable(L);
+    for (int i = j->o.attach + 1; i < j->argc; i++) {
+        lua_pushstring(L, j->argv[i]);
+        lua_rawseti(L, -2, i - j->o.attach);
+    }
+    lua_call(L, 2, 1);
+    return 1;
+}
+
+static void run_attach(lua_State *L, job *j) {
+    lua_pushcfunction(L, l_attach);
+    lua_pushlightuserdata(L, j);
+    if (host_call(L, 1, 1))
+        report(L, j);
+    else
+        j->failed = !lua_toboolean(L, -1);
+}
+
 static void run_all(lua_State *L, job *j) {
     const char *script = j->o.script ? j->argv[j->o.script] : NULL;
     bool good = true;
-    if (j->o.code_count && host_preload(L)) {
+    if ((j->o.code_count || j->o.attach) && host_preload(L)) {
         report(L, j);
+        return;
+    }
+    if (j->o.attach) {
+        run_attach(L, j);
         return;
     }
     for (int i = 0; good && i < j->o.code_count; i++)
@@ -182,6 +230,7 @@ static int run_job(job *j) {
     if (j->o.threads)
         set_threads(j->o.threads);
     host_tuning_start(j->o.no_tune);
+    start_rank();
     L = luaL_newstate();
     if (!L || lua_cpcall(L, l_open, j)) {
         fprintf(stderr, "ldlua: cannot make a Lua state: out of memory\n");
@@ -194,6 +243,7 @@ static int run_job(job *j) {
     signal_end = j->failed ? host_signal_requested() : 0;
     if (j->prompt)
         host_prompt(L);
+    end_rank(j->failed);
     lua_close(L);
     host_tuning_save();
     flush_output(j);
@@ -205,7 +255,7 @@ static int run_job(job *j) {
 /* False when the version or the help was all that was asked for. */
 static bool wants_job(job *j) {
     const host_options *o = &j->o;
-    bool work = o->script || o->code_count;
+    bool work = o->script || o->code_count || o->attach;
     j->prompt = o->prompt || (!work && !o->verbose && isatty(STDIN_FILENO));
     return !o->help && !o->version && (work || j->prompt || !o->verbose);
 }

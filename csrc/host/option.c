@@ -22,6 +22,9 @@ static const char help[] =
     "  --             end of options\n"
     "  -              run standard input as the script\n"
     "\n"
+    "`ldlua attach FOLDER` asks the run that trains in FOLDER (help lists what); `ldlua attach FOLDER loss` asks\n"
+    "once.\n"
+    "\n"
     "Without a script or -e: the prompt on a terminal, otherwise standard input is run. Options after the script are\n"
     "the script's own.\n"
     "\n"
@@ -130,6 +133,10 @@ int host_options_read(host_options *o, int argc, char **argv) {
         if (argv[i][0] != '-' || !argv[i][1]) {
             if (i + 1 == argc && !strcmp(argv[i], "doctor") && access(argv[i], F_OK)) { /* unless it is a script */
                 o->doctor = true;
+                return 0;
+            }
+            if (i + 1 < argc && !strcmp(argv[i], "attach") && access(argv[i], F_OK)) {
+                o->attach = i + 1;
                 return 0;
             }
             o->script = i;

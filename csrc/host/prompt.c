@@ -1,4 +1,5 @@
-/* The prompt: read a statement, run it, print what it gave. */
+/* The prompt: read a statement, run it, print what it gave. Lines that are no Lua (? name, ??word, .time ..., who) are
+ * commands of lua/ld/prompt.lua. The registry's table ld.statements has the statements of the session, as typed. */
 #include "host/host.h"
 
 #include "base/version.h"
@@ -7,6 +8,7 @@
 #include <luajit.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CHUNK_NAME "=prompt"
@@ -81,7 +83,49 @@ static outcome compile_statement(lua_State *L, const char *text, statement *s) {
     return more || unfinished(L) ? OUTCOME_MORE : OUTCOME_ERROR;
 }
 
+/* ---- commands ------------------------------------------------------------------------------------------------------- */
+
+/* A Lua statement begins with neither ? nor a point; `who` alone is one of Lua only where a global has that name. */
+static bool is_command(lua_State *L, const char *line) {
+    bool variable;
+    line += strspn(line, " \t");
+    if (*line == '?' || (*line == '.' && line[1] >= 'a' && line[1] <= 'z'))
+        return true;
+    if (strncmp(line, "who", 3) || line[3 + strspn(line + 3, " \t")])
+        return false;
+    lua_pushliteral(L, "who");
+    lua_rawget(L, LUA_GLOBALSINDEX);
+    variable = !lua_isnil(L, -1);
+    lua_pop(L, 1);
+    return !variable;
+}
+
+static int l_command(lua_State *L) {
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "ld.prompt");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "command");
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_call(L, 1, 0);
+    return 0;
+}
+
 /* ---- reading ---------------------------------------------------------------------------------------------------------- */
+
+/* Adds the text at index i to the session's statements. */
+static void remember_statement(lua_State *L, int i) {
+    lua_pushvalue(L, i);
+    lua_getfield(L, LUA_REGISTRYINDEX, "ld.statements");
+    if (!lua_istable(L, -1)) {
+        lua_pop(L, 1);
+        lua_newtable(L);
+        lua_pushvalue(L, -1);
+        lua_setfield(L, LUA_REGISTRYINDEX, "ld.statements");
+    }
+    lua_insert(L, -2);
+    lua_rawseti(L, -2, (int)lua_objlen(L, -2) + 1);
+    lua_pop(L, 1);
+}
 
 /* Reads lines until they make a statement; leaves its function, or the error when `outcome` says so. */
 static edit_result read_statement(lua_State *L, outcome *o, statement *s) {
@@ -90,6 +134,14 @@ static edit_result read_statement(lua_State *L, outcome *o, statement *s) {
     if (r != EDIT_LINE)
         return r;
     lua_pushstring(L, line);
+    if (is_command(L, line)) {
+        edit_remember(line);
+        remember_statement(L, -1);
+        lua_pushcclosure(L, l_command, 1);
+        *o = OUTCOME_READY;
+        *s = (statement){.expression = false};
+        return EDIT_LINE;
+    }
     while ((*o = compile_statement(L, lua_tostring(L, -1), s)) == OUTCOME_MORE) {
         r = edit_read(">> ", &line);
         if (r == EDIT_END) { /* the error tells what was missing */
@@ -105,6 +157,8 @@ static edit_result read_statement(lua_State *L, outcome *o, statement *s) {
         lua_remove(L, -2);
     }
     edit_remember(lua_tostring(L, -2));
+    if (*o == OUTCOME_READY)
+        remember_statement(L, -2);
     lua_remove(L, -2);
     return EDIT_LINE;
 }
@@ -166,16 +220,43 @@ static void print_values(lua_State *L, int n, bool call) {
 
 /* ---- the loop --------------------------------------------------------------------------------------------------------- */
 
+/* At a terminal, what took longer than this is told its time. */
+#define LONG_SECONDS 0.1
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static void tell_time(double seconds) {
+    if (seconds > LONG_SECONDS && isatty(STDIN_FILENO))
+        printf("(%.*f s)\n", seconds < 10 ? 2 : 1, seconds);
+}
+
 /* Runs and prints the function on top of the stack. */
 static void run_statement(lua_State *L, const statement *s) {
     int below = lua_gettop(L) - 1;
+    double start = now();
     host_signals_phase(HOST_PROMPT);
     if (host_call(L, 0, LUA_MULTRET))
         report(L);
     else
         print_values(L, lua_gettop(L) - below - s->expression, s->call);
     lua_settop(L, below);
+    tell_time(now() - start);
     fflush(stdout);
+}
+
+/* Tensors remember the lines that make them, for `who`. */
+static int l_note_makers(lua_State *L) {
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "ld.core");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "note_makers");
+    lua_pushboolean(L, true);
+    lua_call(L, 1, 0);
+    return 0;
 }
 
 /* Leaves the signal that ended the prompt in the int at the light userdata it is given. */
@@ -185,6 +266,9 @@ static int l_prompt(lua_State *L) {
     host_signals_phase(HOST_PROMPT);
     if (host_preload(L))
         report(L);
+    lua_pushcfunction(L, l_note_makers);
+    if (lua_pcall(L, 0, 0, 0))
+        lua_pop(L, 1);
     for (;;) {
         outcome o = OUTCOME_ERROR;
         statement s = {0};
@@ -207,7 +291,7 @@ static int l_prompt(lua_State *L) {
 void host_prompt(lua_State *L) {
     int signal_end = 0;
     if (isatty(STDIN_FILENO))
-        puts("ldlua " LD_VERSION " (" LUAJIT_VERSION "). Tab completes, Ctrl-C stops, Ctrl-D ends.");
+        puts("ldlua " LD_VERSION " (" LUAJIT_VERSION "). ? helps, Tab completes, Ctrl-C stops, Ctrl-D ends.");
     edit_open(L);
     if (lua_cpcall(L, l_prompt, &signal_end))
         report(L);

@@ -129,6 +129,7 @@ void host_signals_start(lua_State *L) {
     state = L;
     main_thread = pthread_self();
     signal(SIGPROF, SIG_IGN); /* what stays when the profiler has ended */
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of the write */
     luaJIT_profile_start(L, "li1000000000", no_sample, NULL);
     setitimer(ITIMER_PROF, &never, NULL);
     catch_signals();

@@ -30,10 +30,22 @@ static const char *shown(lua_State *L, int name) {
     return lua_type(L, name) == LUA_TSTRING ? lua_tostring(L, name) : luaL_typename(L, name);
 }
 
+/* " (did you mean ld.name?)" where the library, once loaded, has such a name; else what is usually the matter. */
+static const char *hint(lua_State *L) {
+    static const char *const usual = " (a misspelt name, or `local` or `require` is missing)";
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    lua_pushliteral(L, "ld");
+    lua_rawget(L, -2);
+    if (lua_type(L, 2) != LUA_TSTRING || !lua_istable(L, -1))
+        return usual;
+    lua_pushvalue(L, 2);
+    lua_rawget(L, -2);
+    return lua_isnil(L, -1) ? usual : lua_pushfstring(L, " (did you mean ld.%s?)", lua_tostring(L, 2));
+}
+
 static int l_read(lua_State *L) { /* _G, name */
     if (accessor(L) != 'C' && !declared(L, 2))
-        return luaL_error(L, "global '%s' is not declared (a misspelt name, or `local` or `require` is missing)",
-                          shown(L, 2));
+        return luaL_error(L, "global '%s' is not declared%s", shown(L, 2), hint(L));
     lua_pushnil(L);
     return 1;
 }

@@ -49,4 +49,7 @@ void ld_archive_close(ld_archive *a);
  * file ends before, or does not unpack to that size. */
 int ld_archive_read(ld_archive *a, const ld_member *m, void *to);
 
+/* Name and version of libarchive, which is loaded for it; NULL: LD_EIO */
+const char *ld_archive_library(void);
+
 #endif

@@ -1,24 +1,20 @@
 #include "io/archive_lib.h"
 
 #include "base/error.h"
+#include "io/archive.h"
+#include "io/symbol.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
 
 archive_lib la;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* A symbol as what it is: C has no conversion from an object's address to a function's. */
 static int find(void *library, const char *symbol, void *to) {
-    void *address = dlsym(library, symbol);
-    if (!address)
-        return ld_fail(LD_EIO, "archive: %s has no %s", LD_LIBARCHIVE, symbol);
-    memcpy(to, &address, sizeof address);
-    return 0;
+    return ld_symbol(library, "archive", LD_LIBARCHIVE, symbol, to);
 }
 
 static int load(void) {
@@ -42,4 +38,12 @@ int archive_load(void) {
     loaded = !code;
     pthread_mutex_unlock(&lock);
     return code;
+}
+
+const char *ld_archive_library(void) {
+    static char text[96];
+    if (archive_load())
+        return NULL;
+    snprintf(text, sizeof text, "%.48s (%s)", la.version_string(), LD_LIBARCHIVE);
+    return text;
 }

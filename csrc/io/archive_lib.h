@@ -14,7 +14,7 @@
     F(read_free) F(read_new) F(read_next_header) F(read_open1) F(read_set_callback_data) F(read_set_read_callback) \
     F(read_set_seek_callback) F(read_set_skip_callback) F(read_support_filter_bzip2) F(read_support_filter_gzip) \
     F(read_support_filter_xz) F(read_support_filter_zstd) F(read_support_format_raw) F(read_support_format_tar) \
-    F(read_support_format_zip_seekable) F(read_support_format_zip_streamable)
+    F(read_support_format_zip_seekable) F(read_support_format_zip_streamable) F(version_string)
 /* clang-format on */
 
 typedef struct archive_lib {

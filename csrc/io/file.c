@@ -22,6 +22,21 @@ static int fail_io(const char *doing, const char *path) {
     return ld_fail(LD_EIO, "%s '%.900s': %s", doing, path, strerror(errno)); /* room for the reason */
 }
 
+/* ---- failures for tests ---- */
+
+static atomic_llong fail_at;
+
+void ld_file_fail_at(int64_t k) {
+    atomic_store(&fail_at, k);
+}
+
+int ld_file_fails(void) {
+    if (!atomic_load(&fail_at) || atomic_fetch_sub(&fail_at, 1) != 1)
+        return 0;
+    errno = EIO;
+    return 1;
+}
+
 /* ---- safe writing ---- */
 
 /* Length of the folder part of a path with its slash: 0 when there is none. */
@@ -45,7 +60,7 @@ static int create_temporary(const char *path, char *tmp, int *fd) {
             errno = ENAMETOOLONG;
             return fail_io("write", path);
         }
-        *fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        *fd = ld_file_fails() ? -1 : open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     } while (*fd < 0 && errno == EEXIST);
     return *fd < 0 ? fail_io("write", path) : LD_OK;
 }
@@ -58,7 +73,7 @@ static int sync_folder(const char *path) {
     int fd = open(n ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) /* may be written but not read */
         return LD_OK;
-    int failed = fsync(fd) && errno == EIO;
+    int failed = (ld_file_fails() || fsync(fd)) && errno == EIO;
     if (failed)
         fail_io("write (sync of the folder)", path);
     close(fd);
@@ -68,11 +83,11 @@ static int sync_folder(const char *path) {
 /* Syncs and closes fd, and gives `tmp` its final name; without success `tmp` is gone. */
 static int install(int fd, const char *tmp, const char *path) {
     int code = LD_OK;
-    if (fsync(fd) && errno != EINVAL)
+    if ((ld_file_fails() || fsync(fd)) && errno != EINVAL)
         code = fail_io("write", path);
     if (close(fd) && !code)
         code = fail_io("write", path);
-    if (!code && rename(tmp, path))
+    if (!code && (ld_file_fails() || rename(tmp, path)))
         code = fail_io("write", path);
     if (code)
         unlink(tmp);
@@ -101,9 +116,9 @@ int ld_file_rename(const char *from, const char *to) {
     int fd = open(from, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return fail_io("rename", from);
-    int code = fsync(fd) && errno != EINVAL ? fail_io("rename", from) : LD_OK;
+    int code = (ld_file_fails() || fsync(fd)) && errno != EINVAL ? fail_io("rename", from) : LD_OK;
     close(fd);
-    if (!code && rename(from, to))
+    if (!code && (ld_file_fails() || rename(from, to)))
         code = fail_io("rename", from);
     return code ? code : sync_folder(to);
 }
@@ -120,7 +135,7 @@ int ld_file_write(const char *path, const void *bytes, size_t n) {
         return code;
     const char *p = bytes;
     while (n > 0) {
-        ssize_t done = write(fd, p, n);
+        ssize_t done = ld_file_fails() ? -1 : write(fd, p, n);
         if (done < 0 && errno == EINTR)
             continue;
         if (done < 0) {
@@ -136,18 +151,18 @@ int ld_file_write(const char *path, const void *bytes, size_t n) {
 }
 
 int ld_file_append(const char *path, const void *bytes, size_t n) {
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    int fd = ld_file_fails() ? -1 : open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (fd < 0)
         return fail_io("open", path);
     int code = 0;
     for (const char *p = bytes, *end = p + n; p < end && !code;) {
-        ssize_t done = write(fd, p, (size_t)(end - p));
+        ssize_t done = ld_file_fails() ? -1 : write(fd, p, (size_t)(end - p));
         if (done >= 0)
             p += done;
         else if (errno != EINTR)
             code = fail_io("write", path);
     }
-    if (!code && fdatasync(fd))
+    if (!code && (ld_file_fails() || fdatasync(fd)))
         code = fail_io("flush", path);
     if (close(fd) && !code)
         code = fail_io("close", path);

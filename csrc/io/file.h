@@ -22,6 +22,9 @@ int ld_file_commit(const char *tmp, const char *path);
 /* A file made elsewhere gets another name, after it was brought to the disk: `to` is the old file or the whole new one. The
  * file stays where it is when that fails. LD_EIO. */
 int ld_file_rename(const char *from, const char *to);
+/* `to` becomes another name of the file `from` (io/link.c): the old file or the whole new one, at every moment. Where the file
+ * system knows no second names, `to` is a copy. LD_EIO. */
+int ld_file_link(const char *from, const char *to);
 void ld_file_discard(const char *tmp);
 /* Removes temporary files in `folder` that were left by processes of this machine that are gone (killed in mid-write). What
  * cannot be removed stays. */
@@ -55,6 +58,12 @@ typedef struct ld_file_list {
 } ld_file_list;
 int ld_list_files(ld_file_list *list, const char *root);
 void ld_file_list_free(ld_file_list *list);
+
+/* For tests: of the calls from now on that make, write, sync or rename a file, the k-th fails with EIO (k = 1: the next); 0
+ * switches off. HDF5's own writes are not among them. */
+void ld_file_fail_at(int64_t k);
+/* Is it that one's turn? errno is set then. Asked before each such call: `ld_file_fails() || fsync(fd)`. */
+int ld_file_fails(void);
 
 /* Free bytes on the file system that holds `path` (or its nearest existing parent); -1 when unknown. */
 int64_t ld_disk_free(const char *path);

@@ -15,6 +15,12 @@ ld_h5 *ld_h5_create(const char *path);
 /* An existing file, to read, or to read and write in place (`writable`: for stores that grow row by row; every
  * ld_h5_flush leaves a readable file). LD_EIO, LD_EFORMAT (no HDF5 file, or truncated). */
 ld_h5 *ld_h5_open(const char *path, bool writable);
+/* A new file that carries the sum of its own bytes (io/h5_sum.c): committing writes the sum, reads the file again and compares,
+ * before the file gets its name. */
+ld_h5 *ld_h5_create_summed(const char *path);
+/* Are the bytes of a file those that were summed? The library is not asked, so that it meets no damage. *summed: the file
+ * carries a sum; one without is not looked at further. LD_EIO, LD_EFORMAT (damaged, no HDF5 file). */
+int ld_h5_check(const char *path, bool *summed);
 const char *ld_h5_library(void); /* name and version of the HDF5 library, which is loaded for it; NULL: LD_EIO */
 int ld_h5_flush(ld_h5 *f);       /* to the disk */
 int ld_h5_commit(ld_h5 *f);      /* and close; f is freed also on failure */

@@ -10,10 +10,17 @@ struct ld_h5 {
     hid_t file;
     char path[LD_PATH_MAX];
     char tmp[LD_PATH_MAX]; /* "" when the file is used in place */
+    bool summed;           /* is to carry the sum of its bytes */
 };
 
 /* ld_fail with the library's own reason: "hdf5: FILE: cannot WHAT WHERE: reason". */
 int h5_fail(const ld_h5 *f, int code, const char *what, const char *where);
+
+enum {
+    H5_SUM_BLOCK = 4096
+}; /* bytes before HDF5's own, in which the sum stands: a page, as data sets begin on pages */
+/* Writes the sum of a closed file into its first block, brings it to the disk, and reads all again: 0, or LD_EIO, LD_EFORMAT. */
+int h5_sum_write(const char *file, const char *path);
 
 hid_t h5_type_of(ld_dtype t); /* not to be closed */
 /* A property list for new files, groups or data sets (a class such as h5.P_GROUP_CREATE), to be closed: nothing keeps the

@@ -2,21 +2,16 @@
 
 #include "base/error.h"
 #include "io/h5.h"
+#include "io/symbol.h"
 
 #include <dlfcn.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
 
 h5_lib h5;
 
-/* A symbol as what it is: C has no conversion from an object's address to a function's. */
 static int find(void *library, const char *symbol, void *to) {
-    void *address = dlsym(library, symbol);
-    if (!address)
-        return ld_fail(LD_EIO, "hdf5: %s has no %s", LD_HDF5, symbol);
-    memcpy(to, &address, sizeof address);
-    return 0;
+    return ld_symbol(library, "hdf5", LD_HDF5, symbol, to);
 }
 
 /* The library fills in its identifiers when it is opened. */

@@ -19,7 +19,7 @@
     F(Dclose) F(Dcreate2) F(Dget_offset) F(Dget_space) F(Dget_storage_size) F(Dget_type) F(Dopen2) F(Dread) F(Dwrite) \
     F(Eclear2) F(Eset_auto2) F(Ewalk2) F(Fclose) F(Fcreate) F(Fflush) F(Fget_vfd_handle) F(Fopen) F(Gclose) \
     F(Gcreate2) F(Lexists) F(Oclose) F(Oopen) F(Pclose) F(Pcreate) F(Pset_alignment) F(Pset_alloc_time) \
-    F(Pset_fclose_degree) F(Pset_fill_time) F(Pset_libver_bounds) F(Pset_obj_track_times) F(Pset_virtual) F(Sclose) \
+    F(Pset_fclose_degree) F(Pset_fill_time) F(Pset_libver_bounds) F(Pset_obj_track_times) F(Pset_userblock) F(Pset_virtual) F(Sclose) \
     F(Screate) F(Screate_simple) F(Sget_simple_extent_dims) F(Sget_simple_extent_ndims) F(Sget_simple_extent_npoints) \
     F(Sselect_hyperslab) F(Tclose) F(Tcopy) F(Tget_class) F(Tget_sign) F(Tget_size) F(Tis_variable_str) F(Tset_cset) \
     F(Tset_ebias) F(Tset_fields) F(Tset_size) F(Tset_strpad) F(dont_atexit) F(free_memory) F(get_libversion) F(open)

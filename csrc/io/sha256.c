@@ -1,7 +1,13 @@
-/* SHA-256, FIPS 180-4 section 6.2. */
+/* SHA-256, FIPS 180-4 section 6.2: in plain C, and by the processor's own instructions where it has them, which is several
+ * times faster. */
 #include "io/hash.h"
 
+#include <stdbool.h>
 #include <string.h>
+#ifdef __x86_64__
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
 
 /* First 32 bits of the fractional parts of the cube roots of the first 64 primes. */
 static const uint32_t K[64] = {
@@ -18,7 +24,7 @@ static uint32_t rotate(uint32_t x, int n) {
     return x >> n | x << (32 - n);
 }
 
-static void block(uint32_t state[8], const uint8_t *p) {
+static void plain(uint32_t state[8], const uint8_t *p) {
     uint32_t w[64], s[8];
     for (int t = 0; t < 16; t++, p += 4)
         w[t] = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
@@ -41,6 +47,64 @@ static void block(uint32_t state[8], const uint8_t *p) {
         state[i] += s[i];
 }
 
+#ifdef __x86_64__
+/* The instructions want the state as two vectors, of the words A B E F and C D G H, the first of each on top; w has the last
+ * sixteen words of the message schedule, four to a vector. */
+__attribute__((target("sha,sse4.1"))) static void by_instructions(uint32_t state[8], const uint8_t *p, size_t blocks) {
+    const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+    __m128i t = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(const void *)state), 0xb1);
+    __m128i low = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(const void *)(state + 4)), 0x1b);
+    __m128i abef = _mm_alignr_epi8(t, low, 8), cdgh = _mm_blend_epi16(low, t, 0xf0);
+    for (; blocks > 0; blocks--, p += 64) {
+        __m128i was_abef = abef, was_cdgh = cdgh, w[4];
+        for (int i = 0; i < 4; i++)
+            w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i)), big_endian);
+#pragma GCC unroll 16
+        for (int r = 0; r < 16; r++) { /* four rounds at a time */
+            __m128i last = w[(r + 3) % 4];
+            if (r >= 4)
+                w[r % 4] = _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(w[r % 4], w[(r + 1) % 4]),
+                                                              _mm_alignr_epi8(last, w[(r + 2) % 4], 4)),
+                                                last);
+            __m128i k = _mm_add_epi32(w[r % 4], _mm_loadu_si128((const __m128i *)(const void *)(K + 4 * r)));
+            cdgh = _mm_sha256rnds2_epu32(cdgh, abef, k);
+            abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(k, 0x0e));
+        }
+        abef = _mm_add_epi32(abef, was_abef);
+        cdgh = _mm_add_epi32(cdgh, was_cdgh);
+    }
+    t = _mm_shuffle_epi32(abef, 0x1b);
+    low = _mm_shuffle_epi32(cdgh, 0xb1);
+    _mm_storeu_si128((__m128i *)(void *)state, _mm_blend_epi16(t, low, 0xf0));
+    _mm_storeu_si128((__m128i *)(void *)(state + 4), _mm_alignr_epi8(low, t, 8));
+}
+
+static bool has_instructions(void) {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && b >> 29 & 1 && __builtin_cpu_supports("sse4.1");
+}
+#endif
+
+static int instructions = -1; /* not asked yet */
+
+void ld_sha256_plain(bool on) {
+    __atomic_store_n(&instructions, on ? 0 : -1, __ATOMIC_RELAXED);
+}
+
+static void add_blocks(uint32_t state[8], const uint8_t *p, size_t blocks) {
+#ifdef __x86_64__
+    int now = __atomic_load_n(&instructions, __ATOMIC_RELAXED);
+    if (now < 0)
+        __atomic_store_n(&instructions, now = has_instructions(), __ATOMIC_RELAXED);
+    if (now) {
+        by_instructions(state, p, blocks);
+        return;
+    }
+#endif
+    for (; blocks > 0; blocks--, p += 64)
+        plain(state, p);
+}
+
 void ld_sha256_start(ld_sha256_state *s) {
     /* First 32 bits of the fractional parts of the square roots of the first 8 primes. */
     static const uint32_t start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
@@ -59,12 +123,15 @@ void ld_sha256_add(ld_sha256_state *s, const void *bytes, size_t n) {
             memcpy(s->rest + have, p, step);
         if (have + step < 64)
             return;
-        block(s->state, s->rest);
+        add_blocks(s->state, s->rest, 1);
         p += step;
         n -= step;
     }
-    for (; n >= 64; n -= 64, p += 64)
-        block(s->state, p);
+    if (n >= 64) {
+        add_blocks(s->state, p, n / 64);
+        p += n / 64 * 64;
+        n %= 64;
+    }
     if (n)
         memcpy(s->rest, p, n);
 }
@@ -77,8 +144,7 @@ void ld_sha256_end(ld_sha256_state *s, char hex[65]) {
     end[left] = 0x80;
     for (int i = 0; i < 8; i++)
         end[size - 1 - (size_t)i] = (uint8_t)(s->bytes * 8 >> 8 * i);
-    for (size_t at = 0; at < size; at += 64)
-        block(s->state, end + at);
+    add_blocks(s->state, end, size / 64);
     for (int i = 0; i < 64; i++)
         hex[i] = "0123456789abcdef"[s->state[i / 8] >> (28 - 4 * (i % 8)) & 15];
     hex[64] = 0;

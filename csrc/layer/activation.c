@@ -34,7 +34,7 @@ static int act_describe(const ld_layer *l, char *s, size_t n) {
 
 ld_layer *ld_layer_activation(const ld_activation_options *o) {
 #define TYPE(name)                                                                                                     \
-    { name, act_forward, act_describe }
+    { name, act_forward, act_describe, false }
     static const ld_layer_type types[LD_ACT_COUNT] = {
         [LD_ACT_IDENTITY] = TYPE("identity"), [LD_ACT_RELU] = TYPE("relu"), [LD_ACT_LEAKY] = TYPE("leaky"),
         [LD_ACT_SILU] = TYPE("silu"),         [LD_ACT_GELU] = TYPE("gelu"), [LD_ACT_TANH] = TYPE("tanh"),
@@ -58,7 +58,7 @@ static int dropout_describe(const ld_layer *l, char *s, size_t n) {
 }
 
 ld_layer *ld_layer_dropout(const ld_dropout_options *o) {
-    static const ld_layer_type type = {"dropout", dropout_forward, dropout_describe};
+    static const ld_layer_type type = {"dropout", dropout_forward, dropout_describe, false};
     if (!(o->p >= 0 && o->p < 1))
         return ld_fail_null(LD_EVALUE, "dropout: p %g; it must be at least 0 and below 1", o->p);
     ld_layer *l = ld_layer_new(&type);

@@ -37,7 +37,7 @@ static int describe(const ld_layer *l, char *s, size_t n) {
 }
 
 ld_layer *ld_layer_attention(ld_device *d, ld_dtype t, const ld_attention_options *o) {
-    static const ld_layer_type type = {"attention", forward, describe};
+    static const ld_layer_type type = {"attention", forward, describe, true};
     if (o->channels < 1 || o->heads < 1 || o->channels % o->heads)
         return ld_fail_null(LD_EVALUE, "attention: %d heads do not divide %lld channels", o->heads,
                             (long long)o->channels);

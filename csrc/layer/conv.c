@@ -61,8 +61,8 @@ static ld_tensor *forward_transpose(ld_layer *l, ld_tensor *x) {
     return ld_conv_transpose2d(x, l->param[0].x, bias(l), &o->shape, o->output_padding);
 }
 
-static const ld_layer_type conv2d = {"conv2d", forward, describe};
-static const ld_layer_type conv_transpose2d = {"conv_transpose2d", forward_transpose, describe};
+static const ld_layer_type conv2d = {"conv2d", forward, describe, true};
+static const ld_layer_type conv_transpose2d = {"conv_transpose2d", forward_transpose, describe, true};
 
 static ld_layer *make(const ld_layer_type *type, ld_device *d, ld_dtype t, const ld_conv_options *o) {
     bool transposed = type == &conv_transpose2d;

@@ -76,10 +76,25 @@ int ld_layer_add_buffer(ld_layer *l, const char *name, ld_device *d, ld_dtype t,
     return 0;
 }
 
+static ld_dtype precision = LD_F32;
+
+ld_dtype ld_layer_precision(void) {
+    return precision;
+}
+
+ld_dtype ld_layer_set_precision(ld_dtype t) {
+    ld_dtype was = precision;
+    precision = t;
+    return was;
+}
+
 ld_tensor *ld_layer_forward(ld_layer *l, ld_tensor *x) {
     if (ld_interrupted())
         return NULL;
-    return l->type->forward(l, x);
+    bool narrow = l->type->narrows && x->dtype == LD_F32 && x->storage->device->backend->halves;
+    ld_tensor *in = ld_cast(x, narrow ? precision : x->dtype), *y = in ? l->type->forward(l, in) : NULL;
+    ld_tensor_drop(in);
+    return y;
 }
 
 static ld_tensor *nth(const ld_named_tensor *t, int n, int i, const char **name) {
@@ -127,6 +142,7 @@ static void take_storage(ld_tensor *x, ld_tensor *y) {
     ld_tensor_drop(y);
     ld_tensor_drop(x->grad);
     x->grad = NULL;
+    ld_tensor_drop_shadow(x);
 }
 
 int ld_layer_to(ld_layer *l, ld_dtype t, ld_device *d) {

@@ -16,6 +16,7 @@ typedef struct ld_layer_type {
     const char *name; /* "conv2d", the word users write */
     ld_tensor *(*forward)(ld_layer *l, ld_tensor *x);
     int (*describe)(const ld_layer *l, char *s, size_t n); /* what stands between the brackets; as snprintf */
+    bool narrows;                                          /* its f32 input is taken to the precision in force */
 } ld_layer_type;
 
 /* ---- options ----------------------------------------------------------------------------------------------------- */
@@ -144,6 +145,12 @@ ld_layer *ld_layer_flatten(void);                          /* (N,...) -> (N,rest
 /* ---- use --------------------------------------------------------------------------------------------------------- */
 
 ld_tensor *ld_layer_forward(ld_layer *l, ld_tensor *x); /* a result you own, or NULL */
+
+/* Mixed precision: convolutions, linear and attention layers convert an x of f32 to the precision in force, LD_F32 (the start),
+ * LD_BF16 or LD_F16, on devices that compute in it; their weights follow as shadows (ld_tensor_narrow), and what comes behind
+ * takes the dtype it gets. set returns the one before. */
+ld_dtype ld_layer_precision(void);
+ld_dtype ld_layer_set_precision(ld_dtype t);
 /* act(norm(x (1 + scale) + shift)) as one operation (ld_norm_fused; gelu, tanh and sigmoid follow as their own). norm is
  * a batch_norm or group_norm, act an activation or NULL (LD_EVALUE); film (N,2C) or NULL. */
 ld_tensor *ld_layer_norm_act(ld_layer *norm, ld_layer *act, ld_tensor *x, ld_tensor *film);

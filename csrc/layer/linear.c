@@ -15,7 +15,7 @@ static int linear_describe(const ld_layer *l, char *s, size_t n) {
 }
 
 ld_layer *ld_layer_linear(ld_device *d, ld_dtype t, const ld_linear_options *o) {
-    static const ld_layer_type type = {"linear", linear_forward, linear_describe};
+    static const ld_layer_type type = {"linear", linear_forward, linear_describe, true};
     if (o->in < 1 || o->out < 1)
         return ld_fail_null(LD_EVALUE, "linear: %lld features in, %lld out; both must be at least 1", (long long)o->in,
                             (long long)o->out);
@@ -42,7 +42,7 @@ static int embedding_describe(const ld_layer *l, char *s, size_t n) {
 }
 
 ld_layer *ld_layer_embedding(ld_device *d, ld_dtype t, const ld_embedding_options *o) {
-    static const ld_layer_type type = {"embedding", embedding_forward, embedding_describe};
+    static const ld_layer_type type = {"embedding", embedding_forward, embedding_describe, false};
     if (o->num < 1 || o->dim < 1)
         return ld_fail_null(LD_EVALUE, "embedding: %lld rows of %lld; both must be at least 1", (long long)o->num,
                             (long long)o->dim);

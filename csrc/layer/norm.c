@@ -64,7 +64,7 @@ static int batch_describe(const ld_layer *l, char *s, size_t n) {
 }
 
 ld_layer *ld_layer_batch_norm(ld_device *d, ld_dtype t, const ld_norm_options *o) {
-    static const ld_layer_type type = {"batch_norm", batch_forward, batch_describe};
+    static const ld_layer_type type = {"batch_norm", batch_forward, batch_describe, false};
     if (check("batch_norm", o, t))
         return NULL;
     if (!(o->momentum >= 0 && o->momentum <= 1))
@@ -96,7 +96,7 @@ static int group_describe(const ld_layer *l, char *s, size_t n) {
 }
 
 ld_layer *ld_layer_group_norm(ld_device *d, ld_dtype t, const ld_norm_options *o) {
-    static const ld_layer_type type = {"group_norm", group_forward, group_describe};
+    static const ld_layer_type type = {"group_norm", group_forward, group_describe, false};
     if (check("group_norm", o, t))
         return NULL;
     if (o->groups < 1 || o->channels % o->groups)
@@ -163,6 +163,6 @@ static int layer_describe(const ld_layer *l, char *s, size_t n) {
 }
 
 ld_layer *ld_layer_layer_norm(ld_device *d, ld_dtype t, const ld_norm_options *o) {
-    static const ld_layer_type type = {"layer_norm", layer_forward, layer_describe};
+    static const ld_layer_type type = {"layer_norm", layer_forward, layer_describe, false};
     return check("layer_norm", o, t) ? NULL : make(&type, d, t, o);
 }

@@ -16,7 +16,7 @@ static int avg_describe(const ld_layer *l, char *s, size_t n) {
 }
 
 ld_layer *ld_layer_avg_pool2d(const ld_avg_pool_options *o) {
-    static const ld_layer_type type = {"avg_pool2d", avg_forward, avg_describe};
+    static const ld_layer_type type = {"avg_pool2d", avg_forward, avg_describe, false};
     if (o->kernel_h < 1 || o->kernel_w < 1 || o->stride_h < 1 || o->stride_w < 1)
         return ld_fail_null(LD_EVALUE, "avg_pool2d: kernel %d x %d, stride %d x %d; all must be at least 1",
                             o->kernel_h, o->kernel_w, o->stride_h, o->stride_w);
@@ -35,7 +35,7 @@ static int adaptive_describe(const ld_layer *l, char *s, size_t n) {
 }
 
 ld_layer *ld_layer_adaptive_avg_pool2d(const ld_size_options *o) {
-    static const ld_layer_type type = {"adaptive_avg_pool2d", adaptive_forward, adaptive_describe};
+    static const ld_layer_type type = {"adaptive_avg_pool2d", adaptive_forward, adaptive_describe, false};
     if (o->h < 1 || o->w < 1)
         return ld_fail_null(LD_EVALUE, "adaptive_avg_pool2d: size %lld x %lld; both must be at least 1",
                             (long long)o->h, (long long)o->w);
@@ -54,7 +54,7 @@ static int upsample_describe(const ld_layer *l, char *s, size_t n) {
 }
 
 ld_layer *ld_layer_upsample(const ld_upsample_options *o) {
-    static const ld_layer_type type = {"upsample", upsample_forward, upsample_describe};
+    static const ld_layer_type type = {"upsample", upsample_forward, upsample_describe, false};
     if (o->scale < 1)
         return ld_fail_null(LD_EVALUE, "upsample: scale %d; it must be at least 1", o->scale);
     ld_layer *l = ld_layer_new(&type);
@@ -74,6 +74,6 @@ static ld_tensor *flatten_forward(ld_layer *l, ld_tensor *x) {
 }
 
 ld_layer *ld_layer_flatten(void) {
-    static const ld_layer_type type = {"flatten", flatten_forward, NULL};
+    static const ld_layer_type type = {"flatten", flatten_forward, NULL, false};
     return ld_layer_new(&type);
 }

@@ -30,6 +30,7 @@ int luaopen_ld_core(lua_State *L) {
     ldl_open_scope(L);
     ldl_open_memory(L);
     ldl_open_tune(L);
+    ldl_open_profile(L);
     ldl_open_tensor(L);
     ldl_open_index(L);
     ldl_open_print(L);
@@ -47,5 +48,7 @@ int luaopen_ld_core(lua_State *L) {
     ldl_open_latents(L);
     ldl_open_npy(L);
     ldl_open_json(L);
+    ldl_open_ranks(L);
+    ldl_open_event(L);
     return 1;
 }

@@ -59,6 +59,51 @@ void ldl_let_tape_free(lua_State *L) {
     collect_above(L, (size_t)64 << 20, 0);
 }
 
+/* While the prompt asks for it: which line made the tensor of the handle on top, in the table of the registry `ld.makers`,
+ * whose keys are weak. Lines typed at the prompt are kept as they were typed. */
+static bool noting;
+
+static void push_typed_line(lua_State *L, int line) {
+    lua_getfield(L, LUA_REGISTRYINDEX, "ld.statements");
+    if (lua_istable(L, -1))
+        lua_rawgeti(L, -1, (int)lua_objlen(L, -1));
+    else
+        lua_pushnil(L);
+    const char *text = lua_tostring(L, -1);
+    while (text && --line > 0)
+        text = strchr(text, '\n') ? strchr(text, '\n') + 1 : NULL;
+    lua_pushlstring(L, text ? text : "", text ? strcspn(text, "\n") : 0);
+    lua_replace(L, -3);
+    lua_pop(L, 1);
+}
+
+static void note_maker(lua_State *L) {
+    ld_where w = ldl_where(L);
+    if (!lua_checkstack(L, 8))
+        return;
+    lua_getfield(L, LUA_REGISTRYINDEX, "ld.makers");
+    lua_pushvalue(L, -2);
+    if (w.file && !strcmp(w.file, "prompt"))
+        push_typed_line(L, w.line);
+    else
+        lua_pushfstring(L, "%s:%d", w.file ? w.file : "?", w.line);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+}
+
+/* note_makers(on): the table {[tensor] = the line that made it}, filled from now on. */
+static int l_note_makers(lua_State *L) {
+    noting = lua_toboolean(L, 1);
+    lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "k");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, LUA_REGISTRYINDEX, "ld.makers");
+    return 1;
+}
+
 int ldl_push(lua_State *L, ld_tensor *x) {
     if (!x)
         return ldl_raise(L);
@@ -67,6 +112,8 @@ int ldl_push(lua_State *L, ld_tensor *x) {
     luaL_getmetatable(L, LDL_TENSOR);
     lua_setmetatable(L, -2);
     enlist(h);
+    if (noting)
+        note_maker(L);
     relieve(L);
     return 1;
 }
@@ -239,6 +286,7 @@ void ldl_open_scope(lua_State *L) {
                                          {"no_grad", l_no_grad},
                                          {"grad_enabled", l_grad_enabled},
                                          {"set_grad_enabled", l_set_grad_enabled},
+                                         {"note_makers", l_note_makers},
                                          {NULL, NULL}};
     static const luaL_Reg methods[] = {{"release", l_release}, {NULL, NULL}};
     luaL_register(L, NULL, functions);

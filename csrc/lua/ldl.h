@@ -99,6 +99,7 @@ void ldl_open_shape(lua_State *L);
 void ldl_open_scope(lua_State *L);
 void ldl_open_memory(lua_State *L);
 void ldl_open_tune(lua_State *L);
+void ldl_open_profile(lua_State *L);
 void ldl_open_layer(lua_State *L);
 void ldl_open_optim(lua_State *L);
 void ldl_open_graph(lua_State *L);
@@ -111,5 +112,7 @@ void ldl_open_store(lua_State *L);
 void ldl_open_latents(lua_State *L);
 void ldl_open_npy(lua_State *L);
 void ldl_open_json(lua_State *L);
+void ldl_open_ranks(lua_State *L);
+void ldl_open_event(lua_State *L);
 
 #endif

@@ -3,6 +3,10 @@
 
 #include "data/augment.h"
 #include "data/pictures.h"
+#include "io/terminal.h"
+
+#include <stdlib.h>
+#include <string.h>
 
 /* load_image(path, channels = 3): (channels,height,width) u8 */
 static int l_load_image(lua_State *L) {
@@ -26,6 +30,56 @@ static int l_save_image(lua_State *L) {
         }
     ldl_ok(L, ld_image_save(x, path, text));
     return 0;
+}
+
+/* terminal_mode(): 'half', 'sixel', 'kitty' or 'iterm', from the environment; nil and the reason without libchafa */
+static int l_terminal_mode(lua_State *L) {
+    int mode = ld_terminal_detect();
+    if (mode >= 0) {
+        lua_pushstring(L, ld_terminal_mode_names[mode]);
+        return 1;
+    }
+    lua_pushnil(L);
+    lua_pushstring(L, ld_error());
+    ld_error_clear();
+    return 2;
+}
+
+/* terminal_size(): columns, rows (0 when it is no terminal), and pixels of a cell: width, height */
+static int l_terminal_size(lua_State *L) {
+    ld_terminal_size size = ld_terminal_measure();
+    lua_pushinteger(L, size.columns);
+    lua_pushinteger(L, size.rows);
+    lua_pushinteger(L, size.cell_width);
+    lua_pushinteger(L, size.cell_height);
+    return 4;
+}
+
+/* terminal_picture(x, {mode, columns, rows, cell_width = 10, cell_height = 20}): x as save_image takes it, as text for a
+ * terminal; rows and columns in cells */
+static int l_terminal_picture(lua_State *L) {
+    static const char who[] = "terminal_picture";
+    ld_tensor *x = ldl_tensor(L, 1, who);
+    ldl_options(L, 2, who, "mode columns rows cell_width cell_height");
+    const char *name = ldl_field_string(L, 2, "mode", "half", who);
+    int mode = 0;
+    ld_terminal_size size = {(int)ldl_field_int(L, 2, "columns", 80, who), (int)ldl_field_int(L, 2, "rows", 24, who),
+                             (int)ldl_field_int(L, 2, "cell_width", 10, who),
+                             (int)ldl_field_int(L, 2, "cell_height", 20, who)};
+    while (mode < LD_TERMINAL_MODES && strcmp(ld_terminal_mode_names[mode], name) != 0)
+        mode++;
+    if (mode == LD_TERMINAL_MODES)
+        return ldl_error(L, "%s: unknown mode '%s'; known: half sixel kitty iterm", who, name);
+    ld_image im;
+    char *text = NULL;
+    size_t n = 0;
+    ldl_ok(L, ld_image_from(&im, x));
+    int bad = ld_terminal_picture(&im, (ld_terminal_mode)mode, size, &text, &n);
+    ld_image_free(&im);
+    ldl_ok(L, bad);
+    lua_pushlstring(L, text, n);
+    free(text);
+    return 1;
 }
 
 /* faces(n, {size = 256, seed = 0, first = 0}): (n,3,size,size) u8 */
@@ -72,8 +126,13 @@ static int l_flip(lua_State *L) {
 }
 
 void ldl_open_data(lua_State *L) {
-    static const luaL_Reg functions[] = {
-        {"load_image", l_load_image}, {"save_image", l_save_image}, {"faces", l_faces}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"load_image", l_load_image},
+                                         {"save_image", l_save_image},
+                                         {"faces", l_faces},
+                                         {"terminal_mode", l_terminal_mode},
+                                         {"terminal_size", l_terminal_size},
+                                         {"terminal_picture", l_terminal_picture},
+                                         {NULL, NULL}};
     static const luaL_Reg augment[] = {
         {"pad_crop", l_pad_crop}, {"rand_erase", l_rand_erase}, {"random_flip", l_flip}, {NULL, NULL}};
     luaL_register(L, NULL, functions);

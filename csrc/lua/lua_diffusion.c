@@ -29,6 +29,22 @@ static int l_noised(lua_State *L) {
     return ldl_push(L, ld_diffusion_noise(x0, t, ldl_tensor(L, 3, "noised")));
 }
 
+/* batch(z, {scale, shift, seed, first, x0}): x_t, t, eps and, where asked for, x0 of raw latents z */
+static int l_batch(lua_State *L) {
+    static const char who[] = "batch";
+    ld_tensor *z = ldl_tensor(L, 1, who);
+    ldl_options(L, 2, who, "scale shift seed first x0");
+    ld_training_batch b;
+    ldl_ok(L,
+           ld_diffusion_batch(&b, z, ldl_field_tensor(L, 2, "shift", who), ldl_field_number(L, 2, "scale", 1, who),
+                              (uint64_t)ldl_field_int(L, 2, "seed", 0, who),
+                              (uint64_t)ldl_field_int(L, 2, "first", 0, who), ldl_field_bool(L, 2, "x0", false, who)));
+    ldl_push(L, b.x_t);
+    ldl_push(L, b.t);
+    ldl_push(L, b.eps);
+    return b.x0 ? 3 + ldl_push(L, b.x0) : 3;
+}
+
 /* predicted_x0(x_t, t, eps) */
 static int l_x0(lua_State *L) {
     ld_tensor *x = ldl_tensor(L, 1, "predicted_x0"), *t = ldl_tensor(L, 2, "predicted_x0");
@@ -181,10 +197,17 @@ void ldl_open_diffusion(lua_State *L) {
                                        {"__tostring", l_tostring},
                                        {"__gc", l_gc},
                                        {NULL, NULL}};
-    static const luaL_Reg diffusion[] = {
-        {"times", l_times},         {"eps", l_eps},     {"noised", l_noised}, {"predicted_x0", l_x0},
-        {"alpha", l_alpha},         {"sigma", l_sigma}, {"snr", l_snr},       {"time_embedding", l_embedding},
-        {"sampler_noise", l_noise}, {NULL, NULL}};
+    static const luaL_Reg diffusion[] = {{"times", l_times},
+                                         {"eps", l_eps},
+                                         {"noised", l_noised},
+                                         {"batch", l_batch},
+                                         {"predicted_x0", l_x0},
+                                         {"alpha", l_alpha},
+                                         {"sigma", l_sigma},
+                                         {"snr", l_snr},
+                                         {"time_embedding", l_embedding},
+                                         {"sampler_noise", l_noise},
+                                         {NULL, NULL}};
     static const luaL_Reg samplers[] = {{"ddim", l_ddim}, {"ddpm", l_ddpm}, {"ancestral", l_ancestral}, {NULL, NULL}};
     ldl_class(L, CLASS, methods);
     lua_newtable(L);

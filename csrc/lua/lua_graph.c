@@ -3,6 +3,7 @@
 #include "lua/ldl.h"
 
 #include "backend/plan.h"
+#include "backend/profile.h"
 #include "optim/graph.h"
 
 #include <math.h>
@@ -58,10 +59,12 @@ static int l_new(lua_State *L) {
     return 1;
 }
 
-/* graph_able(): whether the default device can record. */
+/* graph_able(): whether the default device can record, and whether it can now: not while it is profiled. */
 static int l_able(lua_State *L) {
-    lua_pushboolean(L, ld_graph_able(ldl_default_device()));
-    return 1;
+    const ld_device *d = ldl_default_device();
+    lua_pushboolean(L, ld_graph_able(d));
+    lua_pushboolean(L, ld_graph_able(d) && !ld_profile_on(d));
+    return 2;
 }
 
 /* One run of the function at stack index f: 0, or an error that is left on the stack. */
@@ -194,7 +197,9 @@ static int l_result(lua_State *L) {
 /* g:fits(): false: it has to be recorded anew. */
 static int l_fits(lua_State *L) {
     holder *h = graph_at(L, "fits");
-    lua_pushboolean(L, (!h->draws || h->from.seed == ld_random.seed) && ld_step_graph_fits(h->s));
+    bool fits = false;
+    ldl_ok(L, ld_step_graph_fits(h->s, &fits));
+    lua_pushboolean(L, fits && (!h->draws || h->from.seed == ld_random.seed));
     return 1;
 }
 

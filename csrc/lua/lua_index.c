@@ -104,7 +104,7 @@ static int field(lua_State *L, ld_tensor *x, const char *key) {
     else if (!strcmp(key, "grad"))
         lua_pushnil(L);
     else
-        return ldl_error(L, "a tensor has no field or method '%s'", key);
+        return ldl_error(L, "a tensor has no field or method '%s'; ld.help 'x' lists those it has", key);
     return 1;
 }
 

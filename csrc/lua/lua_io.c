@@ -1,6 +1,7 @@
 /* Files in Lua: safetensors, HDF5, folders, hashes. */
 #include "lua/ldl.h"
 
+#include "backend/device.h"
 #include "io/file.h"
 #include "io/h5.h"
 #include "io/hash.h"
@@ -118,6 +119,21 @@ static int l_safe_write(lua_State *L) {
 static int l_h5_create(lua_State *L) {
     ldl_install_where(L);
     ldl_push_object(L, ld_h5_create(path_arg(L, 1, "h5_create")), CLASS_H5);
+    return 1;
+}
+
+/* h5_create_summed(path): the file will carry the sum of its bytes (io/h5.h). */
+static int l_h5_create_summed(lua_State *L) {
+    ldl_install_where(L);
+    ldl_push_object(L, ld_h5_create_summed(path_arg(L, 1, "h5_create_summed")), CLASS_H5);
+    return 1;
+}
+
+/* h5_check(path): an error where a file's bytes are not those that were summed; whether it carries a sum */
+static int l_h5_check(lua_State *L) {
+    bool summed;
+    ldl_ok(L, ld_h5_check(path_arg(L, 1, "h5_check"), &summed));
+    lua_pushboolean(L, summed);
     return 1;
 }
 
@@ -313,6 +329,32 @@ static int l_rename_file(lua_State *L) {
     return 0;
 }
 
+/* link_file(from, to): `to` becomes another name of `from` (io/file.h). */
+static int l_link_file(lua_State *L) {
+    const char *from = path_arg(L, 1, "link_file"), *to = path_arg(L, 2, "link_file");
+    ldl_ok(L, ld_file_link(from, to));
+    return 0;
+}
+
+/* list_files(folder): all regular files below, relative to it, in order of name */
+static int l_list_files(lua_State *L) {
+    ld_file_list list;
+    ldl_ok(L, ld_list_files(&list, path_arg(L, 1, "list_files")));
+    lua_createtable(L, (int)list.count, 0);
+    for (int64_t i = 0; i < list.count; i++) {
+        lua_pushstring(L, list.text + list.offset[i]);
+        lua_rawseti(L, -2, (int)i + 1);
+    }
+    ld_file_list_free(&list);
+    return 1;
+}
+
+/* file_fail_at(k): for tests (io/file.h). */
+static int l_file_fail_at(lua_State *L) {
+    ld_file_fail_at(ldl_int(L, 1, "file_fail_at", "the number of the call"));
+    return 0;
+}
+
 static int l_make_dirs(lua_State *L) {
     ldl_ok(L, ld_make_dirs(path_arg(L, 1, "make_dirs")));
     return 0;
@@ -393,6 +435,17 @@ static int l_sha256_file(lua_State *L) {
     return 1;
 }
 
+/* libraries(): {name = version} of the libraries that compute and store */
+static int l_libraries(lua_State *L) {
+    const char *hdf5 = ld_h5_library();
+    lua_createtable(L, 0, 2);
+    lua_pushstring(L, ld_cpu_libraries());
+    lua_setfield(L, -2, "onednn");
+    lua_pushstring(L, hdf5 ? hdf5 : ld_error());
+    lua_setfield(L, -2, "hdf5");
+    return 1;
+}
+
 void ldl_open_io(lua_State *L) {
     static const luaL_Reg safe[] = {
         {"names", l_safe_names}, {"shape", l_safe_shape}, {"read", l_safe_read}, {"metadata", l_safe_metadata},
@@ -422,7 +475,10 @@ void ldl_open_io(lua_State *L) {
                                          {"unlock_folder", l_unlock_folder}, {"file_kind", l_file_kind},
                                          {"disk_free", l_disk_free},         {"clock", l_clock},
                                          {"terminal", l_terminal},           {"sha256", l_sha256},
-                                         {"sha256_file", l_sha256_file},     {NULL, NULL}};
+                                         {"sha256_file", l_sha256_file},     {"link_file", l_link_file},
+                                         {"list_files", l_list_files},       {"file_fail_at", l_file_fail_at},
+                                         {"h5_check", l_h5_check},           {"h5_create_summed", l_h5_create_summed},
+                                         {"libraries", l_libraries},         {NULL, NULL}};
     ldl_class(L, CLASS_SAFE, safe);
     ldl_class(L, CLASS_H5, h5);
     luaL_register(L, NULL, functions);

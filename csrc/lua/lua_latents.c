@@ -248,15 +248,16 @@ static int resident_field(lua_State *L, int i, const char *who) {
     return v;
 }
 
-/* d:loader{batch, seed = 0, rank = 1, ranks = 1, mirror = true, resident = 'auto', ahead = 4, threads = 4} */
+/* d:loader{batch, seed = 0, rank = 1, ranks = 1, micro = 0, mirror = true, resident = 'auto', ahead = 4, threads = 4} */
 static int l_loader(lua_State *L) {
     static const char who[] = "loader";
     const ld_latents *d = self(L, who);
-    ldl_options(L, 2, who, "batch seed rank ranks mirror resident ahead threads");
+    ldl_options(L, 2, who, "batch seed rank ranks micro mirror resident ahead threads");
     ld_loader_options o = {.batch = (int)ldl_field_int(L, 2, "batch", 0, who),
                            .seed = (uint64_t)ldl_field_int(L, 2, "seed", 0, who),
                            .rank = (int)ldl_field_int(L, 2, "rank", 1, who) - 1,
                            .ranks = (int)ldl_field_int(L, 2, "ranks", 1, who),
+                           .micro = (int)ldl_field_int(L, 2, "micro", 0, who),
                            .mirror = ldl_field_bool(L, 2, "mirror", true, who),
                            .resident = resident_field(L, 2, who),
                            .ahead = (int)ldl_field_int(L, 2, "ahead", 0, who),
@@ -265,7 +266,7 @@ static int l_loader(lua_State *L) {
     return 1;
 }
 
-/* l:batch(images, count): x (count / ranks,C,h,w) f32, label (count / ranks) i64 */
+/* l:batch(images, count): x (n,C,h,w) f32, label (n) i64, of the rank's n rows */
 static int l_batch(lua_State *L) {
     ld_loader *l = ldl_object(L, 1, CLASS_LOADER, "batch");
     int64_t images = ldl_int(L, 2, "batch", "the images seen"), count = ldl_int(L, 3, "batch", "the count");

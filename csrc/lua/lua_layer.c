@@ -255,6 +255,35 @@ static int l_gc(lua_State *L) {
     return 0;
 }
 
+/* ---- precision -------------------------------------------------------------------------------------------------------- */
+
+static ld_dtype precision_arg(lua_State *L, const char *who) {
+    const char *name = ldl_string(L, 1, who, "the precision");
+    int t = ld_dtype_find(name);
+    if (t != LD_F32 && t != LD_BF16 && t != LD_F16)
+        ldl_error(L, "%s: unknown precision '%s'; known: f32 bf16 f16", who, name);
+    return (ld_dtype)t;
+}
+
+/* precision(): the one in force; precision(name): sets it, whatever the device, and returns the one before. */
+static int l_precision(lua_State *L) {
+    bool ask = lua_isnoneornil(L, 1);
+    lua_pushstring(L,
+                   ld_dtype_names[ask ? ld_layer_precision() : ld_layer_set_precision(precision_arg(L, "precision"))]);
+    return 1;
+}
+
+/* computes(precision, device): whether the device, by default the default one, computes in it. */
+static int l_computes(lua_State *L) {
+    ld_dtype t = precision_arg(L, "computes");
+    const char *name = lua_isnoneornil(L, 2) ? NULL : ldl_string(L, 2, "computes", "the device");
+    ld_device *d = name ? ld_device_find(name) : ldl_default_device();
+    if (!d)
+        ldl_raise(L);
+    lua_pushboolean(L, t == LD_F32 || d->backend->halves);
+    return 1;
+}
+
 /* ---- initialisers: core.init.kaiming_normal_(x, slope, fan_in) ------------------------------------------------------- */
 
 static int l_kaiming_normal_(lua_State *L) {
@@ -315,6 +344,8 @@ void ldl_open_layer(lua_State *L) {
                                             {"uniform_", l_uniform_},
                                             {"normal_", l_normal_},
                                             {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"precision", l_precision}, {"computes", l_computes}, {NULL, NULL}};
+    luaL_register(L, NULL, functions);
     ldl_class(L, CLASS, methods);
     lua_newtable(L);
     luaL_register(L, NULL, constructors);

@@ -74,6 +74,20 @@ static int l_memory_limit(lua_State *L) {
     return 0;
 }
 
+/* synchronize(device): returns when the device has done all work it was given; errors of that work come out here. */
+static int l_synchronize(lua_State *L) {
+    if (ld_device_wait(device_at(L, 1, "synchronize")))
+        ldl_raise(L);
+    return 0;
+}
+
+/* memory_fail_at(k, device): for tests, the k-th request for memory from now on fails; 0 switches off. */
+static int l_memory_fail_at(lua_State *L) {
+    int64_t k = ldl_int(L, 1, "memory_fail_at", "the number of the request");
+    ld_pool_fail_at(device_at(L, 2, "memory_fail_at")->pool, k);
+    return 0;
+}
+
 /* ---- planning ------------------------------------------------------------------------------------------------------- */
 
 static void push_figures(lua_State *L, const ld_plan_figures *f) {
@@ -142,7 +156,10 @@ static int l_plan(lua_State *L) {
 }
 
 void ldl_open_memory(lua_State *L) {
-    static const luaL_Reg functions[] = {{"memory_limit", l_memory_limit}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"memory_limit", l_memory_limit},
+                                         {"synchronize", l_synchronize},
+                                         {"memory_fail_at", l_memory_fail_at},
+                                         {NULL, NULL}};
     luaL_register(L, NULL, functions);
     lua_getfield(L, -1, "scope");
     lua_setfield(L, LUA_REGISTRYINDEX, "ld.scope");

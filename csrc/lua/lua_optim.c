@@ -247,6 +247,13 @@ static int l_ema_updates(lua_State *L) {
     return 1;
 }
 
+/* decay(d): that of the updates from now on; its range is checked there */
+static int l_ema_decay(lua_State *L) {
+    ld_ema *e = ldl_object(L, 1, CLASS_EMA, "decay");
+    e->decay = ldl_number(L, 2, "decay", "the decay");
+    return 0;
+}
+
 static int l_ema_gc(lua_State *L) {
     ld_ema **p = lua_touserdata(L, 1);
     ld_ema_drop(*p);
@@ -295,13 +302,9 @@ void ldl_open_optim(lua_State *L) {
                                        {"state", l_state}, {"load_state", l_load_state}, {NULL, NULL}};
     static const luaL_Reg meta[] = {
         {"__newindex", l_newindex}, {"__tostring", l_tostring}, {"__gc", l_gc}, {NULL, NULL}};
-    static const luaL_Reg averages[] = {{"update", l_ema_update},
-                                        {"swap", l_ema_swap},
-                                        {"average", l_ema_average},
-                                        {"load", l_ema_load},
-                                        {"updates", l_ema_updates},
-                                        {"__gc", l_ema_gc},
-                                        {NULL, NULL}};
+    static const luaL_Reg averages[] = {
+        {"update", l_ema_update},   {"swap", l_ema_swap},   {"average", l_ema_average}, {"load", l_ema_load},
+        {"updates", l_ema_updates}, {"decay", l_ema_decay}, {"__gc", l_ema_gc},         {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"ema", l_ema_new}, {"grad_norm", l_grad_norm}, {"clip_grad_norm", l_clip_grad_norm}, {NULL, NULL}};
     static const luaL_Reg schedules[] = {

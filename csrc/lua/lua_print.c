@@ -4,8 +4,34 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 enum { EDGE = 4, FULL = 10 }; /* rows and columns shown at each end once a side is longer than FULL */
+
+enum { WIDEST = 128 };
+
+/* Columns: as many as the terminal has room for, where there is one; else as rows. */
+typedef struct room {
+    int64_t full, edge;
+} room;
+static room columns = {FULL, EDGE};
+
+static bool shown_column(int64_t i, int64_t n) {
+    return n <= columns.full || i < columns.edge || i >= n - columns.edge;
+}
+
+static void choose_columns(int width) {
+    struct winsize size;
+    int64_t fit;
+    columns = (room){FULL, EDGE};
+    if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) || !size.ws_col)
+        return;
+    fit = (size.ws_col - 2) / (width + 1);
+    columns.full = fit < 2 ? 2 : fit;
+    fit = (size.ws_col - 2 - 5) / (width + 1); /* beside the dots */
+    columns.edge = fit < 2 ? 1 : fit / 2;
+}
 
 typedef struct format {
     bool integers, scientific;
@@ -36,8 +62,9 @@ static void survey(const ld_tensor *x, int dim, int64_t *at, double *low, double
         *whole = *whole && v == floor(v);
         return;
     }
+    bool wide = dim == x->ndim - 1 && isatty(STDOUT_FILENO); /* how many columns depends on what is found here */
     for (at[dim] = 0; at[dim] < x->shape[dim]; at[dim]++)
-        if (shown(at[dim], x->shape[dim]))
+        if (shown(at[dim], x->shape[dim]) || (wide && (at[dim] < WIDEST || at[dim] >= x->shape[dim] - WIDEST)))
             survey(x, dim + 1, at, low, high, whole);
 }
 
@@ -72,10 +99,10 @@ static void add_row(luaL_Buffer *b, const ld_tensor *x, int64_t *at, const forma
     int d = x->ndim - 1;
     luaL_addstring(b, " ");
     for (at[d] = 0; at[d] < x->shape[d]; at[d]++) {
-        if (shown(at[d], x->shape[d])) {
+        if (shown_column(at[d], x->shape[d])) {
             luaL_addstring(b, " ");
             add_number(b, f, element(x, at), ld_dtype_is_float(x->dtype));
-        } else if (at[d] == EDGE) {
+        } else if (at[d] == columns.edge) {
             luaL_addstring(b, "  ...");
         }
     }
@@ -122,6 +149,7 @@ static int l_tostring(lua_State *L) {
     int64_t at[LD_MAX_DIMS] = {0};
     if (ld_tensor_numel(x) > 0) {
         format f = choose_format(x);
+        choose_columns(f.width);
         if (x->ndim == 0) {
             add_number(&b, &f, ld_tensor_item(x), ld_dtype_is_float(x->dtype));
             luaL_addstring(&b, "\n");

@@ -242,7 +242,8 @@ static int l_numel(lua_State *L) {
 static int l_item(lua_State *L) {
     ld_tensor *x = ldl_tensor(L, 1, "item");
     if (ld_tensor_numel(x) != 1)
-        ldl_error(L, "item: %s has %lld elements; one was needed", ld_tensor_text(x), (long long)ld_tensor_numel(x));
+        ldl_error(L, "item: %s has %lld elements; one was needed: take x[i], x:sum() or x:tolist()", ld_tensor_text(x),
+                  (long long)ld_tensor_numel(x));
     ld_tensor *host = ld_tensor_host(x, "item");
     if (!host)
         return ldl_raise(L);

@@ -89,7 +89,8 @@ static int packed_backward(ld_node *n, ld_tensor *g) {
 
 /* lse is kept in three dimensions, so that its layout is row-major. */
 static ld_tensor *new_lse(ld_tensor *x, int heads, const char *op) {
-    return ld_tensor_new(x->storage->device, x->dtype, 3, (int64_t[]){x->shape[0], heads, x->shape[1]}, op);
+    ld_dtype t = ld_dtype_is_half(x->dtype) ? LD_F32 : x->dtype;
+    return ld_tensor_new(x->storage->device, t, 3, (int64_t[]){x->shape[0], heads, x->shape[1]}, op);
 }
 
 ld_tensor *ld_attention_packed(ld_tensor *qkv, int heads) {

@@ -19,20 +19,30 @@ int ld_check_devices(const char *op, ld_tensor *const *xs, int n) {
     return 0;
 }
 
-int ld_check_compute(const char *op, ld_tensor *const *xs, int n) {
+static int check_dtypes(const char *op, ld_tensor *const *xs, int n, bool mixed) {
     int bad = ld_check_devices(op, xs, n);
     const ld_tensor *first = NULL;
     for (int i = 0; i < n && !bad; i++) {
-        if (!xs[i])
+        const ld_tensor *x = xs[i];
+        if (!x)
             continue;
+        bool half = ld_dtype_is_half(x->dtype), halves = LD_BACKEND(x)->halves;
         if (!first)
-            first = xs[i];
-        if (xs[i]->dtype != LD_F32 && xs[i]->dtype != LD_F64)
-            bad = ld_fail(LD_EDTYPE, "%s: %s; f32 or f64 is needed: convert with :f32()", op, ld_tensor_text(xs[i]));
-        else if (xs[i]->dtype != first->dtype)
-            bad = ld_fail(LD_EDTYPE, "%s: dtypes differ: %s and %s", op, ld_tensor_text(first), ld_tensor_text(xs[i]));
+            first = x;
+        if (x->dtype != LD_F32 && x->dtype != LD_F64 && !(half && halves))
+            bad = ld_fail(LD_EDTYPE, "%s: %s; f32 or f64 is needed: convert with :f32()", op, ld_tensor_text(x));
+        else if (x->dtype != first->dtype && !(mixed && x->dtype == LD_F32 && ld_dtype_is_half(first->dtype)))
+            bad = ld_fail(LD_EDTYPE, "%s: dtypes differ: %s and %s", op, ld_tensor_text(first), ld_tensor_text(x));
     }
     return bad;
+}
+
+int ld_check_compute(const char *op, ld_tensor *const *xs, int n) {
+    return check_dtypes(op, xs, n, false);
+}
+
+int ld_check_weights(const char *op, ld_tensor *const *xs, int n) {
+    return check_dtypes(op, xs, n, true);
 }
 
 int ld_check_change(const char *op, ld_tensor *x, ld_tensor *const *in, int n) {
@@ -45,8 +55,9 @@ int ld_check_change(const char *op, ld_tensor *x, ld_tensor *const *in, int n) {
 
 int ld_check_rank(const char *op, const char *what, const ld_tensor *x, int ndim) {
     if (x->ndim != ndim)
-        return ld_fail(LD_ESHAPE, "%s: %s has %d dimensions, %d are needed; it is %s", op, what, x->ndim, ndim,
-                       ld_tensor_text(x));
+        return ld_fail(LD_ESHAPE, "%s: %s has %d dimensions, %d are needed; it is %s%s", op, what, x->ndim, ndim,
+                       ld_tensor_text(x),
+                       ndim == 4 && x->ndim == 3 ? "; :unsqueeze(1) makes one picture a batch of one" : "");
     return 0;
 }
 

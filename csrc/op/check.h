@@ -11,8 +11,10 @@
 
 /* Not interrupted; every tensor of the list (NULLs skipped) on the first one's device. */
 int ld_check_devices(const char *op, ld_tensor *const *xs, int n);
-/* As above, and all f32 or all f64. */
+/* As above, and all of one dtype: f32, f64, or bf16 or f16 where the device computes in them. */
 int ld_check_compute(const char *op, ld_tensor *const *xs, int n);
+/* The same for xs[0] and its weights, which may be f32 where xs[0] has 16 bits. */
+int ld_check_weights(const char *op, ld_tensor *const *xs, int n);
 /* x may be changed in place: ld_check_in_place, and no two of its elements share memory, as those of an expanded one do. */
 int ld_check_change(const char *op, ld_tensor *x, ld_tensor *const *in, int n);
 /* Rank of x. */

@@ -18,7 +18,7 @@ static conv_attr attr_of(const ld_tensor *x, const ld_tensor *w, const ld_conv_s
 
 static int check_shape(const char *op, ld_tensor *x, ld_tensor *w, ld_tensor *bias, const ld_conv_shape *s, int in,
                        int out) {
-    int bad = ld_check_compute(op, (ld_tensor *[]){x, w, bias}, 3);
+    int bad = ld_check_weights(op, (ld_tensor *[]){x, w, bias}, 3);
     if (!bad)
         bad = ld_check_rank(op, "x", x, 4);
     if (!bad)
@@ -98,6 +98,18 @@ static int give_bias(ld_node *n, ld_tensor *g) {
     return ld_node_give(n, 2, ld_reduce(ld_node_op(n), LD_SUM, g, (int[]){0, 2, 3}, 3, false));
 }
 
+/* y as the recorded result; nw and nb, the weights as they were computed with, are let go. */
+static ld_tensor *recorded(ld_tensor *y, const char *op, ld_backward_fn fn, ld_tensor *const in[3], ld_tensor *nw,
+                           ld_tensor *nb, const ld_conv_shape *s) {
+    ld_tensor *x = in[0], *w = in[1];
+    conv_attr t = attr_of(x, w, s);
+    ld_tensor *save[2] = {w->requires_grad ? x : NULL, x->requires_grad ? nw : NULL};
+    y = ld_record(y, op, fn, in, 3, save, 2, &t, sizeof t);
+    ld_tensor_drop(nw);
+    ld_tensor_drop(nb);
+    return y;
+}
+
 /* ---- conv2d --------------------------------------------------------------------------------------------------------- */
 
 static int conv2d_backward(ld_node *n, ld_tensor *g) {
@@ -143,10 +155,11 @@ ld_tensor *ld_conv2d(ld_tensor *x, ld_tensor *w, ld_tensor *bias, const ld_conv_
                             (long long)w->shape[2], (long long)w->shape[3], ld_tensor_text(x), s->top, s->bottom,
                             s->left, s->right);
     int64_t out[4] = {x->shape[0], w->shape[0], h / s->stride_h + 1, v / s->stride_w + 1};
-    ld_tensor *y = run_forward(x, w, bias, s, out, ld_recording() && w->requires_grad, "conv2d");
-    conv_attr t = attr_of(x, w, s);
-    ld_tensor *in[3] = {x, w, bias}, *save[2] = {w->requires_grad ? x : NULL, x->requires_grad ? w : NULL};
-    return ld_record(y, "conv2d", conv2d_backward, in, 3, save, 2, &t, sizeof t);
+    ld_tensor *nw = ld_tensor_narrow(w, x->dtype, "conv2d");
+    ld_tensor *nb = nw && bias ? ld_tensor_narrow(bias, x->dtype, "conv2d") : NULL, *y = NULL;
+    if (nw && (nb || !bias))
+        y = run_forward(x, nw, nb, s, out, ld_recording() && w->requires_grad, "conv2d");
+    return recorded(y, "conv2d", conv2d_backward, (ld_tensor *[]){x, w, bias}, nw, nb, s);
 }
 
 /* ---- conv_transpose2d ----------------------------------------------------------------------------------------------- */
@@ -198,8 +211,9 @@ ld_tensor *ld_conv_transpose2d(ld_tensor *x, ld_tensor *w, ld_tensor *bias, cons
         return ld_fail_null(LD_ESHAPE, "%s: a kernel of %lld x %lld with padding %d %d %d %d leaves nothing of %s", op,
                             (long long)w->shape[2], (long long)w->shape[3], s->top, s->bottom, s->left, s->right,
                             ld_tensor_text(x));
-    ld_tensor *y = add_bias(run_dx(x, w, s, out, ld_recording() && w->requires_grad, op), bias, op);
-    conv_attr t = attr_of(x, w, s);
-    ld_tensor *in[3] = {x, w, bias}, *save[2] = {w->requires_grad ? x : NULL, x->requires_grad ? w : NULL};
-    return ld_record(y, op, conv_transpose_backward, in, 3, save, 2, &t, sizeof t);
+    ld_tensor *nw = ld_tensor_narrow(w, x->dtype, op), *nb = nw && bias ? ld_tensor_narrow(bias, x->dtype, op) : NULL;
+    ld_tensor *y = NULL;
+    if (nw && (nb || !bias))
+        y = add_bias(run_dx(x, nw, s, out, ld_recording() && w->requires_grad, op), nb, op);
+    return recorded(y, op, conv_transpose_backward, (ld_tensor *[]){x, w, bias}, nw, nb, s);
 }

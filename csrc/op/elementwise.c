@@ -183,17 +183,30 @@ static int binary_backward(ld_node *n, ld_tensor *g) {
     return bad;
 }
 
-static int check_pair(const char *name, ld_tensor *a, ld_tensor *b) {
-    int bad = ld_check_devices(name, (ld_tensor *[]){a, b}, 2);
-    if (!bad && a->dtype != b->dtype)
+/* The dtype in which a and b meet: theirs; of floats of which one has 16 bits and none 64, what PyTorch takes: f32, but a tensor
+ * without dimensions does not widen one that has some. -1: they do not meet. */
+static int common_dtype(const ld_tensor *a, const ld_tensor *b) {
+    bool half_a = ld_dtype_is_half(a->dtype), half_b = ld_dtype_is_half(b->dtype);
+    if (a->dtype == b->dtype)
+        return (int)a->dtype;
+    if (!(half_a || half_b) || !(half_a || a->dtype == LD_F32) || !(half_b || b->dtype == LD_F32))
+        return -1;
+    if ((a->ndim == 0) != (b->ndim == 0))
+        return (int)(a->ndim ? a->dtype : b->dtype);
+    return LD_F32;
+}
+
+/* Devices and dtypes; in place (`into`) a's dtype has to hold the result. */
+static int check_pair(const char *name, ld_tensor *a, ld_tensor *b, bool into) {
+    int bad = ld_check_devices(name, (ld_tensor *[]){a, b}, 2), t = common_dtype(a, b);
+    if (!bad && (t < 0 || (into && t != (int)a->dtype)))
         bad = ld_fail(LD_EDTYPE, "%s: dtypes differ: %s and %s; convert one with :to()", name, ld_tensor_text(a),
                       ld_tensor_text(b));
     return bad;
 }
 
-ld_tensor *ld_binary(const char *name, ld_binary_op op, ld_tensor *a, ld_tensor *b) {
-    if (check_pair(name, a, b))
-        return NULL;
+/* Of one dtype. */
+static ld_tensor *binary(const char *name, ld_binary_op op, ld_tensor *a, ld_tensor *b) {
     ld_tensor *y = compute(name, op, a, b);
     if (!y || op >= LD_EQ)
         return y;
@@ -206,6 +219,17 @@ ld_tensor *ld_binary(const char *name, ld_binary_op op, ld_tensor *a, ld_tensor 
     if (op == LD_MUL && !a->requires_grad)
         save[1] = NULL;
     return ld_record(y, name, binary_backward, in, 2, save, 2, &t, sizeof t);
+}
+
+ld_tensor *ld_binary(const char *name, ld_binary_op op, ld_tensor *a, ld_tensor *b) {
+    if (check_pair(name, a, b, false))
+        return NULL;
+    ld_dtype t = (ld_dtype)common_dtype(a, b);
+    ld_tensor *ca = ld_cast(a, t), *cb = ca ? ld_cast(b, t) : NULL;
+    ld_tensor *y = cb ? binary(name, op, ca, cb) : NULL;
+    ld_tensor_drop(ca);
+    ld_tensor_drop(cb);
+    return y;
 }
 
 int ld_check_number(const char *name, const ld_tensor *x, double s) {
@@ -400,12 +424,16 @@ int ld_copy_(ld_tensor *x, ld_tensor *y) {
 
 int ld_binary_(const char *name, ld_binary_op op, ld_tensor *x, ld_tensor *y) {
     operand o;
-    int bad = check_pair(name, x, y);
+    int bad = check_pair(name, x, y, true);
     if (!bad && op >= LD_EQ)
         bad = ld_fail(LD_EVALUE, "%s: a comparison cannot be stored in its argument", name);
+    ld_tensor *cy = bad ? NULL : ld_cast(y, x->dtype);
     if (!bad)
-        bad = check_operand(name, x, y, &o);
-    return bad ? bad : finish_with(x, &o, LD_BACKEND(x)->binary(LD_VIEW(x), LD_VIEW(x), &o.v, op));
+        bad = cy ? check_operand(name, x, cy, &o) : ld_error_code();
+    if (!bad)
+        bad = finish_with(x, &o, LD_BACKEND(x)->binary(LD_VIEW(x), LD_VIEW(x), &o.v, op));
+    ld_tensor_drop(cy);
+    return bad;
 }
 
 int ld_unary_(const char *name, ld_unary_op op, ld_tensor *x, double a, double b) {
@@ -418,10 +446,14 @@ int ld_unary_(const char *name, ld_unary_op op, ld_tensor *x, double a, double b
 int ld_axpby_(ld_tensor *x, ld_tensor *y, double alpha, double beta) {
     static const char name[] = "axpby_";
     operand o;
-    int bad = check_pair(name, x, y);
+    int bad = check_pair(name, x, y, true);
     if (!bad && !ld_dtype_is_float(x->dtype))
         bad = ld_fail(LD_EDTYPE, "%s: %s; a float is needed", name, ld_tensor_text(x));
+    ld_tensor *cy = bad ? NULL : ld_cast(y, x->dtype);
     if (!bad)
-        bad = check_operand(name, x, y, &o);
-    return bad ? bad : finish_with(x, &o, LD_BACKEND(x)->axpby(LD_VIEW(x), &o.v, alpha, beta));
+        bad = cy ? check_operand(name, x, cy, &o) : ld_error_code();
+    if (!bad)
+        bad = finish_with(x, &o, LD_BACKEND(x)->axpby(LD_VIEW(x), &o.v, alpha, beta));
+    ld_tensor_drop(cy);
+    return bad;
 }

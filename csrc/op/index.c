@@ -64,7 +64,8 @@ static int check_gather(ld_tensor *x, ld_tensor *idx) {
     if (!bad && x->ndim - 1 + idx->ndim > LD_MAX_DIMS)
         bad = ld_fail(LD_ESHAPE, "%s: rows %s of %s make more than %d dimensions", op, ld_tensor_text(idx),
                       ld_tensor_text(x), LD_MAX_DIMS);
-    if (!bad && ld_will_record(&x, 1) && x->dtype != LD_F32 && x->dtype != LD_F64)
+    if (!bad && ld_will_record(&x, 1) && x->dtype != LD_F32 && x->dtype != LD_F64 &&
+        !(ld_dtype_is_half(x->dtype) && LD_BACKEND(x)->halves))
         bad = ld_fail(LD_EDTYPE, "%s: a gradient of %s; f32 or f64 is needed: convert with :f32()", op,
                       ld_tensor_text(x));
     return bad ? bad : ld_check_positions(op, "rows", idx, x->shape[0]);

@@ -241,7 +241,7 @@ static int linear_backward(ld_node *n, ld_tensor *g) {
 }
 
 ld_tensor *ld_linear(ld_tensor *x, ld_tensor *w, ld_tensor *bias) {
-    if (ld_check_compute("linear", (ld_tensor *[]){x, w, bias}, 3) || ld_check_rank("linear", "weight", w, 2))
+    if (ld_check_weights("linear", (ld_tensor *[]){x, w, bias}, 3) || ld_check_rank("linear", "weight", w, 2))
         return NULL;
     if (x->ndim == 0 || x->shape[x->ndim - 1] != w->shape[1])
         return ld_fail_null(LD_ESHAPE, "linear: the last size of x must be %lld, as weight %s takes it; x is %s",
@@ -252,15 +252,20 @@ ld_tensor *ld_linear(ld_tensor *x, ld_tensor *w, ld_tensor *bias) {
     memcpy(shape, x->shape, sizeof shape);
     shape[x->ndim - 1] = w->shape[0];
     bool was = ld_set_recording(false);
-    ld_tensor *rows = row_major(x), *dense = rows ? ld_tensor_canonical(w, "linear") : NULL;
-    ld_tensor *add = dense && bias ? ld_tensor_canonical(bias, "linear") : NULL, *y = NULL;
+    ld_tensor *rows = row_major(x), *nw = rows ? ld_tensor_narrow(w, x->dtype, "linear") : NULL;
+    ld_tensor *dense = nw ? ld_tensor_canonical(nw, "linear") : NULL;
+    ld_tensor *nb = dense && bias ? ld_tensor_narrow(bias, x->dtype, "linear") : NULL;
+    ld_tensor *add = nb ? ld_tensor_canonical(nb, "linear") : NULL, *y = NULL;
     if (dense && (add || !bias))
         y = reshaped(multiply(rows, false, dense, true, add), x->ndim, shape);
     ld_set_recording(was);
     ld_tensor_drop(rows);
     ld_tensor_drop(dense);
+    ld_tensor_drop(nb);
     ld_tensor_drop(add);
     product_attr t = attr_of(x, w);
-    ld_tensor *in[3] = {x, w, bias}, *save[2] = {w->requires_grad ? x : NULL, x->requires_grad ? w : NULL};
-    return ld_record(y, "linear", linear_backward, in, 3, save, 2, &t, sizeof t);
+    ld_tensor *in[3] = {x, w, bias}, *save[2] = {w->requires_grad ? x : NULL, x->requires_grad ? nw : NULL};
+    y = ld_record(y, "linear", linear_backward, in, 3, save, 2, &t, sizeof t);
+    ld_tensor_drop(nw);
+    return y;
 }

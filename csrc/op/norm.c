@@ -5,7 +5,7 @@
 
 static int check_norm(const char *op, ld_tensor *x, ld_tensor *w, ld_tensor *b, ld_tensor *film, double eps,
                       int64_t c) {
-    int bad = ld_check_compute(op, (ld_tensor *[]){x, w, b, film}, 4);
+    int bad = ld_check_weights(op, (ld_tensor *[]){x, w, b, film}, 4);
     if (!bad)
         bad = ld_check_vector(op, "weight", w, c);
     if (!bad)
@@ -18,8 +18,17 @@ static int check_norm(const char *op, ld_tensor *x, ld_tensor *w, ld_tensor *b, 
     return bad;
 }
 
-static ld_tensor *vector_like(const ld_tensor *x, int64_t n, const char *op) {
-    return ld_tensor_new(x->storage->device, x->dtype, 1, &n, op);
+/* Statistics of x have its dtype, of 16 bits f32. */
+static ld_dtype statistics_dtype(const ld_tensor *x) {
+    return ld_dtype_is_half(x->dtype) ? LD_F32 : x->dtype;
+}
+
+static ld_tensor *vector(const ld_tensor *x, ld_dtype t, int64_t n, const char *op) {
+    return ld_tensor_new(x->storage->device, t, 1, &n, op);
+}
+
+static ld_tensor *statistics(const ld_tensor *x, int64_t n, const char *op) {
+    return vector(x, statistics_dtype(x), n, op);
 }
 
 #define VIEW_OR_NULL(x) ((x) ? LD_VIEW(x) : NULL)
@@ -93,7 +102,7 @@ static int load(norm_gradients *d, ld_node *n, ld_tensor *g, int dim) {
             continue;
         d->part[i] = i == 0   ? ld_inner_room(g, dim, op)
                      : i == 3 ? ld_tensor_like(d->saved[FILM], op)
-                              : vector_like(g, c, op);
+                              : vector(g, d->saved[i == 1 ? W : B]->dtype, c, op);
         if (!d->part[i])
             return ld_error_code();
     }
@@ -160,7 +169,7 @@ static int compute(norm_call *c) {
     ld_tensor *x = c->in[0];
     ld_view vy = positions(c->y, x, c->film, c->spec.groups), vx = positions(c->x, x, c->film, c->spec.groups);
     int64_t stats[3] = {vx.shape[0], LD_NORM_STATS(c->film), vx.shape[2]};
-    c->stats = ld_tensor_new(x->storage->device, x->dtype, 3, stats, c->op);
+    c->stats = ld_tensor_new(x->storage->device, statistics_dtype(x), 3, stats, c->op);
     if (!c->stats)
         return ld_error_code();
     return LD_BACKEND(x)->norm(&vy, LD_VIEW(c->stats), VIEW_OR_NULL(c->mean), VIEW_OR_NULL(c->var), &vx,
@@ -194,7 +203,10 @@ static int update_running(const norm_call *c, ld_tensor *running_mean, ld_tensor
 }
 
 static int check_running(ld_tensor *x, ld_tensor *running, const char *what, bool training) {
-    int bad = ld_check_compute("batch_norm", (ld_tensor *[]){x, running}, 2);
+    int bad = ld_check_weights("batch_norm", (ld_tensor *[]){x, running}, 2);
+    if (!bad && running && running->dtype != statistics_dtype(x))
+        bad = ld_fail(LD_EDTYPE, "batch_norm: %s is %s; %s is needed", what, ld_tensor_text(running),
+                      ld_dtype_names[statistics_dtype(x)]);
     if (!bad)
         bad = ld_check_vector("batch_norm", what, running, x->shape[1]);
     if (!bad && training && running)
@@ -229,8 +241,8 @@ ld_tensor *ld_batch_norm_fused(ld_tensor *x, ld_tensor *w, ld_tensor *b, ld_tens
     c.spec.given = !training;
     int bad = prepare(&c, 1);
     if (!bad && (!training || running_mean || running_var)) {
-        c.mean = training ? vector_like(x, x->shape[1], c.op) : ld_tensor_canonical(running_mean, c.op);
-        c.var = !c.mean ? NULL : training ? vector_like(x, x->shape[1], c.op) : ld_tensor_canonical(running_var, c.op);
+        c.mean = training ? statistics(x, x->shape[1], c.op) : ld_tensor_canonical(running_mean, c.op);
+        c.var = !c.mean ? NULL : training ? statistics(x, x->shape[1], c.op) : ld_tensor_canonical(running_var, c.op);
         bad = c.var ? 0 : ld_error_code();
     }
     if (!bad)
@@ -321,8 +333,8 @@ ld_tensor *ld_layer_norm(ld_tensor *x, ld_tensor *w, ld_tensor *b, double eps) {
     int bad = prepare(&c, last);
     if (!bad) {
         ld_view vy = rows_view(c.y, channels), vx = rows_view(c.x, channels);
-        c.stats = vector_like(x, vx.shape[0], c.op);
-        c.rstd = c.stats ? vector_like(x, vx.shape[0], c.op) : NULL;
+        c.stats = statistics(x, vx.shape[0], c.op);
+        c.rstd = c.stats ? statistics(x, vx.shape[0], c.op) : NULL;
         bad = c.rstd ? LD_BACKEND(x)->layer_norm(&vy, LD_VIEW(c.stats), LD_VIEW(c.rstd), &vx, VIEW_OR_NULL(c.w),
                                                  VIEW_OR_NULL(c.b), eps)
                      : ld_error_code();

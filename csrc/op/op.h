@@ -9,8 +9,10 @@
  * Dimensions and positions count from 0 here, negative dimensions from the end; the host language's counting is the
  * binding's business, and messages count from 1 as users do. Classes and row numbers are values, from 0 everywhere.
  * Errors common to all: LD_ESHAPE, LD_EDTYPE, LD_EDEVICE, LD_EMEM, LD_EINTERRUPT. Operations that compute (products,
- * convolution, norms, softmax, attention, spatial, cross entropy) take f32 and f64, all arguments alike. Sizes of 0 are
- * possible where a line does not exclude them. */
+ * convolution, norms, softmax, attention, spatial) take f32 and f64, and bf16 and f16 where the device computes in them
+ * (ld_backend's `halves`), all arguments alike; weights, biases, film and running statistics may be, statistics must be, f32 beside
+ * an x of 16 bits. Convolutions and linear then compute with the weights' shadows (ld_tensor_narrow). Losses convert 16 bits to f32
+ * on every device. Sizes of 0 are possible where a line does not exclude them. */
 #ifndef LD_OP_H
 #define LD_OP_H
 
@@ -22,7 +24,8 @@
  * messages and the tape call it (a string that lives forever). Gradient: x. The tape keeps x, or the result where
  * ld_unary_keeps_result says so, or nothing (NEG AFFINE FLOOR ROUND SIGN). */
 ld_tensor *ld_unary(const char *name, ld_unary_op op, ld_tensor *x, double a, double b);
-/* a op b with broadcasting (numpy's rule); equal dtypes, every dtype. Gradient: both, for ADD SUB MUL DIV MAXIMUM MINIMUM
+/* a op b with broadcasting (numpy's rule); equal dtypes, every dtype, or floats of which one has 16 bits and none 64: they meet
+ * as in PyTorch, in f32, where a tensor without dimensions does not widen one that has some. Gradient: both, for ADD SUB MUL DIV MAXIMUM MINIMUM
  * POWER. Ties of MAXIMUM and MINIMUM go to a; POWER's gradients are 0 for a where b is 0, and for b where a is 0.
  * Comparisons give u8 and no history. */
 ld_tensor *ld_binary(const char *name, ld_binary_op op, ld_tensor *a, ld_tensor *b);
@@ -115,7 +118,7 @@ ld_tensor *ld_conv_transpose2d(ld_tensor *x, ld_tensor *w, ld_tensor *bias, cons
 
 /* ---- normalisation: norm.c ------------------------------------------------------------------------------------------- */
 
-/* All three: y = (x - mean) / sqrt(var + eps) w + b with biased variance; w, b of x's dtype, NULL for ones and zeros;
+/* All three: y = (x - mean) / sqrt(var + eps) w + b with biased variance; w, b of x's dtype or f32, NULL for ones and zeros;
  * eps >= 0 (LD_EVALUE), in units of x squared. Gradient: x, w, b. The tape keeps x, w and the statistics. */
 
 /* What batch and group norm do besides, in the same passes over memory: y = act(norm(x (1 + scale) + shift)), statistics

@@ -64,6 +64,7 @@ static void mix_tensor(uint64_t *h, const ld_tensor *x) {
     mix_int(h, x->dtype);
     mix_int(h, x->requires_grad);
     mix(h, x->stride, (size_t)x->ndim * sizeof *x->stride);
+    mix_tensor(h, x->shadow);
 }
 
 /* Counts are taken against the optimiser's: they grow together. */
@@ -90,8 +91,22 @@ static uint64_t print_of(const ld_step_graph *s) {
     return h;
 }
 
-bool ld_step_graph_fits(const ld_step_graph *s) {
-    return print_of(s) == s->print;
+/* Weights that were changed otherwise have shadows that are none of theirs any more; a recording reads and writes shadows. */
+static int renew_shadows(const ld_step_graph *s) {
+    for (int i = 0; i < s->o->n; i++) {
+        ld_tensor *x = s->o->param[i].x, *narrow = x->shadow ? ld_tensor_narrow(x, x->shadow->dtype, "graph") : x;
+        if (!narrow)
+            return ld_error_code();
+        if (narrow != x)
+            ld_tensor_drop(narrow);
+    }
+    return 0;
+}
+
+int ld_step_graph_fits(ld_step_graph *s, bool *fits) {
+    int bad = renew_shadows(s);
+    *fits = !bad && print_of(s) == s->print;
+    return bad;
 }
 
 /* ---- recording ------------------------------------------------------------------------------------------------------- */
@@ -224,8 +239,14 @@ int ld_step_graph_close(ld_step_graph *s, ld_tensor *const *params, int n_params
 /* ---- replaying ------------------------------------------------------------------------------------------------------- */
 
 static void touch(const ld_step_graph *s) {
-    for (int i = 0; i < s->o->n; i++)
-        ld_tensor_touch(s->o->param[i].x);
+    for (int i = 0; i < s->o->n; i++) {
+        ld_tensor *x = s->o->param[i].x;
+        bool narrow = s->counted[i] && ld_tensor_shadow_data(x, LD_BF16); /* the update writes it */
+        if (s->counted[i])
+            ld_tensor_touch(x);
+        if (narrow)
+            ld_tensor_shadow_written(x);
+    }
     for (int i = 0; i < s->n; i++)
         ld_tensor_touch(s->x[i]);
     for (int i = 0; s->e && i < s->e->n; i++)

@@ -37,7 +37,7 @@ int ld_step_graph_close(ld_step_graph *s, ld_tensor *const *params, int n_params
 
 /* Whether everything lies where it did and has the options it had; false: it has to be recorded anew. Holds as soon as it
  * is recorded. Only while no result waits. */
-bool ld_step_graph_fits(const ld_step_graph *s);
+int ld_step_graph_fits(ld_step_graph *s, bool *fits);
 /* cell: lr, beta1 and the like are filled in from optimiser and averages. */
 int ld_step_graph_replay(ld_step_graph *s, ld_cell *cell, bool settled);
 /* As ld_graph_result; what it says is counted. */

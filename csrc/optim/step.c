@@ -32,13 +32,18 @@ static int ready_state(ld_optim_param *p, int n, const char *who) {
     return 0;
 }
 
-/* The gradient, laid out as x; checked, since users may set x->grad. */
+/* The gradient, laid out as x; checked, since users may set x->grad. Of an f32 parameter it may have 16 bits: Adam reads it so
+ * where the device can, else it is converted. */
 static ld_tensor *gradient(const ld_optim *o, int i) {
     ld_tensor *x = o->param[i].x, *g = x->grad;
-    if (!ld_tensor_same_shape(x, g) || g->dtype != x->dtype || g->storage->device != x->storage->device)
-        return ld_fail_null(LD_ESHAPE, "%s: parameter %d is %s, its gradient %s", ld_optim_names[o->kind], i + 1,
-                            ld_tensor_text(x), ld_tensor_text(g));
-    return ld_tensor_canonical(g, ld_optim_names[o->kind]);
+    const char *who = ld_optim_names[o->kind];
+    bool half = x->dtype == LD_F32 && ld_dtype_is_half(g->dtype);
+    if (!ld_tensor_same_shape(x, g) || (g->dtype != x->dtype && !half) || g->storage->device != x->storage->device)
+        return ld_fail_null(LD_ESHAPE, "%s: parameter %d is %s, its gradient %s", who, i + 1, ld_tensor_text(x),
+                            ld_tensor_text(g));
+    if (half && (o->kind == LD_SGD || !x->storage->device->backend->halves))
+        return ld_tensor_to(g, LD_F32, x->storage->device, who);
+    return ld_tensor_canonical(g, who);
 }
 
 /* ---- sgd ----------------------------------------------------------------------------------------------------------- */
@@ -74,6 +79,8 @@ static ld_update update_of(const job *j, int i) {
                        .m = ld_tensor_data(p->state[0]),
                        .v = ld_tensor_data(p->state[1]),
                        .g = ld_tensor_data(j->g[i]),
+                       .g_dtype = j->g[i]->dtype,
+                       .shadow = ld_tensor_shadow_data(p->x, LD_BF16),
                        .adam = {.lr = j->cell ? p->lr_scale : o->opt.lr * p->lr_scale,
                                 .beta1 = o->opt.beta1,
                                 .beta2 = o->opt.beta2,
@@ -127,10 +134,13 @@ static int compute(job *j) {
             continue;
         if (o->kind == LD_SGD)
             bad = sgd(o, p, j->g[i], j->scale);
-        if (!bad) {
-            p->steps += !j->cell;
-            ld_tensor_touch(p->x);
-        }
+        if (bad)
+            continue;
+        bool narrow = o->kind != LD_SGD && ld_tensor_shadow_data(p->x, LD_BF16); /* the update has written it */
+        p->steps += !j->cell;
+        ld_tensor_touch(p->x);
+        if (narrow)
+            ld_tensor_shadow_written(p->x);
     }
     return !bad && j->e ? ld_ema_update_others(j->e, j->averaged, j->cell) : bad;
 }

@@ -122,6 +122,7 @@ void ld_tensor_drop(ld_tensor *x) {
         return;
     struct ld_node *node = x->node;
     ld_tensor_drop(x->grad);
+    ld_tensor_drop(x->shadow);
     storage_drop(x->storage);
     free(x);
     live_headers--;

@@ -38,9 +38,13 @@ typedef struct ld_tensor {
     int64_t stride[LD_MAX_DIMS]; /* in elements */
     int64_t offset;              /* in elements */
     ld_storage *storage;
-    bool requires_grad;     /* a leaf whose gradient is wanted, or a result that depends on one */
-    struct ld_node *node;   /* what made it (owned), NULL for a leaf */
-    struct ld_tensor *grad; /* leaf only, owned; NULL before the first backward */
+    bool requires_grad;       /* a leaf whose gradient is wanted, or a result that depends on one */
+    struct ld_node *node;     /* what made it (owned), NULL for a leaf */
+    struct ld_tensor *grad;   /* leaf only, owned; NULL before the first backward. Of an f32 leaf it may have 16 bits */
+    struct ld_tensor *shadow; /* leaf only, owned, or NULL: see ld_tensor_narrow */
+    uint64_t shadow_serial;   /* the storage the shadow was made from, */
+    uint32_t shadow_version;  /* and its version */
+    int uses;                 /* leaf only: gradients a backward still has to add, where someone waits for that */
 } ld_tensor;
 
 /* Contents undefined. LD_EVALUE (rank above 8, a negative size, more than 2^48 elements), LD_EMEM (names `who`). */
@@ -84,6 +88,16 @@ void *ld_tensor_expose(ld_tensor *x);     /* the same for those who write throug
 ld_view ld_tensor_as_view(const ld_tensor *x);
 double ld_tensor_item(const ld_tensor *x); /* the value of the first element; host memory only */
 #define LD_VIEW(x) (&(ld_view[1]){ld_tensor_as_view(x)}[0])
+
+/* Mixed precision: shadow.c. x in dtype t, without history; x itself (one more reference) when it has it. An f32 leaf keeps its
+ * bf16 or f16 copy, the shadow, which is made again only where x's contents have changed since: the storage's serial and
+ * version tell. Whoever holds an older copy keeps what it saw. Anything else is cast anew. NULL on error. */
+ld_tensor *ld_tensor_narrow(ld_tensor *x, ld_dtype t, const char *who);
+/* For an update of x that writes the shadow as well: its memory, canonical as x is, when there is one of dtype t to be written,
+ * or NULL. After the update, and ld_tensor_touch(x), ld_tensor_shadow_written says that it was. */
+void *ld_tensor_shadow_data(ld_tensor *x, ld_dtype t);
+void ld_tensor_shadow_written(ld_tensor *x);
+void ld_tensor_drop_shadow(ld_tensor *x);
 
 /* "(32,3,64,64) f32 cpu" in one of eight rotating thread-local buffers, for messages. */
 const char *ld_tensor_text(const ld_tensor *x);

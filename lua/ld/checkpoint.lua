@@ -5,9 +5,10 @@ local core = require 'ld.core'
 local checkpoint = {}
 
 --- write(path, parts): parts.model (a module), parts.tensors ({group = {name = tensor}}), parts.record (a table of
--- plain values, stored as JSON). Written safely: whoever reads `path` sees the old file or the new one.
+-- plain values, stored as JSON). Written safely: whoever reads `path` sees the old file or the new one, whose bytes
+-- have been read back and summed.
 function checkpoint.write(path, parts)
-  local f = core.h5_create(path)
+  local f = core.h5_create_summed(path)
   local ok, message = pcall(function()
     f:attribute('/', 'format', 'ldlua checkpoint 1')
     f:attribute('/', 'record', core.json_encode(parts.record or {}))
@@ -30,8 +31,27 @@ function checkpoint.write(path, parts)
   f:commit()
 end
 
---- open(path): {file, record, model (options), model_name}; groups are read with read_group. Close file when done.
+local SIZES = {f64 = 8, i64 = 8, f32 = 4, i32 = 4, f16 = 2, bf16 = 2, u8 = 1}
+
+--- bytes(parts): about what write(path, parts) takes on the disk, rather more than less.
+function checkpoint.bytes(parts)
+  local n = 2 ^ 16 + 2 * #core.json_encode(parts.record or {})
+  local function add(tensors)
+    for _, x in pairs(tensors) do
+      local bytes = SIZES[x.dtype]
+      for _, size in ipairs(x.shape) do bytes = bytes * size end
+      n = n + bytes + 1024
+    end
+  end
+  if parts.model then add(parts.model:state()) end
+  for _, tensors in pairs(parts.tensors or {}) do add(tensors) end
+  return n
+end
+
+--- open(path): {file, record, model (options), model_name}; groups are read with read_group. Close file when done. A
+-- file whose bytes are not those that were written is refused.
 function checkpoint.open(path)
+  core.h5_check(path)
   local f = core.h5_open(path)
   local format = f:attribute('/', 'format')
   if not format or not format:match('^ldlua checkpoint') then
@@ -73,13 +93,7 @@ function checkpoint.load_model(path, name, constructor)
   return net, c.record
 end
 
---- read_averages(path): the averaged parameters in a run's checkpoint, by path.
-function checkpoint.read_averages(path)
-  local c = checkpoint.open(path)
-  local averages = checkpoint.read_group(c, 'ema')
-  c.file:close()
-  if not next(averages) then core.fail(('checkpoint: %s has no averaged weights'):format(path)) end
-  return averages
-end
+--- read_averages(path, width): the averaged parameters in a run's checkpoint, by path; see ld.ema.read.
+function checkpoint.read_averages(path, width) return require('ld.ema').read(path, width) end
 
 return checkpoint

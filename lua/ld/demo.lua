@@ -103,7 +103,9 @@ end
 -- In the demo it is trained first.
 function demo.judge(opt, store)
   if opt.perceptual == 0 then return nil end
-  if opt.demo and not core.file_kind(opt.judge) then train_judge(opt.judge, store, opt) end
+  require('ld.ranks').first(function()
+    if opt.demo and not core.file_kind(opt.judge) then train_judge(opt.judge, store, opt) end
+  end)
   if not core.file_kind(opt.judge) then
     print(('no classifier %s: training with MSE only; make one with recipes/imagenet_classifier.lua'):format(opt.judge))
     return nil

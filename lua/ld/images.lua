@@ -17,7 +17,7 @@ local function whole(who, o, names)
 end
 
 local Set = {}
-Set.__index = Set
+Set.__index, Set.__name = Set, 'set'
 Set.__tostring = function(self)
   return ('%d pictures of %s%s'):format(self.count, self.name,
     #self.classes > 0 and (' in %d classes'):format(#self.classes) or '')
@@ -35,7 +35,7 @@ function Set:file_name(i) return self.source:name(i) end
 function Set:fingerprint() return self.source:fingerprint(self.count) end
 
 local Faces = {}
-Faces.__index = Faces
+Faces.__index, Faces.__name = Faces, 'set'
 Faces.__tostring = function(self) return ('%d synthetic faces, seed %d'):format(self.count, self.seed) end
 
 function Faces:read(indices)
@@ -95,6 +95,21 @@ function images.open(path, options)
   local count = math.min(source:count(), o.limit or math.huge)
   return setmetatable({source = source, count = count, classes = source:classes(), size = o.size,
                        transform = o.transform, exif = o.exif, path = path, name = path}, Set)
+end
+
+--- picture(path, options): one picture file as (1,3,size,size) u8; options as for images.open.
+function images.picture(path, options)
+  local folder, name = path:match('^(.*)/([^/]+)$')
+  if core.file_kind(path) ~= 'file' then core.fail(('images: there is no file %s'):format(path)) end
+  local set = images.open(folder or '.', options)
+  for i = 1, set.count do
+    if set:file_name(i) == (name or path) then
+      local x, bad = set:read{i}
+      if bad[1] then core.fail(('images: %s: %s'):format(path, bad[1])) end
+      return x
+    end
+  end
+  core.fail(('images: %s is no PNG, JPEG or WebP'):format(path))
 end
 
 --- exists(path): whether there is something that open might read: a file or folder, or an archive of which the path

@@ -13,7 +13,7 @@ end
 
 -- tables of the core that a Lua part of the same name extends are left to that part
 local extended = {layer = true, init = true, diffusion = true, optim = true, sampler = true, schedule = true,
-                  ema = true}
+                  ema = true, ranks = true, precision = true}
 for name, value in pairs(core) do
   if not extended[name] then ld[name] = value end
 end
@@ -27,7 +27,9 @@ local parts = {
   nn = 'ld.nn', models = 'ld.models', vae = 'ld.vae', diffusion = 'ld.diffusion', perceptual = 'ld.perceptual',
   schedule = 'ld.schedule', ema = 'ld.ema', images = 'ld.images', latents = 'ld.latents', run = 'ld.run',
   options = 'ld.options', gradcheck = 'ld.gradcheck', grid = 'ld.grid', checkpoint = 'ld.checkpoint',
-  metrics = 'ld.metrics', demo = 'ld.demo', picture_mix = 'ld.picture_mix',
+  help = 'ld.help', metrics = 'ld.metrics', ranks = 'ld.ranks', pixels = 'ld.pixels', demo = 'ld.demo',
+  picture_mix = 'ld.picture_mix', precision = 'ld.precision', report = 'ld.report', plot = 'ld.plot',
+  health = 'ld.health', find_lr = 'ld.find_lr', show = 'ld.show', trained = 'ld.trained',
 }
 
 --- Variance over dimensions (all when nil); divided by n - 1 unless `biased`.
@@ -50,6 +52,13 @@ function ld.repr(v)
   if type(v) == 'string' then return string.format('%q', v) end
   if type(v) ~= 'table' or (getmetatable(v) or {}).__tostring then return tostring(v) end
   local out, n = {}, 0
+  if #v > 0 and #v <= 40 and next(v, #v) == nil then -- a short list of plain values fits on a line
+    for i, value in ipairs(v) do
+      out[i] = type(value) ~= 'table' and not ld.is_tensor(value) and ld.repr(value) or nil
+    end
+    if #out == #v then return '{' .. table.concat(out, ', ') .. '}' end
+    out = {}
+  end
   for key, value in pairs(v) do
     n = n + 1
     if n > 40 then out[#out + 1] = '  ...' break end
@@ -66,10 +75,16 @@ function ld.fail(message, ...)
   return core.fail(select('#', ...) > 0 and message:format(...) or message)
 end
 
+-- '; did you mean ld.zeros?', or nothing.
+local function near(name)
+  local names = require('ld.help').near(name)
+  return #names > 0 and '; did you mean ' .. table.concat(names, ', ') .. '?' or ''
+end
+
 return setmetatable(ld, {
   __index = function(t, key)
     local file = parts[key]
-    if not file then core.fail(("ld has no '%s'"):format(tostring(key))) end
+    if not file then core.fail(("ld has no '%s'%s"):format(tostring(key), near('ld.' .. tostring(key)))) end
     local part = require(file)
     rawset(t, key, part)
     return part

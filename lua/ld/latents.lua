@@ -6,7 +6,10 @@ local take = require 'ld.take'
 local latents = {}
 
 --- latents.encode(vae, set, path, options): every picture of a set into a store; see ld.encode.
-function latents.encode(...) return require('ld.encode').encode(...) end
+function latents.encode(...)
+  local arguments, n = {...}, select('#', ...)
+  return require('ld.ranks').first(function() return require('ld.encode').encode(unpack(arguments, 1, n)) end)
+end
 
 --- latents.verify(path, vae, set, options): rows chosen at random are encoded again and compared; see ld.encode_verify.
 function latents.verify(...) return require('ld.encode_verify')(...) end
@@ -15,7 +18,7 @@ function latents.verify(...) return require('ld.encode_verify')(...) end
 function latents.import(...) return require('ld.import')(...) end
 
 local Store = {}
-Store.__index = Store
+Store.__index, Store.__name = Store, 'store'
 Store.__tostring = function(self)
   return ('%d latents (%s) of %s by %s'):format(self.count, table.concat(self.shape, ','), self.name, self.vae)
 end
@@ -84,16 +87,22 @@ function Store:get(indices)
   end)
 end
 
---- loader{batch, seed = 0, rank = 1, ranks = 1, ahead = 4, threads = 4}: batches by the clock of images seen, each
--- epoch in an order of its own. loader:batch(images, count) gives x (count / ranks,C,h,w) f32 and label (count / ranks)
--- i64 of the rank's share, loader:next(images) where the next batch begins and its size, loader:stats() {batches, wait
--- (seconds waited for the disk), spent (seconds in all), resident, memory (bytes)}. ld.run uses it by itself.
+--- loader{batch, seed = 0, rank = 1, ranks = 1, micro = 0, ahead = 4, threads = 4}: batches by the clock of images
+-- seen, each epoch in an order of its own. A rank's share of one are its micro-batches of `micro` pictures (0: equal
+-- shares). loader:batch(images, count) gives x (n,C,h,w) f32 and label (n) i64 of the share, loader:next(images) where
+-- the next batch begins and its size, loader:stats() {batches, wait (seconds waited for the disk), spent (seconds in
+-- all), resident, memory (bytes)}. ld.run uses it by itself.
 function Store:loader(options)
-  local o = take('loader', options, {batch = take.optional, seed = 0, rank = 1, ranks = 1, ahead = 4, threads = 4,
-                                     resident = take.optional, mirror = self.mirror}, {'batch'})
+  local o = take('loader', options, {batch = take.optional, seed = 0, rank = 1, ranks = 1, micro = 0, ahead = 4,
+                                     threads = 4, resident = take.optional, mirror = self.mirror}, {'batch'})
   if o.resident == nil then o.resident = self.resident end
   local loader = self.data:loader(o) -- no tail call, so that errors have the caller's line
   return loader
+end
+
+--- part(first, count): the rows from `first` (from 1) on as a data set.
+function Store:part(first, count)
+  return with_rows(self, self.data:part(first, count))
 end
 
 --- row(i): where the i-th picture of the data set lies in the store; name(i): what the picture was called.

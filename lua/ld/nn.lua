@@ -7,7 +7,7 @@ local take = require 'ld.take'
 
 local nn = {}
 local Module = {}
-Module.__index = Module
+Module.__index, Module.__name = Module, 'net'
 
 local function is_module(v)
   return type(v) == 'table' and rawget(v, '_order') ~= nil
@@ -362,6 +362,11 @@ function List:append(m)
 end
 function List:size() return #self._order end
 function nn.list(list, ...) return List(list or {}, ...) end
+
+--- nn.wide(x): x, in f32 where it has 16 bits: what a network gives whatever it computes in (ld.precision).
+function nn.wide(x)
+  return (x.dtype == 'bf16' or x.dtype == 'f16') and x:f32() or x
+end
 
 --- nn.func(f): a function as a module without parameters.
 local Func = nn.class('function', function(self, f) rawset(self, 'f', f) end)

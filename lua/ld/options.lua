@@ -2,7 +2,8 @@
 --
 -- Options of these names count something in every recipe: a whole number, not below what stands here.
 local counts = {size = 1, crop = 1, batch = 1, epochs = 1, samples = 1, steps = 2, layers = 1, width = 1,
-                attention_width = 1, n = 1, limit = 1, every = 1, sample = 1, faces = 0, pad = 0, seed = 0, first = 0}
+                attention_width = 1, n = 1, limit = 1, every = 1, sample = 1, faces = 0, pad = 0, seed = 0, first = 0,
+                overfit = 0}
 
 local core = require 'ld.core'
 
@@ -44,8 +45,14 @@ local function convert(key, default, word)
   return word
 end
 
--- `places`: the names of options that may stand without their names, in order.
-local function parse(defaults, places, words)
+local function append(list, word)
+  list[#list + 1] = word
+  return list
+end
+
+-- `places`: the names of options that may stand without their names, in order; `rest` that of a list of all words after
+-- those, or nil.
+local function parse(defaults, places, rest, words)
   local out, set = {}, {}
   for key, value in pairs(defaults) do out[key] = value end
   local known, i, place = table.concat(sorted(defaults), ' '), 1, 0
@@ -54,7 +61,10 @@ local function parse(defaults, places, words)
     local key, value = word:match('^%-%-([%w_%-]+)=(.*)$')
     key = key or word:match('^%-%-([%w_%-]+)$') or word == '-h' and 'help'
     local name = key and key:gsub('%-', '_')
-    if not key then
+    if not key and rest and place == #places then
+      out[rest] = append(set[rest] and out[rest] or {}, word)
+      set[rest] = true
+    elseif not key then
       place = place + 1
       name = places[place]
       if not name then
@@ -103,15 +113,17 @@ end
 --- options{data = 'folder', epochs = 250, ...}: the defaults with the script's arguments (--epochs 10) applied. Unknown
 -- options are refused; --dry-run prints the resolved table and ends the program, --help (-h) the comment at the head of
 -- the script before it. Lists are written 64,128. Options named first, options{'data', data = ''}, are also taken
--- without their names, in that order.
+-- without their names, in that order; 'runs...' as the last of them takes all words left, as a list.
 return function(given)
   local defaults, places = {}, {}
   for key, value in pairs(given) do
     if type(key) == 'number' then places[key] = value else defaults[key] = value end
   end
+  local rest = places[#places] and places[#places]:match('^(.*)%.%.%.$')
+  if rest then places[#places] = nil end
   local words = {}
   for i, word in ipairs(rawget(_G, 'arg') or {}) do words[i] = word end
-  local out, set = parse(defaults, places, words)
+  local out, set = parse(defaults, places, rest, words)
   if set.help then
     print_head(rawget(_G, 'arg')[0])
     print('\noptions, written --name value, and what they are now:')
@@ -120,6 +132,7 @@ return function(given)
     print_table(defaults, out, set)
     os.exit(0, true)
   end
+  if type(out.precision) == 'string' then require('ld.precision').check('', out.precision) end -- before hours of work
   return setmetatable(out, {__index = function(_, key) core.fail(("there is no option '%s'"):format(tostring(key))) end,
                             __set = set})
 end

@@ -5,7 +5,7 @@ local nn = require 'ld.nn'
 local take = require 'ld.take'
 
 local Perceptual = {}
-Perceptual.__index = Perceptual
+Perceptual.__index, Perceptual.__name = Perceptual, 'perceptual'
 
 local known = {net = take.optional, weight = 0.1, gate = 3, clamp = 8, metric = 'mse', layers = take.optional,
                mean = take.optional, std = take.optional}

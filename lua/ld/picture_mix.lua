@@ -4,7 +4,7 @@ local images = require 'ld.images'
 local take = require 'ld.take'
 
 local Mix = {}
-Mix.__index = Mix
+Mix.__index, Mix.__name = Mix, 'mix'
 Mix.__tostring = function(self)
   return ('%d photographs to train on, %d held out, %d synthetic faces, at %d x %d'):format(self.photo_count,
     self.held_count, self.faces and self.faces.count or 0, self.size, self.size)

@@ -1,13 +1,19 @@
 -- One step of a run: learning rate, loss, backward, update, and its memory's plan. Methods of ld.run's runs (run.lua).
 local core = require 'ld.core'
+local ranks = require 'ld.ranks'
+local attach = require 'ld.attach'
 
 local Run = {}
 
 local MAX_SKIPPED = 10
 
 function Run:set_learning_rate()
-  if not self.schedule then return end
-  local lr, beta1 = self.schedule(self:steps_at(self.images), self.total_steps)
+  if self.schedule then self:follow_schedule() end
+  if self.changes[1] then attach.learning_rate(self) end
+end
+
+function Run:follow_schedule()
+  local lr, beta1 = self.schedule(self.images, self.total_images, self.schedule_batch)
   self.optim.lr = lr
   if beta1 and self.optim.kind ~= 'sgd' then self.optim.beta1 = beta1 end
   if beta1 and self.optim.kind == 'sgd' then self.optim.momentum = beta1 end
@@ -25,23 +31,24 @@ function Run:compute(f)
     return copies
   end)
   self.optim:zero_grad()
-  local loss, parts = f()
-  if not core.is_tensor(loss) then
-    core.fail(('run:step: the function returned %s; the loss, a tensor of one element, was needed'):format(type(loss)))
-  end
-  local value, norm = loss:item(), 0
-  if finite(value) then
-    loss:backward()
-    norm = core.grad_norm(self.parameters)
-  end
-  local ok = finite(value) and finite(norm)
+  local seed, draws = core.seed()
+  local done, value, parts = pcall(self.gradient, self, f)
+  local norm = done and finite(value) and core.grad_norm(self.parameters) or 0
+  local ok = done and finite(value) and finite(norm)
   if ok then
-    self.optim:step{ema = self.ema and self.ema.average, norm = norm, clip = self.clip, drop = true}
+    self.optim:step{ema = self.ema and self.ema:ready(self.images + self.advance), norm = norm, clip = self.clip,
+                    drop = true}
+    if self.ema then self.ema:rest() end
   else
     core.no_grad(function()
       for i, x in ipairs(buffers) do x:copy_(kept[i]) end
     end)
     self.optim:zero_grad()
+  end
+  if not done then
+    self.grad_sum = nil -- with the part of a sum that it holds
+    core.seed(seed, draws)
+    error(value, 0)
   end
   return ok, value, parts, norm
 end
@@ -54,7 +61,9 @@ end
 
 -- What steps like this one need, found by one that computes nothing (ld.memory.plan), in run.memory.
 function Run:plan_memory(f)
+  self.planning = true
   local ok, p = pcall(core.memory.plan, function() self:compute(f) end)
+  self.planning = false
   if not ok then return self:say('memory: no plan: %s', p) end
   self.memory = p
   if p.outlived > 0 then
@@ -71,7 +80,7 @@ function Run:plan_memory(f)
   end
 end
 
---- step(f): f computes and returns the loss (and its parts by name: tensors or numbers); then backward, clipping,
+--- step(f): f(batch) returns the loss (and parts of it by name: tensors or numbers); then come backward, clipping,
 -- update, average. A step with a loss or gradient that is not finite changes nothing and is counted; ten in a row stop
 -- the run. Before the first step f is run once more, without computing, to plan the memory; option plan = false leaves
 -- that out. Returns whether the step counts; a recorded one (run_graph.lua) says true, and is counted later.
@@ -85,11 +94,23 @@ function Run:step(f)
   if core.scope(function() return self:step_recorded(f) end) then return true end
   self:settle()
   return core.scope(function()
-    local ok, value, parts, norm = self:compute(f)
+    local done, ok, value, parts, norm = pcall(self.compute, self, f)
+    if not done then self:lost(ok) end
     self.counted = self.advance
+    if ok and self.ema then self.ema:moved(self:seen()) end
     if ok then self:count(value, parts, norm) else self:skip(value, norm) end
+    if ok and self.ema then self.ema:after_step(self) end
     return ok
   end)
+end
+
+-- The step ended in an error. Where the other ranks are gone, what was reached before it is kept.
+function Run:lost(message)
+  if tostring(message):find('ranks: ', 1, true) and ranks.rank() == 0 and self.in_a_row == 0 then
+    self:save()
+    message = ('%s; the checkpoint %s has %d images'):format(message, self.last, self:seen())
+  end
+  error(message, 0)
 end
 
 function Run:skip(value, norm, at)

@@ -13,7 +13,7 @@ local vae = {}
 local ranges = {signed = {1 / 127.5, -1, 0.5, 0.5}, unit = {1 / 255, 0, 1, 0}}
 
 local Autoencoder = {}
-Autoencoder.__index = Autoencoder
+Autoencoder.__index, Autoencoder.__name = Autoencoder, 'vae'
 Autoencoder.__tostring = function(self)
   return ('%s (%s, pixel range %s)\n%s'):format(self.name, self.kind, self.pixel_range, tostring(self.net))
 end

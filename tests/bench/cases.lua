@@ -49,17 +49,27 @@ local cases = {
    channels = {16}, sizes = {8}},
 }
 
--- Shapes of a convolution case: channels in and out alike, square images.
+-- Those of `make bench-cuda`: run as a run's steps, on a device, under a precision.
+for _, case in ipairs(dofile 'tests/bench/cuda_cases.lua') do
+  case.hidden, case.cuda = true, true
+  cases[#cases + 1] = case
+end
+
+-- Shapes of a convolution case: square images, the case's `layers` {channels in, out, size}, or channels in and out
+-- alike.
 local function add_shapes(case)
   case.shapes, case.series = {}, {}
-  for _, c in ipairs(case.channels or {128, 256, 512}) do
-    for _, side in ipairs(case.sizes or {8, 16, 32}) do
-      local name = ('%dx%dx%d'):format(c, side, side)
-      case.shapes[#case.shapes + 1] = {name = name, channels = c, size = side}
-      for _, direction in ipairs{'forward', 'data', 'weight'} do
-        case.series[#case.series + 1] = {name .. ' ' .. direction, 2 * side * side * c * c * 9 / 1e9}
-      end
+  local function add(from, to, side)
+    local name = (from == to and '%dx%dx%d' or '%d-%dx%dx%d'):format(from, unpack(from == to and {side, side} or
+      {to, side, side}))
+    case.shapes[#case.shapes + 1] = {name = name, channels = from, out = to, size = side}
+    for _, direction in ipairs{'forward', 'data', 'weight'} do
+      case.series[#case.series + 1] = {name .. ' ' .. direction, 2 * side * side * from * to * 9 / 1e9}
     end
+  end
+  for _, layer in ipairs(case.layers or {}) do add(unpack(layer)) end
+  for _, c in ipairs(case.layers and {} or case.channels or {128, 256, 512}) do
+    for _, side in ipairs(case.sizes or {8, 16, 32}) do add(c, c, side) end
   end
 end
 

@@ -30,12 +30,13 @@ local function markdown(rows)
   end
   return table.concat(out, '\n') .. '\n'
 end
+report.markdown = markdown
 
 -- One row of the table of times. ratio: ldlua's throughput over this side's.
 local function time_row(case, entry, side, run)
   local label, series = entry[1], run.sides[side]
   local middle, least, most = Series.spread(series.times[label])
-  local own = run.sides.ldlua:median(label)
+  local own = run.sides.ldlua and run.sides.ldlua:median(label)
   local title = #case.series > 1 and case.title .. ', ' .. label or case.title
   return {side == 'ldlua' and title or '', NAMES[side], seconds(middle), seconds(least), seconds(most),
           ('%.2f'):format(case.images / middle), entry[2] and ('%.0f'):format(case.images * entry[2] / middle) or '',

@@ -70,4 +70,54 @@ function timing.series(label, f, o, base)
   emit('live', label, ld.memory().peak)
 end
 
+-- Seconds since this process began.
+local function since_start()
+  local f = assert(io.open('/proc/self/stat'))
+  local words = {}
+  for word in f:read('*a'):match('%)%s(.*)'):gmatch('%S+') do words[#words + 1] = word end
+  f:close()
+  f = assert(io.open('/proc/uptime'))
+  local up = tonumber(f:read('*a'):match('%S+'))
+  f:close()
+  return up - tonumber(words[20]) / 100 -- the kernel counts in hundredths for everybody
+end
+
+-- Seconds a call: of n calls, or what the function counted itself.
+local function window(f, n)
+  local from, own = ld.clock(), 0
+  for _ = 1, n do own = own + (f() or 0) end
+  ld.synchronize()
+  return (own > 0 and own or ld.clock() - from) / n
+end
+
+--- Windows of steps on a device, as torch_windows.py has them: warm-up until two windows in a row are within a
+-- twentieth, then o.windows of o.steps steps, each ended by waiting for the device; fewer steps where they would take
+-- longer than o.seconds. Before them the first step, from the start of the process; after them, memory and operations.
+function timing.windows(label, f, o)
+  f()
+  ld.synchronize()
+  emit('first', label, since_start())
+  local step, spent = window(f, 1), 0
+  for _ = 1, 20 do
+    local n = math.max(1, math.min(5, math.floor(o.seconds / 20 / math.max(step, 1e-6))))
+    local now = window(f, n)
+    emit('warm', label, now)
+    spent = spent + now * n
+    local steady = math.abs(now - step) <= 0.05 * step
+    step = now
+    if steady or spent > o.seconds / 2 then break end
+  end
+  local n = math.max(2, math.min(o.steps, math.floor(o.seconds / o.windows / math.max(step, 1e-6))))
+  ld.memory('reset')
+  for _ = 1, o.windows do emit('time', label, window(f, n)) end
+  emit('steps', label, n)
+  local m = ld.memory()
+  emit('live', label, m.peak)
+  emit('held', label, m.live + m.cached)
+  local ok, p = pcall(ld.profile, f)
+  local calls = 0
+  for _, entry in ipairs(ok and p.ops or {}) do calls = calls + entry.calls end
+  if ok then emit('operations', label, calls) end
+end
+
 return timing

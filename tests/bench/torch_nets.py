@@ -99,7 +99,7 @@ class Unet(nn.Module):
 
     def embedding(self, t):
         half = self.dim // 2
-        f = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float64) / (half - 1)).float()
+        f = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float64, device=t.device) / (half - 1)).float()
         e = t[:, None] * f[None]
         return torch.cat([e.sin(), e.cos()], 1)
 

@@ -3,8 +3,8 @@
     compute()   -> (results, gradients) by name, from the seed's inputs; the names are the seed's without their prefix
     series      -> {label: function that is timed}; a function may return the seconds that it counted itself
 
-Modes: `eager` is f32; `bf16` runs the networks under autocast, losses in f32; `compile` is f32 through torch.compile.
-Networks and inputs are channels-last."""
+MODES says what a mode is: bf16 runs the networks under autocast, losses in f32; compiled ones go through torch.compile; a
+graph is the whole of what is timed in one CUDA graph. Networks and inputs are channels-last."""
 import contextlib
 import math
 import time
@@ -15,6 +15,10 @@ import torch.nn.functional as F
 import torch_nets as nets
 
 ADAMW = dict(lr=1e-4, betas=(0.9, 0.999), eps=1e-5, weight_decay=0.01, fused=True)
+# name: (autocast to bf16, torch.compile's mode, one CUDA graph)
+MODES = {"eager": (False, None, False), "compile": (False, "default", False), "bf16": (True, None, False),
+         "bf16_compile": (True, "default", False), "bf16_max": (True, "max-autotune", False),
+         "bf16_graph": (True, None, True)}
 TIME_MAX = 0.999  # the largest time that training draws
 
 
@@ -32,16 +36,23 @@ def alpha_sigma(t):
 
 
 class Work:
-    def __init__(self, seed, mode):
-        self.seed, self.mode, self.meta = seed, mode, seed.meta
-        self.inputs = {name: channels_last(x) for name, x in seed.read("input.")}
-        self.series = {}
+    def __init__(self, seed, mode, device):
+        self.seed, self.mode, self.meta, self.device = seed, mode, seed.meta, device
+        self.half, self.compile_mode, self.graph = MODES[mode]
+        self.inputs = {name: channels_last(x.to(device)) for name, x in seed.read("input.")}
+        self.series, self.first = {}, None
 
     def autocast(self):
-        return torch.autocast("cpu", torch.bfloat16) if self.mode == "bf16" else contextlib.nullcontext()
+        # Copies of weights are cached within a pass; a graph would keep those of the pass that it recorded.
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=not self.graph) if self.half \
+            else contextlib.nullcontext()
 
     def compiled(self, f):
-        return torch.compile(f) if self.mode == "compile" else f
+        return torch.compile(f, mode=self.compile_mode) if self.compile_mode else f
+
+    def wait(self):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
 
     def load(self, net, prefix="param.", parts=None):
         """Every parameter and running value, but of `parts` of the network alone when they are given."""
@@ -52,7 +63,7 @@ class Work:
                 own.pop(name).copy_(x)
         if own:
             raise SystemExit("the seed lacks " + " ".join(sorted(own)[:5]))
-        return net.to(memory_format=torch.channels_last)
+        return net.to(self.device, memory_format=torch.channels_last)
 
     def unet(self):
         m = self.meta
@@ -70,7 +81,7 @@ class Training(Work):
     def prepare(self, net):
         self.net = net.train()
         self.forward = self.compiled(net)
-        self.optimizer = torch.optim.AdamW(net.parameters(), **ADAMW)
+        self.optimizer = torch.optim.AdamW(net.parameters(), capturable=self.graph, **ADAMW)
 
     def step(self, loss):
         self.optimizer.zero_grad(set_to_none=True)
@@ -86,8 +97,8 @@ class Training(Work):
 
 
 class Classifier(Training):
-    def __init__(self, seed, mode):
-        super().__init__(seed, mode)
+    def __init__(self, seed, mode, device):
+        super().__init__(seed, mode, device)
         m = self.meta
         self.prepare(self.load(nets.Classifier(numbers(m["channels"]), numbers(m["blocks"]), int(m["classes"]))))
         self.series["step"] = lambda: self.step(self.loss)
@@ -102,15 +113,15 @@ class Classifier(Training):
 
 
 class Diffusion(Training):
-    def __init__(self, seed, mode):
-        super().__init__(seed, mode)
+    def __init__(self, seed, mode, device):
+        super().__init__(seed, mode, device)
         self.scale = float(self.meta["scale"])
         self.prepare(self.unet())
         self.series["step"] = lambda: self.step(self.plain)
 
     def draw(self):
         z = self.inputs["z"]
-        return torch.rand(z.shape[0]).clamp_(max=TIME_MAX), torch.randn_like(z)
+        return torch.rand(z.shape[0], device=z.device).clamp_(max=TIME_MAX), torch.randn_like(z)
 
     def losses(self, t, eps, perceptual=False):
         x0 = self.inputs["z"] * self.scale
@@ -133,8 +144,8 @@ class Diffusion(Training):
 
 
 class Perceptual(Diffusion):
-    def __init__(self, seed, mode):
-        super().__init__(seed, mode)
+    def __init__(self, seed, mode, device):
+        super().__init__(seed, mode, device)
         m = self.meta
         judge = nets.Classifier(numbers(m["judge_channels"]), numbers(m["judge_blocks"]), int(m["judge_classes"]))
         judge = self.load(judge, "judge.").eval().requires_grad_(False)
@@ -161,8 +172,8 @@ class Perceptual(Diffusion):
 class Coder(Work):
     """One direction of the autoencoder, without gradients."""
 
-    def __init__(self, seed, mode, method, parts):
-        super().__init__(seed, mode)
+    def __init__(self, seed, mode, device, method, parts):
+        super().__init__(seed, mode, device)
         net = self.load(nets.Autoencoder(numbers(self.meta["channels"])), parts=parts).eval().requires_grad_(False)
         self.forward = self.compiled(getattr(net, method))
         self.series["step"] = self.run
@@ -179,8 +190,8 @@ class Coder(Work):
 class Sampling(Work):
     """DDIM with eta 0 at the times 1 - i/n, i = 1 .. n; the last, at 0, gives back what it gets."""
 
-    def __init__(self, seed, mode):
-        super().__init__(seed, mode)
+    def __init__(self, seed, mode, device):
+        super().__init__(seed, mode, device)
         self.scale, self.steps = float(self.meta["scale"]), int(self.meta["steps"])
         self.forward = self.compiled(self.unet().eval().requires_grad_(False))
         self.series["step"] = lambda: self.sample(torch.randn_like(self.inputs["start"]))
@@ -190,7 +201,7 @@ class Sampling(Work):
         for i in range(1, self.steps):
             now, following = ((1 - k / self.steps) * math.pi / 2 for k in (i, i + 1))
             with self.autocast():
-                eps = self.forward(x, torch.full((x.shape[0],), 1 - i / self.steps))
+                eps = self.forward(x, torch.full((x.shape[0],), 1 - i / self.steps, device=x.device))
             eps = eps.float()
             x0 = (x - math.sin(now) * eps) / math.cos(now)
             x = math.cos(following) * x0 + math.sin(following) * eps
@@ -203,8 +214,8 @@ class Sampling(Work):
 class Conv(Work):
     """Single 3x3 convolutions: forward, and each gradient alone."""
 
-    def __init__(self, seed, mode):
-        super().__init__(seed, mode)
+    def __init__(self, seed, mode, device):
+        super().__init__(seed, mode, device)
         self.names = self.meta["shapes"].split(",")
         self.forward = self.compiled(lambda x, w: F.conv2d(x, w, padding=1))
         for name in self.names:
@@ -214,19 +225,20 @@ class Conv(Work):
             self.series[name + " weight"] = lambda x=x, w=w, g=g: self.gradient(x, w, g, w)
 
     def tensors(self, name):
-        return [self.inputs[f"{kind}.{name}"] for kind in "xwg"]
+        tensors = [self.inputs[f"{kind}.{name}"] for kind in "xwg"]
+        return [x.bfloat16() for x in tensors] if self.half else tensors
 
     def run(self, x, w):
-        with torch.no_grad(), self.autocast():
+        with torch.no_grad():
             self.forward(x, w)
 
     def gradient(self, x, w, g, leaf):
         leaf.requires_grad_(True)
-        with self.autocast():
-            y = self.forward(x, w)
-        g = g.to(y.dtype)
+        y = self.forward(x, w)
+        self.wait()
         start = time.perf_counter()
         torch.autograd.grad(y, leaf, g)
+        self.wait()
         seconds = time.perf_counter() - start
         leaf.requires_grad_(False)
         return seconds
@@ -236,19 +248,32 @@ class Conv(Work):
         for name in self.names:
             x, w, g = self.tensors(name)
             x.requires_grad_(True), w.requires_grad_(True)
-            with self.autocast():
-                y = self.forward(x, w)
-            dx, dw = torch.autograd.grad(y, (x, w), g.to(y.dtype))
+            y = self.forward(x, w)
+            dx, dw = torch.autograd.grad(y, (x, w), g)
             x.requires_grad_(False), w.requires_grad_(False)
             out.update({"y." + name: y.detach(), "dx." + name: dx, "dw." + name: dw})
         return out, {}
 
 
 WORKS = {"diffusion": Diffusion, "perceptual": Perceptual, "classifier": Classifier, "sampling": Sampling, "conv": Conv,
-         "encoder": lambda seed, mode: Coder(seed, mode, "encode", ("encoder.", "quant_conv.")),
-         "decoder": lambda seed, mode: Coder(seed, mode, "decode", ("decoder.", "post_quant_conv."))}
+         "encoder": lambda *o: Coder(*o, "encode", ("encoder.", "quant_conv.")),
+         "decoder": lambda *o: Coder(*o, "decode", ("decoder.", "post_quant_conv."))}
 
 
-def work(seed, mode):
+def work(seed, mode, device):
     torch.manual_seed(1)
-    return WORKS[seed.meta["kind"]](seed, mode)
+    return WORKS[seed.meta["kind"]](seed, mode, device)
+
+
+def graphed(f):
+    """One call of f as a CUDA graph: the function that replays it."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(4):
+            f()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        f()
+    return graph.replay

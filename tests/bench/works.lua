@@ -96,8 +96,26 @@ local function unet_of(case)
   return net, ld.diffusion.cosine(net)
 end
 
+local runs = 0
+
+-- A step of a run (lua/ld/run.lua), which is what a device records and plays again; nothing is saved.
+local function run_step(net, adamw, loss, precision)
+  runs = runs + 1
+  local folder = ('%s/run-%d-%d'):format(os.getenv 'BENCH_SCRATCH' or 'build/bench', ld.clock() * 1e6 % 1e9, runs)
+  local o = {model = net, optim = adamw, quiet = true, plan = false, save_minutes = 1e9, log_every = 1e9}
+  if precision and precision ~= 'f32' then o.precision = precision end
+  local run = ld.run(folder, o)
+  local data = {count = 1e6, name = 'bench', get = function() return {} end}
+  local following = run:batches(data, 2, 1e6)
+  return function()
+    following()
+    run:step(loss)
+  end
+end
+
 -- zero_grad, loss, backward, AdamW: what a recipe's step does
-local function training_step(adamw, loss)
+local function training_step(adamw, loss, case, net)
+  if case.cuda then return run_step(net, adamw, loss, case.precision) end
   return function()
     ld.scope(function()
       adamw:zero_grad()
@@ -124,7 +142,7 @@ local function diffusion_work(case, perceptual)
   end
   local work = {given = add_state({['input.z'] = z, ['input.t'] = t, ['input.eps'] = eps}, 'param.', net),
                 meta = unet_meta(case, {scale = tostring(model.scale)}), run = {}, loss = loss,
-                adamw = ld.optim.adamw(net:parameters(), ADAMW)}
+                adamw = ld.optim.adamw(net:parameters(), ADAMW), net = net}
   function work.check()
     net:zero_grad()
     local value, parts = model:loss(z, {t = t, eps = eps, perceptual = perceptual})
@@ -137,7 +155,7 @@ end
 
 function works.diffusion(case)
   local work = diffusion_work(case)
-  work.run.step = training_step(work.adamw, work.loss())
+  work.run.step = training_step(work.adamw, work.loss(), case, work.net)
   return work
 end
 
@@ -156,13 +174,15 @@ function works.perceptual(case)
   work.meta.weight, work.meta.gate, work.meta.clamp = tostring(term.weight), tostring(term.gate), tostring(term.clamp)
   work.meta.judge_channels, work.meta.judge_blocks = join(judge.options.channels), join(judge.options.blocks)
   work.meta.judge_classes = tostring(judge.options.classes)
-  work.run['plain step'] = training_step(work.adamw, work.loss())
-  work.run['perceptual step'] = training_step(work.adamw, work.loss(term))
+  work.run['plain step'] = training_step(work.adamw, work.loss(), case, work.net)
+  work.run['perceptual step'] = training_step(work.adamw, work.loss(term), case, work.net)
   return work
 end
 
 function works.classifier(case)
-  local net = ld.models.classifier{dropout = 0}
+  local o = {dropout = 0}
+  for key, value in pairs(case.classifier or {}) do o[key] = value end
+  local net = ld.models.classifier(o)
   stir(net)
   stay_off_the_kinks(net)
   local x, y = ld.randn(case.images, 4, case.size, case.size), (ld.rand(case.images) * net.options.classes):i64()
@@ -176,13 +196,13 @@ function works.classifier(case)
     value:backward()
     return gradients(net, {['result.loss'] = value:detach()})
   end
-  work.run = {step = training_step(ld.optim.adamw(net:parameters(), ADAMW), loss)}
+  work.run = {step = training_step(ld.optim.adamw(net:parameters(), ADAMW), loss, case, net)}
   return work
 end
 
 -- The weights that one direction of the autoencoder uses: `part` and the 1x1 convolution between it and the latents.
-local function coder(x, method, part, between)
-  local net = ld.models.kl_autoencoder{}:freeze()
+local function coder(case, x, method, part, between)
+  local net = ld.models.kl_autoencoder(case.vae or {}):freeze()
   local given = add_state({['input.x'] = x}, 'param.', net, '^' .. part)
   add_state(given, 'param.', net, '^' .. between)
   local function once() return ld.no_grad(function() return net[method](net, x) end) end
@@ -192,12 +212,12 @@ local function coder(x, method, part, between)
 end
 
 function works.encoder(case)
-  return coder(ld.rand(case.images, 3, case.size, case.size) * 2 - 1, 'encode', 'encoder', 'quant_conv')
+  return coder(case, ld.rand(case.images, 3, case.size, case.size) * 2 - 1, 'encode', 'encoder', 'quant_conv')
 end
 
 function works.decoder(case)
   local side = case.size / 8
-  return coder(ld.randn(case.images, 4, side, side), 'decode', 'decoder', 'post_quant_conv')
+  return coder(case, ld.randn(case.images, 4, side, side), 'decode', 'decoder', 'post_quant_conv')
 end
 
 function works.sampling(case)
@@ -220,9 +240,11 @@ end
 -- Forward without recording; each backward direction alone, by asking for one gradient and timing backward only: run
 -- returns the seconds it counted.
 local function conv_shape(work, case, shape)
-  local n, c, side = case.images, shape.channels, shape.size
-  local x, g = ld.keep(ld.randn(n, c, side, side)), ld.keep(ld.randn(n, c, side, side))
-  local w = ld.keep(ld.randn(c, c, 3, 3) / math.sqrt(9 * c))
+  local n, c, to, side = case.images, shape.channels, shape.out, shape.size
+  local x, g = ld.keep(ld.randn(n, c, side, side)), ld.keep(ld.randn(n, to, side, side))
+  local w = ld.keep(ld.randn(to, c, 3, 3) / math.sqrt(9 * c))
+  local given = {x = x, g = g, w = w}
+  if case.precision == 'bf16' then x, g, w = ld.keep(x:bf16()), ld.keep(g:bf16()), ld.keep(w:bf16()) end
   local function forward() return ld.conv2d(x, w, nil, {padding = 1}) end
   local function backward(leaf)
     return function()
@@ -230,8 +252,10 @@ local function conv_shape(work, case, shape)
       ld.scope(function()
         leaf:requires_grad_(true)
         local y = forward()
+        ld.synchronize()
         local from = ld.clock()
         y:backward(g)
+        ld.synchronize()
         seconds = ld.clock() - from
         leaf:zero_grad()
         leaf:requires_grad_(false)
@@ -242,14 +266,14 @@ local function conv_shape(work, case, shape)
   local name = shape.name
   work.run[name .. ' forward'] = function() ld.no_grad(function() forward() end) end
   work.run[name .. ' data'], work.run[name .. ' weight'] = backward(x), backward(w)
-  work.given['input.x.' .. name], work.given['input.w.' .. name], work.given['input.g.' .. name] = x, w, g
+  for kind, tensor in pairs(given) do work.given[('input.%s.%s'):format(kind, name)] = tensor end
   work.checks[#work.checks + 1] = function(out)
     x:requires_grad_(true)
     w:requires_grad_(true)
     local y = forward()
     y:backward(g)
-    out['result.y.' .. name], out['result.dx.' .. name] = y:detach(), x.grad:clone()
-    out['result.dw.' .. name] = w.grad:clone()
+    out['result.y.' .. name], out['result.dx.' .. name] = y:detach():f32():clone(), x.grad:f32():clone()
+    out['result.dw.' .. name] = w.grad:f32():clone()
     for _, leaf in ipairs{x, w} do
       leaf:zero_grad()
       leaf:requires_grad_(false)

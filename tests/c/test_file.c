@@ -374,6 +374,76 @@ static void test_list_many(void **state) {
     ld_file_list_free(&list);
 }
 
+/* ---- second names, and failures that tests ask for ---- */
+
+static void assert_content(const char *path, const char *want) {
+    void *bytes;
+    size_t n;
+    assert_int_equal(ld_file_read(path, &bytes, &n, 0), 0);
+    assert_int_equal(n, strlen(want));
+    assert_memory_equal(bytes, want, n);
+    free(bytes);
+}
+
+static void test_link(void **state) {
+    (void)state;
+    struct stat a, b;
+    assert_int_equal(ld_file_write(in("a"), "one", 3), 0);
+    assert_int_equal(ld_file_write(in("b"), "two", 3), 0);
+    assert_int_equal(ld_file_link(in("a"), in("last")), 0);
+    assert_int_equal(ld_file_link(in("a"), in("last")), 0);
+    assert_content(in("last"), "one");
+    assert_int_equal(ld_file_link(in("b"), in("last")), 0);
+    assert_content(in("last"), "two");
+    assert_int_equal(stat(in("b"), &b), 0);
+    assert_int_equal(stat(in("last"), &a), 0);
+    assert_int_equal(a.st_ino, b.st_ino);
+    assert_int_equal(entries(folder), 3);
+    assert_int_equal(ld_file_link(in("absent"), in("last")), LD_EIO);
+    assert_content(in("last"), "two");
+}
+
+/* Every call that can fail does so once. The second name is old or new, nothing is left behind, and where the system refuses
+ * a second name (the second call) there is a copy. */
+static void test_link_fails(void **state) {
+    (void)state;
+    bool failed = true, copied = false;
+    assert_int_equal(ld_file_write(in("a"), "one", 3), 0);
+    assert_int_equal(ld_file_write(in("b"), "two", 3), 0);
+    for (int k = 1; failed; k++) {
+        struct stat a, b;
+        assert_true(k < 20);
+        assert_int_equal(ld_file_link(in("a"), in("last")), 0);
+        ld_file_fail_at(k);
+        failed = ld_file_link(in("b"), in("last")) != 0;
+        ld_file_fail_at(0);
+        assert_int_equal(entries(folder), 3);
+        assert_int_equal(stat(in("b"), &b), 0);
+        assert_int_equal(stat(in("last"), &a), 0);
+        if (!failed)
+            assert_content(in("last"), "two");
+        if (!failed && a.st_ino != b.st_ino) {
+            copied = true;
+            failed = true;
+        }
+    }
+    assert_true(copied);
+}
+
+static void test_fail_at(void **state) {
+    (void)state;
+    int k = 1;
+    assert_int_equal(ld_file_write(in("a"), "one", 3), 0);
+    for (bool failed = true; failed; k++) {
+        ld_file_fail_at(k);
+        failed = ld_file_write(in("a"), "two", 3) != 0;
+        ld_file_fail_at(0);
+        assert_int_equal(entries(folder), 1);
+    }
+    assert_content(in("a"), "two");
+    assert_int_equal(k, 7); /* make, write, sync, rename, sync of the folder, and the call that is reached no more */
+}
+
 /* ---- SHA-256 ---- */
 
 static void assert_sha256(const void *bytes, size_t n, const char *want) {
@@ -383,8 +453,7 @@ static void assert_sha256(const void *bytes, size_t n, const char *want) {
 }
 
 /* The examples of FIPS 180-2 and lengths around the ends of blocks. */
-static void test_sha256(void **state) {
-    (void)state;
+static void known_sums(void) {
     assert_sha256(NULL, 0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     assert_sha256("abc", 3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     assert_sha256("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 56,
@@ -400,6 +469,14 @@ static void test_sha256(void **state) {
     assert_sha256(a, 65, "635361c48bb9eab14198e76ea8ab7f1a41685d6ad62aa9146d301d4f17eb0ae0");
     assert_sha256(a, 120, "2f3d335432c70b580af0e8e1b3674a7c020d683aa5f73aaaedfdc55af904c21c");
     free(a);
+}
+
+static void test_sha256(void **state) {
+    (void)state;
+    known_sums();
+    ld_sha256_plain(true);
+    known_sums();
+    ld_sha256_plain(false);
 }
 
 /* In two pieces, cut anywhere, and byte by byte. */
@@ -444,7 +521,8 @@ int main(void) {
         IN_FOLDER(test_read),         IN_FOLDER(test_map),           IN_FOLDER(test_make_dirs),
         IN_FOLDER(test_disk_free),    IN_FOLDER(test_list),          IN_FOLDER(test_list_links),
         IN_FOLDER(test_list_many),    cmocka_unit_test(test_sha256), cmocka_unit_test(test_sha256_pieces),
-        cmocka_unit_test(test_crc32),
+        cmocka_unit_test(test_crc32), IN_FOLDER(test_link),          IN_FOLDER(test_link_fails),
+        IN_FOLDER(test_fail_at),
     };
     return cmocka_run_group_tests_name("file", tests, NULL, NULL);
 }

@@ -211,7 +211,7 @@ static bool decodes(const struct mutant *m, uint64_t trial, const char *name) {
     assert_non_null(exact);
     memcpy(exact, m->bytes, m->n);
     ld_transform t = (ld_transform)(trial % LD_TRANSFORM_COUNT);
-    ld_decode how = {trial % 3 ? 3 : 0, trial % 2, ld_transform_scale_for(t, 16)};
+    ld_decode how = {.channels = trial % 3 ? 3 : 0, .exif = trial % 2, .scale_for = ld_transform_scale_for(t, 16)};
     int orientation = ld_exif_orientation(exact, m->n); /* of files that are refused too */
     assert_true(orientation >= 1 && orientation <= 8);
     ld_image im, out;

@@ -55,6 +55,7 @@ template <typename T> struct kept_copy {
 };
 template <> struct kept<const ld_view *> : kept_copy<ld_view> { using kept_copy::kept_copy; };
 template <> struct kept<const ld_conv_shape *> : kept_copy<ld_conv_shape> { using kept_copy::kept_copy; };
+template <> struct kept<const ld_loss_spec *> : kept_copy<ld_loss_spec> { using kept_copy::kept_copy; };
 template <> struct kept<const ld_norm_spec *> : kept_copy<ld_norm_spec> { using kept_copy::kept_copy; };
 
 int later(work w) {
@@ -198,7 +199,7 @@ int fake_drain(void) {
 
 #define ENTRY(slot, params, ...) hold_##slot,
 static ld_backend held_table() {
-    ld_backend t = {"fake", nullptr, LD_SLOT_CALLS(ENTRY)};
+    ld_backend t = {"fake", true, nullptr, LD_SLOT_CALLS(ENTRY)};
     t.update = hold_list_update;
     t.judge = hold_list_judge;
     t.sumsq = hold_list_sumsq;

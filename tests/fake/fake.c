@@ -1,7 +1,8 @@
 /* A device for tests, whose memory the host cannot read: "fake:0" (and "fake:1", which does not open).
  *
  * Every address it gives out lies in a region that is never accessible; what is "on the device" lies DISTANCE further, and
- * only the slots here, which are the CPU's behind a translation of every address, and the copies know that. So a part of the
+ * only the slots here, which are the CPU's behind a translation of every address (narrow.h has what it lacks in bf16 and f16), and
+ * the copies know that. So a part of the
  * program that follows an address into a tensor without asking the device crashes at once, and a slot that is handed host
  * memory says so. Fresh memory is poisoned. LD_FAKE_FAULT=n: the n-th slot call from the start fails as a card that got lost
  * does, and so does everything after it. LD_FAKE_MEMORY=bytes: the device has no more. LD_FAKE_NO_GRAPHS: it cannot record
@@ -195,6 +196,8 @@ static int host_memory(const char *who) {
     return fake_fail(LD_EINTERNAL, "%s: fake:0 was handed %d views of host memory", who, bad_argument);
 }
 
+#include "narrow.h"
+
 /* An argument as it is passed on: views are translated, all else stays. */
 #define VIEW_OR_NULL(a) _Generic((a), const ld_view * : (a), default : NULL)
 #define BASE_OR_NULL(a) _Generic((a), const uint64_t * : (a), default : NULL)
@@ -220,10 +223,31 @@ static int host_memory(const char *who) {
     PICK(__VA_ARGS__, EACH_11, EACH_10, EACH_9, EACH_8, EACH_7, EACH_6, EACH_5, EACH_4, EACH_3, EACH_2, EACH_1, none)  \
     (__VA_ARGS__)
 
+#define VIEWS_1(a)       VIEW_OR_NULL(a)
+#define VIEWS_2(a, ...)  VIEW_OR_NULL(a), VIEWS_1(__VA_ARGS__)
+#define VIEWS_3(a, ...)  VIEW_OR_NULL(a), VIEWS_2(__VA_ARGS__)
+#define VIEWS_4(a, ...)  VIEW_OR_NULL(a), VIEWS_3(__VA_ARGS__)
+#define VIEWS_5(a, ...)  VIEW_OR_NULL(a), VIEWS_4(__VA_ARGS__)
+#define VIEWS_6(a, ...)  VIEW_OR_NULL(a), VIEWS_5(__VA_ARGS__)
+#define VIEWS_7(a, ...)  VIEW_OR_NULL(a), VIEWS_6(__VA_ARGS__)
+#define VIEWS_8(a, ...)  VIEW_OR_NULL(a), VIEWS_7(__VA_ARGS__)
+#define VIEWS_9(a, ...)  VIEW_OR_NULL(a), VIEWS_8(__VA_ARGS__)
+#define VIEWS_10(a, ...) VIEW_OR_NULL(a), VIEWS_9(__VA_ARGS__)
+#define VIEWS_11(a, ...) VIEW_OR_NULL(a), VIEWS_10(__VA_ARGS__)
+#define VIEWS_OF(...)                                                                                                  \
+    PICK(__VA_ARGS__, VIEWS_11, VIEWS_10, VIEWS_9, VIEWS_8, VIEWS_7, VIEWS_6, VIEWS_5, VIEWS_4, VIEWS_3, VIEWS_2,      \
+         VIEWS_1, none)                                                                                                \
+    (__VA_ARGS__)
+
 /* The arguments, translated, are made before the body runs: so host memory shows before it is computed on. */
 #define WRAP(slot, params, ...)                                                                                        \
     static int wrapped_##slot params {                                                                                 \
-        return bad_argument ? host_memory(#slot) : host->cpu->slot(__VA_ARGS__);                                       \
+        const ld_view *const views_[] = {VIEWS_OF(__VA_ARGS__)};                                                       \
+        narrowed call_;                                                                                                \
+        if (bad_argument)                                                                                              \
+            return host_memory(#slot);                                                                                 \
+        int bad_ = widen(&call_, #slot, views_, sizeof views_ / sizeof *views_);                                       \
+        return narrow(&call_, bad_ ? bad_ : host->cpu->slot(__VA_ARGS__));                                             \
     }                                                                                                                  \
     __attribute__((unused)) static int fake_##slot params {                                                            \
         if (fake_later())                                                                                              \
@@ -253,7 +277,7 @@ static int list_update(const ld_update *u, int n, double scale, double decay, co
     }
     if (!bad) {
         cell = cell_behind(cell);
-        bad = bad_argument ? host_memory("update") : host->cpu->update(list, n, scale, decay, cell);
+        bad = bad_argument ? host_memory("update") : update_mixed(list, n, scale, decay, cell);
     }
     free(list);
     return bad;
@@ -269,7 +293,7 @@ static int list_judge(ld_cell *cell, const ld_view *loss, const ld_view *xs, int
     if (!bad) {
         ld_cell *there = (ld_cell *)(uintptr_t)cell_behind(cell);
         loss = view_behind(loss);
-        bad = bad_argument ? host_memory("judge") : host->cpu->judge(there, loss, list, n);
+        bad = bad_argument ? host_memory("judge") : judge_mixed(there, loss, list, n);
     }
     free(list);
     return bad;
@@ -283,7 +307,7 @@ static int list_sumsq(double *sum, const ld_view *xs, int n) {
     for (int i = 0; i < n && !bad; i++)
         list[i] = *view_behind(&xs[i]);
     if (!bad)
-        bad = bad_argument ? host_memory("sumsq") : host->cpu->sumsq(sum, list, n);
+        bad = bad_argument ? host_memory("sumsq") : sumsq_mixed(sum, list, n);
     free(list);
     return bad;
 }
@@ -338,7 +362,8 @@ static int log_conv2d_dw(const ld_view *dw, const ld_view *db, const ld_view *x,
 
 #define ENTRY(slot, params, ...) .slot = fake_##slot,
 #define EMPTY(slot, params, ...) .slot = no_##slot,
-static ld_backend table = {.name = "fake", LD_SLOT_CALLS(ENTRY)}, plan_table = {.name = "fake", LD_SLOT_CALLS(EMPTY)};
+static ld_backend table = {.name = "fake", .halves = true, LD_SLOT_CALLS(ENTRY)},
+                  plan_table = {.name = "fake", .halves = true, LD_SLOT_CALLS(EMPTY)};
 
 const ld_backend *const fake_table = &table;
 

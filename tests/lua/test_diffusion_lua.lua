@@ -92,7 +92,64 @@ t.test('times and noise belong to the sample, not to the batch', function()
   t.near(all, (2 * a + 3 * b) / 5, 1e-5)
   t.ok(math.abs(model:loss(z, {seed = 3, first = 11}):item() - all) > 1e-4)
   t.ok(math.abs(model:loss(z, {seed = 4, first = 10}):item() - all) > 1e-4)
-  t.raises(function() model:loss(z, {sed = 1}) end, "loss: unknown option 'sed'; known: eps first perceptual seed t")
+  t.raises(function() model:loss(z, {sed = 1}) end,
+           "loss: unknown option 'sed'; known: drop eps first label perceptual seed t")
+end)
+
+local function bits(x) return ('%.17g'):format(x:item()) end
+
+t.test('a batch made in one pass is the one made step by step, to the bit', function()
+  local net = make_unet{norm = 'group', groups = 4}
+  for _, dtype in ipairs{'f32', 'f64'} do
+    local raw = z:to(dtype)
+    for _, shift in ipairs{false, {0.3, -0.2, 0.1, 0}} do
+      local by = shift and ld.tensor(shift, {dtype = dtype}) or nil
+      local x_t, times, eps, x0 = ld.diffusion.batch(raw, {scale = 0.25, shift = by, seed = 3, first = 10, x0 = true})
+      local key = {seed = 3, first = 10, dtype = dtype}
+      local clean = (by and raw - by:reshape(1, 4, 1, 1) or raw) * 0.25
+      t.eq(x0:tolist(), clean:tolist())
+      t.eq(times:tolist(), ld.diffusion.times(5, key):tolist())
+      t.eq(eps:tolist(), ld.diffusion.eps(raw.shape, key):tolist())
+      t.eq(x_t:tolist(), ld.diffusion.noised(clean, times, eps):tolist())
+      t.eq(select('#', ld.diffusion.batch(raw, {seed = 3})), 3)
+    end
+  end
+  local model = ld.diffusion.cosine(net, {scale = 0.25, shift = {0.3, -0.2, 0.1, 0}})
+  local key = {seed = 3, first = 10}
+  local given = {t = ld.diffusion.times(5, key), eps = ld.diffusion.eps(z.shape, key)}
+  t.eq(bits(model:loss(z, key)), bits(model:loss(z, given)))
+  local wants = (z * 1):requires_grad_(true) -- latents that want a gradient take the operations that have one
+  local loss = model:loss(wants, key)
+  t.eq(bits(loss), bits(model:loss(z, key)))
+  loss:backward()
+  t.ok(wants.grad:abs():sum():item() > 0)
+  local p = make_judge()
+  local perceptual = ld.perceptual(p)
+  given.perceptual = perceptual
+  t.eq(bits(model:loss(z, {seed = 3, first = 10, perceptual = perceptual})), bits(model:loss(z, given)))
+  t.raises(function() ld.diffusion.batch(z, {shift = ld.tensor{1, 2}}) end,
+           'diffusion.batch: the latents are (5,4,8,8) f32 cpu, the shift (2) f32 cpu; a number for each channel')
+  t.raises(function() ld.diffusion.batch(z:to('i64')) end, 'f32 or f64 is needed')
+end)
+
+t.test('losses in one pass are those of the operations, to the bit', function()
+  local a, b = ld.noise({5, 4, 33, 31}, {seed = 1}), ld.noise({5, 4, 33, 31}, {seed = 2})
+  local d = a - b
+  t.eq(bits(ld.mse(a, b)), bits(d:square():mean()))
+  t.eq(bits(ld.mse(a, b, {reduction = 'sum'})), bits(d:square():sum()))
+  t.eq(bits(ld.l1(a, b)), bits(d:abs():mean()))
+  local c = d:clamp(-0.7, 0.7)
+  t.eq(bits(ld.huber(a, b, {delta = 0.7})), bits((c * (d - c * 0.5)):mean()))
+  local function gradients(f)
+    local u, v = a:detach():requires_grad_(true), b:detach():requires_grad_(true)
+    f(u, v):backward()
+    return {u.grad:tolist(), v.grad:tolist()}
+  end
+  t.eq(gradients(function(u, v) return ld.mse(u, v) * 3 end),
+       gradients(function(u, v) return (u - v):square():mean() * 3 end))
+  t.eq(gradients(ld.l1), gradients(function(u, v) return (u - v):abs():mean() end))
+  t.eq(bits(ld.mse(a:slice(3, 1, 1):slice(2, 1, 1), b:slice(3, 1, 1):slice(2, 1, 1))),
+       bits((a:slice(3, 1, 1):slice(2, 1, 1) - b:slice(3, 1, 1):slice(2, 1, 1)):square():mean()))
 end)
 
 -- ---- the perceptual latent loss -------------------------------------------------------------------------------------

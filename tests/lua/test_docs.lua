@@ -59,7 +59,8 @@ t.test('the documents are there', function()
     found[path] = true
     blocks = blocks + select(2, program(read(path)))
   end
-  for _, path in ipairs{'README.md', 'data/README.md', 'docs/data.md', 'docs/recipes.md', 'docs/adding_a_layer.md'} do
+  for _, path in ipairs{'README.md', 'data/README.md', 'docs/data.md', 'docs/tutorial.md', 'docs/recipes.md',
+                      'docs/adding_a_layer.md'} do
     t.ok(found[path], path)
   end
   t.ok(blocks >= 15, 'Lua blocks in all: ' .. blocks)
@@ -77,6 +78,15 @@ for _, path in ipairs(documents) do
     end)
   end
 end
+
+t.test('the recipe of docs/recipes.md takes no more lines than the page says', function()
+  local text = read 'docs/recipes.md'
+  local most = tonumber(text:match('table of pictures to generated ones, in (%d+) lines: sections 1 to 6'))
+  local code, blocks = program((text:match('^(.-)\n## 7')))
+  local _, lines = code:gsub('[^\n]*%S[^\n]*', '')
+  t.ok(blocks >= 6, 'blocks: ' .. blocks)
+  t.ok(lines <= most, ('%d lines'):format(lines))
+end)
 
 t.test('a block that fails is noticed', function()
   local text = 'Text.\n```lua\nlocal a = 1\n```\nmore\n```c\nint x;\n```\n```lua\nerror("block " .. a + 1)\n```\n'

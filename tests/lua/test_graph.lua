@@ -37,7 +37,8 @@ local function loss_of(net, batch)
   return loss, {half = loss * 0.5, one = 1}
 end
 
--- A run; o: folder, graph, epochs, data, net, f (of net and batch), each (after every step, of run and batch),
+-- A run; o: folder, graph, epochs, data, net, f (of net and batch) or make
+-- (of net and run, gives f), each (after every step, of run and batch),
 -- clip, optim. Returns the run and how often f was called.
 local function train(o)
   ld.seed(4)
@@ -48,16 +49,17 @@ local function train(o)
                                            graph = o.graph})
   local said = {}
   function run.say(_, text, ...) said[#said + 1] = text:format(...) end
-  local calls = 0
+  local count = {calls = 0} -- in a table: an upvalue that changes would have the step recorded anew
+  local f = o.make and o.make(net, run) or o.f or loss_of
   for batch in run:batches(o.data or pictures(), 8, o.epochs or 6) do
     run:step(function()
-      calls = calls + 1
-      return (o.f or loss_of)(net, batch, run)
+      count.calls = count.calls + 1
+      return f(net, batch, run)
     end)
-    if o.each and o.each(run, batch) then return run, calls, said end
+    if o.each and o.each(run, batch) then return run, count.calls, said end
   end
   run:finish()
-  return run, calls, said
+  return run, count.calls, said
 end
 
 -- Everything a run leaves: the checkpoint's tensors and record, and its log but for times and speed.
@@ -70,7 +72,10 @@ local function result(run)
   out.record = c.record
   for line in io.lines(run.folder .. '/log.jsonl') do
     local e = ld.json_decode(line)
-    e.time, e.images_per_second, e.memory_live = nil, nil, nil
+    for _, key in ipairs{'time', 'images_per_second', 'data_wait', 'memory_live', 'memory_peak', 'memory_resident'} do
+      e[key] = nil
+    end
+    e.environment = nil
     out.log[#out.log + 1] = e
   end
   return out
@@ -105,12 +110,13 @@ local function unet()
   return net
 end
 
-local function diffusion_loss(net, batch)
-  return ld.diffusion.cosine(net, {scale = 0.5}):loss(batch.x, {seed = 5, first = batch.first})
+local function diffusion_loss(net)
+  local model = ld.diffusion.cosine(net, {scale = 0.5})
+  return function(_, batch) return model:loss(batch.x, {seed = 5, first = batch.first}) end
 end
 
 t.test('a diffusion U-Net, whose times and noise follow the clock', function()
-  local _, calls, all = both{net = unet, f = diffusion_loss, epochs = 5}
+  local _, calls, all = both{net = unet, make = diffusion_loss, epochs = 5}
   t.ok(not able or calls < all, calls .. ' calls')
 end)
 

@@ -414,7 +414,8 @@ t.test('wrong options and inputs of the networks', function()
   t.raises(function() return ld.models.unet{channels = 64} end, 'models.unet: channels must be a table, not a number')
   t.raises(function() return ld.models.classifier{channels = {8, 16}, blocks = {1, 1}} end,
     '2 channels need 1 stages of blocks, not 2')
-  t.raises(function() return ld.models.resnet{} end, "ld.models has no 'resnet'; known: classifier kl_autoencoder")
+  t.raises(function() return ld.models.resnet{} end,
+    "ld.models has no 'resnet'; known: classifier dcgan kl_autoencoder")
   local small = ld.models.small_autoencoder{width = 8, blocks = 1}
   t.raises(function() return small:encode(ld.rand(1, 3, 17, 16)) end, 'sides that divide by 8 was needed')
   local unet = ld.models.unet{channels = {16, 32}, layers = 1}

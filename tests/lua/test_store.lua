@@ -186,7 +186,7 @@ t.test('the loader gives the order that runs always had', function()
     t.eq(loader:stats().batches, 25)
     loader:close()
   end
-  t.raises(function() store:loader{batch = 9, ranks = 2} end, '9 of 80 pictures for 2 ranks')
+  t.raises(function() store:loader{batch = 9, rank = 3, ranks = 2} end, 'rank 2 of 2')
   t.raises(function() store:loader{} end, "option 'batch' is needed")
 end)
 

@@ -82,6 +82,21 @@ for file in tests/lua/test_*.lua; do
     rm -rf "$tmp/scratch"
 done
 
+# Precision: refused before any work where it is not computed in, and an option of recipes where it is.
+refuse 'bf16 on the CPU' "$LDLUA" recipes/celeba.lua --precision bf16 --out "$tmp/none"
+says 'precision bf16 needs a CUDA device; cpu computes in f32'
+refuse 'a precision that there is not' "$LDLUA" recipes/celeba.lua --precision half --out "$tmp/none"
+says "unknown precision 'half'; known: f32 bf16 f16"
+same 'nothing was made' "$(ls "$tmp/none" 2>&1 | grep -c 'No such file')" 1
+tiny="--photos $tmp/absent --out $tmp/bf16 --size 32 --crop 32 --faces 40 --width 8 --blocks 1 --batch 8"
+check 'a recipe in bf16' on_fake recipes/vae.lua $tiny --epochs 1 --precision bf16
+says 'epoch 1: '
+check 'it goes on in f32' on_fake recipes/vae.lua $tiny --epochs 2
+says 'precision "bf16" -> "f32"'
+says 'epoch 2: '
+refuse 'training in f16' on_fake recipes/vae.lua $tiny --epochs 3 --precision f16
+says 'precision f16 is for networks in use'
+
 # The device is lost in the middle of a run: the error says so, and the checkpoint of before is whole.
 cat >"$tmp/lost.lua" <<'LUA'
 local ld = require 'ld'
@@ -112,7 +127,7 @@ says 'is lost'
 says 3
 LD_FAKE_MEMORY=8000000 refuse 'out of memory' on_fake -e 'print(ld.zeros(1000000)) print(ld.zeros(2000000))'
 says 'zeros: out of memory on fake:0: 7.6 MiB needed; live '
-says '; most of it by zeros 3.8 MiB (1)'
+says '; most by zeros 3.8 MiB'
 mkdir -p "$tmp/scratch"
 LD_FAKE_NO_GRAPHS=1 TEST_TMP=$tmp/scratch check 'a device that cannot record' on_fake tests/lua/test_graph.lua
 says ' 0 failed'

@@ -2,6 +2,7 @@
 # The host: command line, errors, strict globals, signals, the prompt. Most tests use a small library of their own in
 # place of lua/ld, so that they judge the host alone.
 . tests/shell/lib.sh
+. tests/shell/terminal.sh
 
 root=$TEST_TMP/root
 mkdir -p "$root/lua/ld"
@@ -139,16 +140,6 @@ says nil
 
 # ---- signals ----
 
-# Waits up to 10 s for the end of a child, then ends it by the signal. Returns its exit status.
-await_end() { # process signal
-    for _ in $(seq 200); do
-        kill -0 "$1" 2>/dev/null || break
-        sleep 0.05
-    done
-    kill -"$2" "$1" 2>/dev/null
-    wait "$1" 2>/dev/null
-}
-
 # Starts the command, waits until it prints "ready", sends the signals, waits for its end. Sets output and ended.
 signalled() { # "SIGNAL..." command...
     local signals=$1 child
@@ -210,46 +201,6 @@ says "prompt:1: global 'nope' is not declared"
 says $'<8>\n\n<8>'
 says "global 'q' is not declared"
 lacks 'ldlua 0'
-
-type_in() { # printf format
-    # shellcheck disable=SC2059
-    printf "$1" >&9
-}
-
-# Waits until the terminal has shown the text; fails after 10 s. Typed text is echoed, so that the text awaited is
-# another than what was typed.
-wait_for() { # text
-    for _ in $(seq 200); do
-        if grep -aqF -- "$1" "$TEST_TMP/screen"; then
-            pass
-            return
-        fi
-        sleep 0.05
-    done
-    fail "$ld_name" "'$1' did not come; the screen:"
-    output=$(cat -v "$TEST_TMP/screen")
-    show_output
-}
-
-# A prompt on a terminal: fd 9 is its keyboard, the file `screen` its screen. `script` has a shell run the command; with
-# `exec` the shell is gone before a Ctrl-C comes, which would otherwise stop it too and make its status 130.
-open_prompt() { # name
-    ld_name=$1
-    rm -f "$TEST_TMP/keys"
-    mkfifo "$TEST_TMP/keys"
-    exec 9<>"$TEST_TMP/keys"
-    : >"$TEST_TMP/screen"
-    SHELL=/bin/sh TERM=xterm env --default-signal=INT script -qfec "exec '$LDLUA'" /dev/null <"$TEST_TMP/keys" >>"$TEST_TMP/screen" 2>&1 &
-    terminal=$!
-    wait_for 'ldlua 0.1.0'
-    wait_for '> '
-}
-
-close_prompt() { # expected status
-    await_end $terminal TERM
-    same "$ld_name: exit status" $? "$1"
-    exec 9>&-
-}
 
 prompt_tests() {
     unset -f script # the program now
@@ -325,10 +276,10 @@ prompt_tests() {
     type_in '\004'
     close_prompt 0
 }
-if command -v script >/dev/null; then
-    prompt_tests
+if why=$(no_terminal); then
+    skip 'the prompt on a terminal' "$why"
 else
-    skip 'the prompt on a terminal' 'the program script (bsdutils) is not here'
+    prompt_tests
 fi
 
 # ---- start-up ----

@@ -194,6 +194,74 @@ check 'compare' recipe compare --store "$tmp/celeba/latents.h5" --vae "$tmp/tiny
 matches 'MSE only: +eps-MSE [0-9.]+, feature distance [0-9.]+'
 matches 'with perceptual: eps-MSE [0-9.]+, feature distance [0-9.]+'
 check 'compare leaves a picture' test -s "$tmp/compare/compare.png"
+check 'and a page of both runs' grep -q '>perceptual</span>' "$tmp/compare/report.html"
+
+# ---- telling ----
+
+check 'celeba leaves a report' grep -q 'data:image/png;base64,' "$tmp/celeba/report.html"
+check 'report of a run' recipe report "$tmp/celeba" --out "$tmp/one.html"
+matches '^images seen +72$'
+check 'it is the page' grep -q '72 images seen' "$tmp/one.html"
+check 'report of two' recipe report "$tmp/celeba" "$tmp/judge" --out "$tmp/two.html"
+matches '^images seen +72 +63$'
+matches '^valid_accuracy, last \(lowest, highest\) +- +[0-9.]+ '
+refuse 'report of nothing' recipe report
+says 'name the folders'
+refuse 'report of no run' recipe report "$tmp/in"
+matches "there is no run in $tmp/in"
+check 'report --help' recipe report --help
+says 'Look at runs'
+sum=$(sha256sum <"$tmp/celeba/last.h5")
+check 'celeba searches a learning rate' recipe celeba $celeba --out "$tmp/celeba" --find-lr
+matches '^learning rate: .* the curve is in .*find_lr\.svg'
+same 'and leaves the run alone' "$(sha256sum <"$tmp/celeba/last.h5")" "$sum"
+check 'imagenet_classifier searches one' recipe imagenet_classifier $classifier --find-lr
+matches '^learning rate: '
+check 'celeba overfits a batch, quietly, with event files' \
+    recipe celeba $celeba --out "$tmp/celeba" --overfit 1 --epochs 2 --quiet --tensorboard --every 2
+lacks 'images/s'
+lacks finished
+check 'in a folder of its own' test -s "$tmp/celeba/overfit/last.h5"
+check 'with its events' sh -c "test -s '$tmp'/celeba/overfit/tb/events.out.tfevents.*"
+refuse 'overfit is a count' recipe celeba --overfit 0.5 --dry-run
+says 'option --overfit must be a whole number'
+
+check 'a second classifier' recipe imagenet_classifier --train "$tmp/in/train.h5" --out "$tmp/judge-2" --channels 4,6 \
+    --blocks 1 --batch 8 --pad 1 --epochs 1 --seed 2
+check 'compare with numbers' recipe compare --store "$tmp/celeba/latents.h5" --vae "$tmp/tiny.h5" \
+    --judge "$tmp/judge/best.h5" --out "$tmp/compare" $unet --epochs 1 --evaluator "$tmp/judge-2/best.h5" --n 12
+matches "^$tmp/compare/mse ema +24 +[0-9.e-]+ +[0-9.e-]+ \+- "
+lacks 'warning: the loss was computed'
+check 'celeba with averages of widths' recipe celeba $celeba --out "$tmp/widths" --epochs 3 --sigma-rel 0.05,0.10
+says 'averages of widths 0.05 0.1; a snapshot of '
+check 'its drift is logged' grep -q '"ema_drift_0.05":' "$tmp/widths/log.jsonl"
+evaluate="--judge $tmp/judge-2/best.h5 --n 12 --steps 3"
+check 'evaluate' recipe evaluate "$tmp/widths" "$tmp/celeba" $evaluate
+says "$tmp/widths/evaluation/ema-0.05-00000072.json"
+says 'N = 12 generated against 12 real latents; 6 features pooled by the latent classifier'
+matches '^real against other real +[0-9.-]+'
+matches "^$tmp/widths ema 0.05 +72 +[0-9.]+"
+matches "^$tmp/celeba ema +72 +[0-9.]+"
+lacks 'warning'
+check 'evaluate a width that was not kept, beside a record' recipe evaluate "$tmp/celeba/evaluation/ema-00000072.json" \
+    "$tmp/widths" $evaluate --sigma-rel 0.15
+says "$tmp/widths: ema 0.15 rebuilt from "
+matches "^$tmp/widths ema 0.15 rebuilt +72 "
+check 'evaluate by the classifier of the loss' recipe evaluate "$tmp/celeba" $evaluate --judge "$tmp/judge/best.h5" --n 500
+says 'has 24 latents: N is 12'
+says 'warning: the loss was computed by the very classifier that judges here'
+refuse 'evaluate compares like with like' recipe evaluate "$tmp/widths/evaluation/ema-0.05-00000072.json" "$tmp/celeba" \
+    $evaluate --steps 4
+says 'cannot be compared, they differ in sampler (eta 1, name ddim, steps 3; eta 1, name ddim, steps 4)'
+refuse 'evaluate without a run' recipe evaluate $evaluate
+matches 'recipes/evaluate\.lua:[0-9]+: name one or more runs'
+refuse 'evaluate without a classifier' recipe evaluate "$tmp/celeba" --judge "$tmp/absent.h5"
+matches 'recipes/evaluate\.lua:[0-9]+: there is no classifier'
+refuse 'evaluate a folder that is no run' recipe evaluate "$tmp/absent"
+matches 'recipes/evaluate\.lua:[0-9]+: there is no .*/absent/last.h5'
+check 'sample with a width that was not kept' recipe sample --run "$tmp/widths" --n 2 --steps 3 --sigma-rel 0.2
+check 'evaluate --help' recipe evaluate --help
+says "$(sed -n '1s/^-- //p' recipes/evaluate.lua)"
 
 check 'sample from one of the runs of compare' recipe sample --run "$tmp/compare/mse" --n 2 --steps 3
 says "$tmp/compare/mse/samples/seed-0.png"
@@ -235,13 +303,15 @@ if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=4m none "$disk" 2>/dev/null; the
     small="--train $tmp/in/train.h5 --out $disk/run --channels 4,6 --blocks 1 --batch 8 --pad 1"
     check 'a run on a small disk' recipe imagenet_classifier $small --epochs 1
     sum=$(sha256sum <"$disk/run/last.h5")
+    kept=$(ls -A "$disk/run/checkpoints")
     dd if=/dev/zero of="$disk/gap" bs=1k count=12 2>/dev/null
     dd if=/dev/zero of="$disk/fill" bs=1k 2>/dev/null
     rm "$disk/gap" # room for lines of the log, not for a checkpoint
     refuse 'a full disk ends the run' recipe imagenet_classifier $small --epochs 2
-    matches "recipes/imagenet_classifier\.lua:[0-9]+: .*$disk/run/.*No space left on device$"
+    matches "recipes/imagenet_classifier\.lua:[0-9]+: run: a checkpoint takes about .*, and the disk of $disk/run has .* left; the last good checkpoint is $disk/run/last.h5$"
     same 'a full disk leaves the old checkpoint' "$(sha256sum <"$disk/run/last.h5")" "$sum"
-    same 'and nothing else' "$(ls -A "$disk/run" | tr '\n' ' ')" 'best.h5 last.h5 log.jsonl '
+    same 'and nothing else' "$(ls -A "$disk/run" | tr '\n' ' ')" 'best.h5 checkpoints last.h5 log.jsonl report.html '
+    same 'nor among the generations' "$(ls -A "$disk/run/checkpoints")" "$kept"
     dd if=/dev/zero of="$disk/fill-2" bs=1k 2>/dev/null
     refuse 'a disk without a byte' recipe imagenet_classifier $small --epochs 2
     matches 'recipes/imagenet_classifier\.lua:[0-9]+: '

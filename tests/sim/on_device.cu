@@ -4,6 +4,8 @@
 #include "kernels/kernel.h"
 #include "on_device.h"
 
+#include "fragment.cpp" /* beside the simulator it is a file of its own */
+
 enum { ALIGNED = 256 };
 static const size_t arena_bytes = (size_t)512 << 20;
 static struct {

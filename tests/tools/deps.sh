@@ -46,9 +46,14 @@ build pc      libcjson            libcjson-dev
 build pc      libarchive          libarchive-dev
 build pc      lmdb                liblmdb-dev
 build pc      zlib                zlib1g-dev
+build pc      glib-2.0            libglib2.0-dev
+build pc      chafa               libchafa-dev
 test  header  setjmp.h            libc6-dev
 test  cmocka  cmocka.h            libcmocka-dev
 test  command g++                 g++
+test  command mpicc               libopenmpi-dev
+test  command mpirun              openmpi-bin
+test  command xz                  xz-utils
 check command luajit              luajit
 check command luacheck            lua-check
 check command cppcheck            cppcheck
@@ -161,14 +166,18 @@ write_config() { # file
     # shellcheck disable=SC2046
     archive_name=$(loaded_name libarchive $(pkg-config --libs libarchive))
     [ -n "$archive_name" ] || ask libarchive-dev "The compiler does not link libarchive."
+    # shellcheck disable=SC2046
+    chafa_name=$(loaded_name libchafa $(pkg-config --libs chafa))
+    [ -n "$chafa_name" ] || ask libchafa-dev "The compiler does not link libchafa."
     mkdir -p "$(dirname "$1")"
     # shellcheck disable=SC2086 # a list of names
     cat >"$1.new" <<EOF
 # Written by tests/tools/deps.sh
-CORE_CFLAGS := $(pkg-config --cflags $hdf5 libarchive $core)
+CORE_CFLAGS := $(pkg-config --cflags $hdf5 libarchive chafa $core)
 CORE_LIBS := $(pkg-config --libs $core) -ldnnl
 HDF5 := $hdf5_name
 LIBARCHIVE := $archive_name
+LIBCHAFA := $chafa_name
 HOST_CFLAGS := $(pkg-config --cflags luajit libedit)
 HOST_LIBS := $(pkg-config --libs luajit libedit)
 EOF

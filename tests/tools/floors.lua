@@ -33,6 +33,7 @@ local foreign = {
   {'nccl', 'comm'}, {'mpi.h', 'comm'},
   {'hdf5', 'io'}, {'H5', 'io'}, {'png.h', 'io'}, {'jpeglib.h', 'io'}, {'jerror.h', 'io'}, {'webp/', 'io'},
   {'cJSON.h', 'io'}, {'cjson/', 'io'}, {'zlib.h', 'io'}, {'archive', 'io'}, {'lmdb.h', 'io'},
+  {'chafa', 'io'}, {'glib', 'io'},
 }
 
 local function exists(path)

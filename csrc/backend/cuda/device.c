@@ -6,6 +6,7 @@
 
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 ld_cuda_state ld_cuda = {.ordinal = -1};
@@ -42,19 +43,59 @@ static int driver_version(void) {
     return version;
 }
 
-int ld_cuda_count(void) {
-    int n = 0;
-    if (driver_version() < 0)
-        return -1;
-    cudaError_t status = cudaGetDeviceCount(&n);
-    if (status == cudaErrorNoDevice)
-        return cudaGetLastError(), 0;
-    if (status != cudaSuccess) {
-        ld_fail(LD_EDEVICE, "device: the NVIDIA driver does not start: %s", cudaGetErrorString(status));
-        cudaGetLastError();
-        return -1;
+/* What a driver that does not start may suffer from, besides its own word for it. */
+static const char *advice(CUresult r) {
+    switch (r) {
+    case CUDA_ERROR_SYSTEM_DRIVER_MISMATCH:
+        return "; the kernel's part and libcuda.so.1 are of different versions: after an update the machine has to "
+               "start "
+               "again";
+    case CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE:
+        return "; this libcuda.so.1 is one for compatibility, which not every card takes";
+    case CUDA_ERROR_SYSTEM_NOT_READY:
+        return "; a service that the cards need (nvidia-fabricmanager) does not run";
+    case CUDA_ERROR_UNKNOWN:
+        return "; its kernel part may not be loaded, or /dev/nvidia* not be allowed here: nvidia-smi tells";
+    default:
+        return "";
     }
-    return n;
+}
+
+/* The driver is started. 0, CUDA_ERROR_NO_DEVICE, or -1 after ld_fail. */
+static int start_driver(void) {
+    const ld_driver *cu = ld_cuda_driver("device");
+    const char *text = NULL;
+    CUresult r = cu ? cu->cuInit(0) : CUDA_SUCCESS;
+    if (!cu)
+        return -1;
+    if (r == CUDA_SUCCESS || r == CUDA_ERROR_NO_DEVICE)
+        return (int)r;
+    if (cu->cuGetErrorString(r, &text) || !text)
+        text = "no reason given";
+    ld_fail(LD_EDEVICE, "device: the NVIDIA driver does not start: %s (error %d)%s", text, (int)r, advice(r));
+    return -1;
+}
+
+static int no_card(void) {
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    if (visible)
+        ld_fail(LD_EDEVICE, "device: the NVIDIA driver shows no card; CUDA_VISIBLE_DEVICES is '%s'", visible);
+    else
+        ld_fail(LD_EDEVICE, "device: the NVIDIA driver finds no card");
+    return -1;
+}
+
+int ld_cuda_count(void) {
+    int n = 0, started = driver_version() < 0 ? -1 : start_driver();
+    if (started)
+        return started < 0 ? -1 : no_card();
+    cudaError_t status = cudaGetDeviceCount(&n);
+    if (status != cudaSuccess) {
+        cudaGetLastError();
+        if (status != cudaErrorNoDevice)
+            return ld_fail(LD_EDEVICE, "device: CUDA does not start: %s", cudaGetErrorString(status)), -1;
+    }
+    return status == cudaSuccess && n ? n : no_card();
 }
 
 /* Card, driver and cuDNN in one word. */
@@ -73,21 +114,42 @@ static int check_card(const struct cudaDeviceProp *p, const char *name) {
                    name, p->name, p->major, p->minor, MAJOR_LEAST);
 }
 
+/* The first calls that reach the card: some of their errors have causes that are known. */
+static int check_open(cudaError_t status, const char *name) {
+    if (status == cudaSuccess)
+        return 0;
+    cudaGetLastError();
+    if (status == cudaErrorMemoryAllocation)
+        return ld_fail(
+            LD_EMEM,
+            "device: %s has no memory left for this program to begin: other programs hold it (nvidia-smi lists "
+            "them)",
+            name);
+    if (status == cudaErrorDevicesUnavailable)
+        return ld_fail(LD_EDEVICE,
+                       "device: %s is another program's alone (its compute mode is exclusive, or it is being "
+                       "reset)",
+                       name);
+    return ld_fail(LD_EDEVICE, "device: %s does not open: %s", name, cudaGetErrorString(status));
+}
+
 int ld_cuda_open(int i, ld_device *d) {
     struct cudaDeviceProp p;
     int driver = driver_version();
     if (driver < 0)
         return LD_EDEVICE;
-    int bad = ld_cuda_check(cudaGetDeviceProperties(&p, i), "device");
+    int bad = check_open(cudaGetDeviceProperties(&p, i), d->name);
     if (!bad)
         bad = check_card(&p, d->name);
     const ld_cudnn *cudnn = bad ? NULL : ld_cuda_cudnn("device");
     if (!bad && !cudnn)
         bad = LD_EDEVICE;
+    if (!bad && !ld_cuda_cublas("device"))
+        bad = LD_EDEVICE;
     if (!bad)
-        bad = ld_cuda_check(cudaSetDevice(i), "device");
+        bad = check_open(cudaSetDevice(i), d->name);
     if (!bad)
-        bad = ld_cuda_check(cudaStreamCreateWithFlags(&ld_cuda.stream, cudaStreamNonBlocking), "device");
+        bad = check_open(cudaStreamCreateWithFlags(&ld_cuda.stream, cudaStreamNonBlocking), d->name);
     if (bad)
         return bad;
     ld_cuda.ordinal = i;
@@ -123,23 +185,44 @@ static void say_card(ld_plugin_say *say, void *arg, int i) {
     say(arg, what, text);
 }
 
+static void say_driver(ld_plugin_say *say, void *arg, int version, int n) {
+    char text[768];
+    if (version < 0) {
+        say(arg, "driver", ld_error());
+        return;
+    }
+    snprintf(text, sizeof text, "CUDA %s (%s)", ld_cuda_version_text(version), ld_cuda_driver_file());
+    say(arg, "driver", text);
+    FILE *f = fopen("/proc/driver/nvidia/version", "r");
+    if (f && fgets(text, sizeof text, f)) {
+        text[strcspn(text, "\n")] = 0;
+        say(arg, "driver of the kernel", strncmp(text, "NVRM version: ", 14) ? text : text + 14);
+    }
+    if (f)
+        fclose(f);
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    if (visible)
+        say(arg, "CUDA_VISIBLE_DEVICES", visible);
+    if (n < 0)
+        say(arg, "devices", ld_error());
+}
+
+static void say_library(ld_plugin_say *say, void *arg, const char *name, bool found, size_t version, const char *file) {
+    char text[768];
+    snprintf(text, sizeof text, "%s (%s)", ld_cuda_library_version(version), file);
+    say(arg, name, found ? text : ld_error());
+}
+
 void ld_cuda_doctor(ld_plugin_say *say, void *arg) {
     char text[64];
-    int version = driver_version(), n = version < 0 ? -1 : ld_cuda_count();
     snprintf(text, sizeof text, "CUDA %s", ld_cuda_version_text(CUDART_VERSION));
     say(arg, "toolkit it was built with", text);
-    snprintf(text, sizeof text, "CUDA %s", ld_cuda_version_text(version));
-    say(arg, "driver", version < 0 || n < 0 ? ld_error() : text);
+    int version = driver_version(), n = version < 0 ? -1 : ld_cuda_count();
+    say_driver(say, arg, version, n);
     for (int i = 0; i < n; i++)
         say_card(say, arg, i);
-    if (n == 0)
-        say(arg, "devices", "none");
     const ld_cudnn *cudnn = ld_cuda_cudnn("doctor");
-    size_t v = cudnn ? cudnn->cudnnGetVersion() : 0;
-    snprintf(text, sizeof text, "%zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
-    say(arg, "cuDNN", cudnn ? text : ld_error());
+    say_library(say, arg, "cuDNN", cudnn != NULL, cudnn ? cudnn->cudnnGetVersion() : 0, ld_cuda_cudnn_file());
     const ld_cublas *blas = ld_cuda_cublas("doctor");
-    v = blas ? blas->cublasLtGetVersion() : 0;
-    snprintf(text, sizeof text, "%zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
-    say(arg, "cuBLASLt", blas ? text : ld_error());
+    say_library(say, arg, "cuBLASLt", blas != NULL, blas ? blas->cublasLtGetVersion() : 0, ld_cuda_cublas_file());
 }

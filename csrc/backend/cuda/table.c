@@ -18,7 +18,7 @@ static int lacks(const char *slot, int unused, ...) {
 LD_SLOT_CALLS(LACKS)
 
 #define ENTRY(slot, params, ...) .slot = ld_cuda_##slot,
-const ld_backend ld_cuda_backend = {.name = "cuda", LD_SLOT_CALLS(ENTRY)};
+const ld_backend ld_cuda_backend = {.name = "cuda", .halves = true, LD_SLOT_CALLS(ENTRY)};
 
 /* ---- planning -------------------------------------------------------------------------------------------------------- */
 
@@ -55,7 +55,7 @@ static int planned_sumsq(double *sum, const ld_view *xs, int n) {
 const ld_backend *ld_cuda_plan(void) {
     static ld_backend table;
     if (!table.name) {
-        table = (ld_backend){.name = "cuda", LD_SLOT_CALLS(PLAN_ENTRY)};
+        table = (ld_backend){.name = "cuda", .halves = true, LD_SLOT_CALLS(PLAN_ENTRY)};
         table.sumsq = planned_sumsq;
     }
     return &table;

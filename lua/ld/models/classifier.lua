@@ -47,10 +47,10 @@ function Features:forward(x)
   x = owner[1](x)
   for i = 1, owner.stages do
     x = owner[i + 1](x)
-    if self.taps and self.taps[i] then out[i] = x end
+    if self.taps and self.taps[i] then out[i] = nn.wide(x) end
   end
   for i = owner.stages + 2, owner.stages + 4 do x = owner[i](x) end
-  return x:flatten(2), out
+  return nn.wide(x:flatten(2)), out
 end
 
 local Classifier = nn.class('classifier', function(self, o)
@@ -84,7 +84,7 @@ end
 --- Logits (N,classes) of standardised latents (N,in_channels,H,W).
 function Classifier:forward(x)
   for i = 1, #self._order do x = self[i](x) end
-  return x
+  return nn.wide(x)
 end
 
 --- The network without its head (Flatten, Dropout, Linear, BatchNorm): pooled features, and with taps = {stage numbers}

@@ -162,7 +162,7 @@ function KL:moments(x)
     core.fail(('kl_autoencoder: the image is %s; (N,3,H,W) with sides that divide by %d was needed'):format(
       x:describe(), side))
   end
-  local mean, logvar = self.quant_conv(self.encoder(x)):chunk(2, 2)
+  local mean, logvar = nn.wide(self.quant_conv(self.encoder(x))):chunk(2, 2)
   return mean, logvar:clamp(-30, 20)
 end
 
@@ -172,7 +172,7 @@ function KL:encode(x)
 end
 
 --- Images of latents, around [-1,1], not clamped.
-function KL:decode(z) return self.decoder(self.post_quant_conv(z)) end
+function KL:decode(z) return nn.wide(self.decoder(self.post_quant_conv(z))) end
 function KL:forward(x) return self:decode(self:encode(x)) end
 
 local known = {in_channels = 3, out_channels = 3, latent_channels = 4, block_out_channels = {128, 256, 512, 512},

@@ -61,11 +61,11 @@ function Small:encode(x)
     core.fail(('small_autoencoder: the image is %s; (N,3,H,W) with sides that divide by 8 was needed'):format(
       x:describe()))
   end
-  return self.encoder(x)
+  return nn.wide(self.encoder(x))
 end
 
 --- Images of latents, around [0,1], not clamped.
-function Small:decode(z) return self.decoder(z) end
+function Small:decode(z) return nn.wide(self.decoder(z)) end
 
 --- The image after encoding and decoding.
 function Small:forward(x) return self:decode(self:encode(x)) end

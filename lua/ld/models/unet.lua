@@ -82,6 +82,7 @@ local Unet = nn.class('unet', function(self, o)
   self.emb_mlp = nn.sequential{
     nn.sequential{first, nn.silu(), nn.linear{in_features = channels[1], out_features = o.emb}},
     nn.sequential{nn.silu(), nn.linear{in_features = o.emb, out_features = o.emb}}}
+  if o.classes > 0 then self.class_emb = nn.embedding{count = o.classes + 1, features = o.emb} end
   self.downs, self.ups = nn.list(), nn.list()
   local function attended(level) return o.attention_from > 0 and level >= o.attention_from end
   for i, nf in ipairs(channels) do
@@ -105,28 +106,44 @@ function Unet:initialise()
   end
 end
 
---- Predicted noise (N,out,H,W) for x_t (N,in,H,W) at times t (N) in [0,1).
-function Unet:forward(x, t)
+-- Labels (N) i64 as the network's classes: one row of the embedding each, added to the time's.
+function Unet:add_class(emb, label, n)
+  local classes = self.options.classes
+  if classes == 0 then
+    if label then core.fail('unet: a label was given, but the network knows no classes; make it with classes = ...') end
+    return emb
+  end
+  if not label then
+    core.fail(('unet: labels (%d) i64 are needed, 0 to %d, or %d for none'):format(n, classes - 1, classes))
+  end
+  return emb + self.class_emb(label)
+end
+
+--- Predicted noise (N,out,H,W), f32 in every ld.precision, for x_t (N,in,H,W) at times t (N) in [0,1); with classes, of
+-- labels (N) i64 from 0, where the number of classes stands for no label.
+function Unet:forward(x, t, label)
   local side = 2 ^ (#self.options.channels - 1)
   if x.ndim ~= 4 or x.shape[2] ~= self.options.in_channels or x.shape[3] % side ~= 0 or x.shape[4] % side ~= 0 then
     core.fail(('unet: x is %s; (N,%d,H,W) with sides that divide by %d was needed'):format(x:describe(),
       self.options.in_channels, side))
   end
   local emb = self.emb_mlp(core.diffusion.time_embedding(t, self.options.channels[1]))
+  emb = self:add_class(emb, label, x.shape[1])
   x = self.conv_in(x)
   local skips = {x}
   for i = 1, self.downs:size() do x = self.downs[i](x, emb, skips) end
   x = self.mid_block(x, emb)
   for i = 1, self.ups:size() do x = self.ups[i](x, emb, skips) end
-  return self.conv_out(x)
+  return nn.wide(self.conv_out(x))
 end
 
 local known = {in_channels = 4, out_channels = 4, channels = {128, 256, 512, 768}, layers = 2, attention_from = 2,
-               attention_width = 16, norm = 'batch', groups = 32}
+               attention_width = 16, norm = 'batch', groups = 32, classes = 0}
 
 --- models.unet{channels = {128,256,512,768}, layers = 2, attention_from = 2, attention_width = 16,
 -- norm = 'batch', ...}. attention_from counts levels from 1 (2: from 16x16 down for 32x32 latents); 0 stands for no
--- attention. norm is 'batch' or 'group' (with `groups`). in_channels and out_channels are 4.
+-- attention. norm is 'batch' or 'group' (with `groups`). in_channels and out_channels are 4. classes: how many
+-- there are, to be told as labels; 0 for none.
 local M = setmetatable({}, {
   __call = function(_, given)
     local o = take('models.unet', given, known)

@@ -1,0 +1,46 @@
+/* Sums over ranks, for grad_sum.c: nodes of its tree that lie on several ranks become the root, on every rank. */
+#ifndef LD_GRAD_EXCHANGE_H
+#define LD_GRAD_EXCHANGE_H
+
+#include "tensor/tensor.h"
+
+enum { LD_SUM_DEPTH = 21 }; /* levels of a tree, and the most nodes that one rank may be left with */
+
+/* Pieces index 2^level to (index + 1) 2^level - 1, those that there are. */
+typedef struct ld_sum_node {
+    int level, index;
+} ld_sum_node;
+
+static inline bool ld_sum_siblings(ld_sum_node left, ld_sum_node right) {
+    return left.level == right.level && left.index % 2 == 0 && right.index == left.index + 1;
+}
+
+/* How many pieces a batch of `count` has when each is of `micro` pictures. A single one left over joins the piece before it:
+ * batch norm cannot use it alone. */
+int ld_sum_pieces(int count, int micro);
+/* The pieces of rank r of R: first to last - 1, about equally many, those of rank 0 first. */
+void ld_sum_own(int pieces, int rank, int ranks, int *first, int *last);
+
+typedef struct ld_exchange ld_exchange;
+
+/* For sums shaped like these items. LD_EDTYPE: one that is not f32; LD_EMEM. Starts the ranks' messages where need be. */
+ld_exchange *ld_exchange_new(ld_tensor *const *item, int n);
+void ld_exchange_drop(ld_exchange *e);
+
+/* A sum over `pieces` begins. LD_EMEM. */
+int ld_exchange_begin(ld_exchange *e, int pieces);
+/* Item i of this rank's nodes, which are ld_sum_nodes of it; NULL for nothing. A bucket that is complete, and those before it, is
+ * sent. Each item once; those that are not given are nothing. */
+int ld_exchange_give(ld_exchange *e, int i, int nodes, ld_tensor *const *x);
+/* The sums over all ranks' nodes to the items: the first n_params get it as their gradient, none where no rank has one, the
+ * others as their value. LD_EINTERRUPT, LD_EINTERNAL, LD_EMEM. */
+int ld_exchange_finish(ld_exchange *e, int n_params);
+/* x becomes what it is on rank 0. */
+int ld_exchange_first(ld_tensor *x);
+
+/* The nodes that rank r of R is left with, in the pieces' order; at has room for LD_SUM_DEPTH * 2. Returns how many. */
+int ld_sum_nodes(int pieces, int rank, int ranks, ld_sum_node *at);
+/* The root over nodes in the pieces' order, of n numbers each, node after node: into the first. Changes at. */
+void ld_sum_tree(float *x, int64_t n, int nodes, ld_sum_node *at);
+
+#endif

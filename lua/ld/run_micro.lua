@@ -1,0 +1,128 @@
+-- The gradient of a batch: at once, or by micro-batches that are cut the same way however many ranks there are. Methods
+-- of ld.run's runs (run.lua). The sum, and why it is the same to the byte: csrc/optim/grad_sum.h.
+local core = require 'ld.core'
+local precision = require 'ld.precision'
+local ranks = require 'ld.ranks'
+
+local Run = {}
+
+local DRAWS = 4096 -- of the generator, that each micro-batch has for itself: dropout does not depend on the ranks
+local PARTS = 15   -- of a loss, that ranks tell each other
+
+local function finite(v) return v == v and v ~= math.huge and v ~= -math.huge end
+
+-- How many micro-batches a batch has, and their size.
+function Run:pieces(count)
+  local micro = self.micro > 0 and self.micro or math.ceil(self.batch_size / ranks.count())
+  return core.ranks.pieces(count, micro), micro
+end
+
+-- How many pictures of a batch lie before this rank's, of which a loader gives no others.
+function Run:share(count)
+  local n, micro = self:pieces(count)
+  return math.min((core.ranks.own(n) - 1) * micro, count)
+end
+
+-- Micro-batch i of n: the batch's tensors cut, its numbers moved on.
+local function piece(batch, i, n, micro)
+  local first = (i - 1) * micro
+  local count = i < n and micro or batch.count - first
+  local part = {first = batch.first + first, count = count, epoch = batch.epoch, seed = batch.seed}
+  for key, value in pairs(batch) do
+    if type(value) == 'userdata' and core.is_tensor(value) then
+      part[key] = value:slice(1, first - batch.from + 1, first - batch.from + count)
+    elseif part[key] == nil and key ~= 'indices' and key ~= 'from' then
+      part[key] = value
+    end
+  end
+  return setmetatable(part, {__index = function(_, key)
+    if key ~= 'indices' then return nil end
+    local out = {}
+    for k = 1, count do out[k] = batch.indices[first + k] end
+    return out
+  end})
+end
+
+-- f of the batch in the run's precision: the loss and its parts.
+function Run:call(f, batch)
+  local loss, parts = precision.within(self.precision, f, batch)
+  if not core.is_tensor(loss) then
+    core.fail(('run:step: the function returned %s; the loss, a tensor of one element, was needed'):format(type(loss)))
+  end
+  return loss, parts
+end
+
+local function number(v) return type(v) == 'number' and v or v:item() end
+
+-- Loss and parts from what every rank knows of its micro-batches: {asked to stop, then for each one the loss and
+-- its parts in the order of their names, all times the micro-batch's weight}.
+function Run:collect(mine, n, names)
+  local all = self.planning and {mine} or ranks.gather(mine)
+  local value, parts, width = 0, {}, 1 + PARTS
+  for rank, list in ipairs(all) do
+    self.stop_all = self.stop_all or list[1] > 0
+    local first, last = core.ranks.own(n, rank - 1)
+    for i = 0, (self.planning and 0 or last - first + 1) - 1 do
+      value = value + list[2 + i * width]
+      for k, name in ipairs(names) do parts[name] = (parts[name] or 0) + list[2 + i * width + k] end
+    end
+  end
+  return value, parts
+end
+
+-- A function that takes no argument would compute the whole batch each time.
+local function must_take_batch(f)
+  local info = debug.getinfo(f, 'u')
+  if info.nparams == 0 and not info.isvararg then
+    core.fail('run:step: with micro-batches or several ranks the function is called once for each, and needs to take '
+      .. 'it: run:step(function(batch) ... end)')
+  end
+end
+
+function Run:micro_gradient(f, n, micro)
+  must_take_batch(f)
+  local batch, first, last = self.batch, core.ranks.own(n)
+  local seed, draws = core.seed()
+  local host = package.loaded['ld.host'] or {}
+  local mine, names, width = {host.stop_requested and host.stop_requested() and 1 or 0}, {}, 1 + PARTS
+  for i = 2, 1 + math.ceil(n / ranks.count()) * width do mine[i] = 0 end
+  self.grad_sum = self.grad_sum or core.ranks.grad_sum(self.parameters, self.model:buffers())
+  self.grad_sum:begin(n)
+  for i = first, last do
+    core.seed(seed, draws + (i - 1) * DRAWS)
+    core.scope(function()
+      local part = piece(batch, i, n, micro)
+      local loss, parts = self:call(f, part)
+      local weight, value, at = part.count / batch.count, loss:item(), 2 + (i - first) * width
+      if finite(value) then
+        local weighted = loss * weight
+        self.grad_sum:watch()
+        weighted:backward()
+      end
+      mine[at], names = value * weight, {}
+      for name in pairs(parts or {}) do names[#names + 1] = name end
+      table.sort(names)
+      names[PARTS + 1] = nil
+      for k, name in ipairs(names) do mine[at + k] = number(parts[name]) * weight end
+      self.grad_sum:add(weight)
+    end)
+  end
+  core.seed(seed, draws + n * DRAWS)
+  self.grad_sum:finish()
+  return self:collect(mine, n, names)
+end
+
+-- Leaves the gradients of the batch's loss in the parameters, if that is finite; returns the loss and its parts.
+function Run:gradient(f)
+  local n, micro = self:pieces(self.batch.count)
+  if n > 1 or ranks.count() > 1 then return self:micro_gradient(f, n, micro) end
+  local loss, parts = self:call(f, self.batch)
+  local value = loss:item()
+  if finite(value) then
+    self:compare_gradients(parts)
+    loss:backward()
+  end
+  return value, parts
+end
+
+return Run
