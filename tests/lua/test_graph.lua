@@ -45,13 +45,15 @@ local function train(o)
   local net = (o.net or classifier)()
   local optim = (o.optim or ld.optim.adamw)(net:parameters(), {lr = 1e-2})
   local run = ld.run(o.folder or fresh(), {model = net, optim = optim, schedule = ld.schedule.one_cycle{max = 1e-2},
-                                           ema = 0.9, clip = o.clip or 1, seed = 6, quiet = true, log_every = 3,
+                                           ema = o.ema or 0.9, clip = o.clip or 1, precision = o.precision,
+                                           compare_every = o.compare_every, seed = 6, quiet = true, log_every = 3,
                                            graph = o.graph})
   local said = {}
   function run.say(_, text, ...) said[#said + 1] = text:format(...) end
   local count = {calls = 0} -- in a table: an upvalue that changes would have the step recorded anew
   local f = o.make and o.make(net, run) or o.f or loss_of
   for batch in run:batches(o.data or pictures(), 8, o.epochs or 6) do
+    if o.before then o.before(run, batch) end
     run:step(function()
       count.calls = count.calls + 1
       return f(net, batch, run)
@@ -159,6 +161,83 @@ end)
 
 t.test('clipping off, and no averages of some buffers', function() both{clip = 0, epochs = 4} end)
 
+on_device('bf16: shadows of the weights are as in eager steps, averages swapped in between', function()
+  local function each(run) -- the averages' pass makes shadows of its own
+    local function use() return run.model(ld.ones(2, 2, 8, 8), ld.zeros(2)) end
+    if run:every{images = 42} then run:averaged(use, use, 1) end
+  end
+  local said, calls, all = both{net = unet, make = diffusion_loss, precision = 'bf16', epochs = 5, each = each}
+  t.ok(calls < all and said:find('recorded', 1, true), calls .. ' of ' .. all)
+  both{precision = 'bf16', data = pictures(13), epochs = 5, f = loss_of} -- with a step that is not finite
+end)
+
+on_device('averages of widths are computed step by step', function()
+  local widths = {sigma_rel = {0.05, 0.1}, every = 42}
+  local said, calls, all = both{net = unet, make = diffusion_loss, ema = widths, epochs = 4}
+  t.ok(calls == all, said)
+end)
+
+on_device('a learning rate that was set from outside holds in replays', function()
+  local made = {}
+  local calls, all = select(2, both{epochs = 6, before = function(run, batch)
+    if batch.epoch == 4 and not made[run] then
+      made[run] = true
+      run.serial = 1
+      run.changes[1] = {serial = 1, images = run.images, factor = 0.25}
+    end
+  end})
+  t.ok(calls < all, calls .. ' calls')
+end)
+
+on_device('steps that compare gradients are computed', function()
+  local function make(net)
+    local model = ld.diffusion.cosine(net, {scale = 0.5})
+    return function(_, batch)
+      local mse = model:loss(batch.x, {seed = 5, first = batch.first})
+      local term = mse * mse
+      return mse + term, {mse = mse, perceptual = term}
+    end
+  end
+  local _, calls, all, run = both{net = unet, make = make, epochs = 8, compare_every = 5}
+  t.ok(calls < all, calls .. ' calls')
+  local compared = 0
+  for line in io.lines(run.folder .. '/log.jsonl') do
+    if ld.json_decode(line).gradient_cosine then compared = compared + 1 end
+  end
+  t.ok(compared >= 4, compared .. ' comparisons')
+end)
+
+on_device('another shape is computed first, and recorded when it comes again', function()
+  local shapes = {}
+  local data = pictures()
+  local get = data.get
+  function data:get(indices, first)
+    local batch = get(self, indices)
+    local epoch = math.floor(first / 21) + 1
+    return epoch % 3 == 0 and {x = ld.keep(batch.x:slice(4, 1, 4)), label = batch.label} or batch
+  end
+  local said, calls, all = both{epochs = 9, data = data, f = function(net, batch)
+    shapes[table.concat(batch.x.shape, ',')] = true
+    return loss_of(net, batch)
+  end}
+  t.ok(shapes['8,2,8,8'] and shapes['8,2,8,4'] and shapes['5,2,8,4'])
+  t.ok(calls < all, calls .. ' calls')
+  local _, times = said:gsub('recorded the step', '')
+  t.eq(times, 4)
+end)
+
+on_device('what the function reads from outside is followed', function()
+  local factor, calls, all
+  calls, all = select(2, both{epochs = 7, before = function(_, batch) factor = batch.epoch > 4 and 3 or 2 end,
+                              f = function(net, batch) return loss_of(net, batch) * factor end})
+  t.ok(calls < all, calls .. ' calls')
+  local said
+  said, calls, all = both{epochs = 7, before = function(_, batch) factor = 1 + batch.first / 100 end,
+                          f = function(net, batch) return loss_of(net, batch) * factor end}
+  t.ok(said:find('changes too often', 1, true), said)
+  t.ok(calls >= all, calls .. ' calls')
+end)
+
 -- ---- what cannot be recorded ----------------------------------------------------------------------------------------
 
 local function refused(name, why, o)
@@ -255,6 +334,28 @@ t.test('sampling: the same pictures, whatever the batch', function()
   end)
   t.ok(((got - one):abs():max():item()) < 1e-5)
   t.eq(ld.memory().graphs, 0)
+end)
+
+t.test('sampling with labels and guidance', function()
+  ld.seed(2)
+  local net = ld.models.unet{in_channels = 2, out_channels = 2, channels = {8, 16}, layers = 1, attention_from = 1,
+                             attention_width = 8, groups = 4, classes = 3}
+  local model = ld.diffusion.cosine(net, {scale = 0.5})
+  local o = {n = 5, batch = 2, size = 8, channels = 2, seed = 3, label = {0, 1, 2, 2, 1}, guidance = 2,
+             sampler = ld.sampler.ddim{steps = 8, eta = 1}}
+  local most = 0
+  o.each = function() most = math.max(most, ld.memory().graphs) end
+  local got = model:sample(o)
+  t.ok(not able or most > 0, most .. ' bytes')
+  local able_now = ld.core.graph_able
+  ld.core.graph_able = function() return false end
+  local ok, want = pcall(model.sample, model, o)
+  ld.core.graph_able = able_now
+  t.ok(ok, want)
+  t.eq(got:tolist(), want:tolist())
+  t.eq(ld.memory().graphs, 0)
+  o.label = {0, 1, 2, 2, 7}
+  t.raises(function() model:sample(o) end, '7')
 end)
 
 t.finish()

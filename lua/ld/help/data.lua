@@ -421,7 +421,8 @@ return {title = 'Latents, runs, checkpoints', internal = [[
   run:clear_line run:line run:check_ranks run:checkpoint_bytes run:collect run:compare_gradients run:duration
   run:empty_sums run:call run:comparable
   run:count_pictures run:forget_graphs run:settle run:step_recorded
-  run:time_step run:write_sums ld.graph ld.graph_able run:end_line run:few run:gradient run:health_entry run:log_beginning run:log_data run:log_image
+  run:time_step run:write_sums ld.graph ld.graph_able run:end_line run:few run:gradient run:health_entry
+  run:log_beginning run:log_data run:log_image
   run:lost run:mend_log run:micro_gradient run:pieces run:share run:tell run:tell_disk run:tell_time run:to_board
   run:try_to_tell run:watch run:with_averages]],
   (text:gsub('<setup>', function() return setup end):gsub('<training>', function() return training end))}
