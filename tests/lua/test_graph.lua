@@ -164,11 +164,11 @@ t.test('clipping off, and no averages of some buffers', function() both{clip = 0
 on_device('bf16: shadows of the weights are as in eager steps, averages swapped in between', function()
   local function each(run) -- the averages' pass makes shadows of its own
     local function use() return run.model(ld.ones(2, 2, 8, 8), ld.zeros(2)) end
-    if run:every{images = 42} then run:averaged(use, use, 1) end
+    if run:every{images = 105} then run:averaged(use, use, 1) end
   end
-  local said, calls, all = both{net = unet, make = diffusion_loss, precision = 'bf16', epochs = 5, each = each}
+  local said, calls, all = both{net = unet, make = diffusion_loss, precision = 'bf16', epochs = 10, each = each}
   t.ok(calls < all and said:find('recorded', 1, true), calls .. ' of ' .. all)
-  both{precision = 'bf16', data = pictures(13), epochs = 5, f = loss_of} -- with a step that is not finite
+  both{precision = 'bf16', data = pictures(13), epochs = 8} -- with a step that is not finite
 end)
 
 on_device('averages of widths are computed step by step', function()
