@@ -43,7 +43,7 @@ HELPERS_C := $(filter-out $(TESTS_C),$(wildcard tests/c/*.c))
 object   = $(patsubst %.c,$(BUILD)/%.o,$(1))
 TESTS   := $(TESTS_C:tests/c/%.c=$(BUILD)/tests/%)
 C_FILES := $(sort $(SOURCES) $(CUDA_C) $(MPI_C) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] kernels/*.h kernels/*.cu \
-	tests/sim/*.[ch] tests/sim/*.cpp tests/sim/*.cu tests/fake/*.[ch] tests/cuda/*.c tests/fuzz/*.c))
+	tests/sim/*.[ch] tests/sim/*.cpp tests/sim/*.cu tests/fake/*.[ch] tests/fake/*.cpp tests/cuda/*.c tests/fuzz/*.c))
 KERNELS   := $(sort $(wildcard kernels/*.cu))
 SIM_TESTS := $(sort $(wildcard tests/sim/test_*.c))
 SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tests/sim/*.cpp)
@@ -167,9 +167,15 @@ bundle: $(BUILD)/bundle/.staged | cuda
 
 # A plug-in whose device's memory the host cannot read, for tests.
 FAKE := $(BUILD)/tests/ld_fake.so
-$(FAKE): tests/fake/fake.c tests/fake/narrow.h $(BUILD)/.flags
+FAKE_CFLAGS = $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -Icsrc -MMD -MP
+$(BUILD)/fake/fake.o: tests/fake/fake.c tests/fake/narrow.h $(BUILD)/.flags
 	@mkdir -p $(@D)
-	$(call say,cc    $<)$(CC) $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -Icsrc -MMD -MP -shared -o $@ $<
+	$(call say,cc    $<)$(CC) $(FAKE_CFLAGS) -c -o $@ $<
+$(BUILD)/fake/capture.o: tests/fake/capture.cpp $(BUILD)/.sim-flags
+	@mkdir -p $(@D)
+	$(call say,c++   $<)$(CXX) $(filter-out -DLD_SIM -Itests/sim,$(SIM_FLAGS)) -fPIC -fvisibility=hidden -c -o $@ $<
+$(FAKE): $(BUILD)/fake/fake.o $(BUILD)/fake/capture.o
+	$(call say,link  $@)$(CXX) -shared $(MODE) -o $@ $(filter %.o,$^)
 
 # ---- messages between ranks ----
 
@@ -247,7 +253,7 @@ STUB_NAME_cudnn     = libcudnn.so.9
 STUB_NAME_cublas    = libcublasLt.so.13
 plugin_o    = $(patsubst %,$(BUILD)/plugin/csrc/backend/cuda/%.o,$(1))
 $(BUILD)/tests/test_plans: $(call plugin_o,conv_plan conv_spec library search)
-$(BUILD)/tests/test_host_side: $(call plugin_o,error memory)
+$(BUILD)/tests/test_host_side: $(call plugin_o,error graph memory)
 $(BUILD)/tests/test_missing: $(call plugin_o,device error library search) | $(STUBS)
 $(BUILD)/tests/test_products: $(call plugin_o,matmul) $(call sim_object,$(SIM_PARTS) $(KERNELS))
 $(BUILD)/tests/test_conv_slots: $(call plugin_o,conv conv_spec) $(call sim_object,$(SIM_PARTS) $(KERNELS))

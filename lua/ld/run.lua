@@ -25,11 +25,12 @@ local known = {opt = take.optional, model = take.optional, optim = take.optional
                ema = take.optional, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional,
                quiet = false, plan = true, deterministic = false, micro = 0, precision = 'f32',
                tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0,
-               keep = take.optional, attach = true}
+               keep = take.optional, attach = true, graph = take.optional}
 
 local now = core.clock
 
-for _, part in ipairs{'ld.run_state', 'ld.run_data', 'ld.run_step', 'ld.run_micro', 'ld.run_log', 'ld.run_health'} do
+for _, part in ipairs{'ld.run_state', 'ld.run_data', 'ld.run_step', 'ld.run_graph', 'ld.run_micro', 'ld.run_log',
+                     'ld.run_health'} do
   for name, method in pairs(require(part)) do Run[name] = method end
 end
 for name, method in pairs(keep.methods) do Run[name] = method end
@@ -54,7 +55,8 @@ end
 -- flagged, 0 = none), compare_every = 200 (steps between comparisons of the gradients of the parts mse and perceptual,
 -- 0 = none), overfit = 0 (k: train on the first k batches only, in <folder>/overfit),
 -- keep = {last = 2, best = 1, every = 0}: how many checkpoints stay, and every how many images one stays for
--- good, attach = true (`ldlua attach <folder>` may ask while it trains)})
+-- good, attach = true (`ldlua attach <folder>` may ask while it trains), graph (false: the function computes every
+-- step; by default a device that can records the step, run_graph.lua)})
 local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
   if o.micro ~= 0 and not (o.micro >= 2 and o.micro % 1 == 0) then
@@ -265,6 +267,7 @@ end
 --- averaged(f, batches, count, width): f's results with the averaged weights in the network, as ema:use; with the live
 -- ones, in eval mode, when the run keeps no average.
 function Run:averaged(f, batches, count, width)
+  self:settle()
   return precision.within(self.precision, self.with_averages, self, f, batches, count, width)
 end
 
@@ -307,6 +310,7 @@ end
 --- finish(): the last checkpoint, and a summary line. Other processes may train in the folder now.
 function Run:finish()
   self:flush_log()
+  self:forget_graphs()
   self:save_at_end()
   if host.on_stop then host.on_stop(false) end
   self:close_data()

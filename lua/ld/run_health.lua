@@ -8,25 +8,28 @@ local Run = {}
 local now = core.clock
 
 -- After every step that counted: flags one that stands out.
-function Run:watch(value, norm)
+function Run:watch(value, norm, at)
   self.steps_done = (self.steps_done or 0) + 1
   if self.outlier > 0 then
     self.watcher = self.watcher or health.outliers(self.outlier)
     local found = self.watcher:see(value, norm)
     if found then
       self.outliers = self.outliers + 1
-      self:log{event = 'outlier', images = self.images, loss = value, gradient_norm = norm,
+      self:log{event = 'outlier', images = at and at.before or self.images, loss = value, gradient_norm = norm,
                loss_deviations = found.loss, norm_deviations = found.norm}
     end
   end
   self:tell_time()
 end
 
+function Run:comparable(a, b)
+  return self.compare_every > 0 and core.is_tensor(a) and core.is_tensor(b) and a.requires_grad and b.requires_grad
+end
+
 -- Before the loss's own backward, every compare_every steps: how MSE and perceptual term pull on the weights.
 function Run:compare_gradients(parts)
   local a, b = parts and parts.mse, parts and parts.perceptual
-  if self.compare_every <= 0 or not (core.is_tensor(a) and core.is_tensor(b)) then return end
-  if not (self.steps_done and a.requires_grad and b.requires_grad) then return end -- not while the memory is planned
+  if not (self.steps_done and self:comparable(a, b)) then return end -- not while the memory is planned
   self.until_compared = (self.until_compared or 1) - 1
   if self.until_compared > 0 then return end
   self.until_compared = self.compare_every

@@ -43,8 +43,9 @@ local function piece(batch, i, n, micro)
   end})
 end
 
-local function call(run, f, batch)
-  local loss, parts = precision.within(run.precision, f, batch)
+-- f of the batch in the run's precision: the loss and its parts.
+function Run:call(f, batch)
+  local loss, parts = precision.within(self.precision, f, batch)
   if not core.is_tensor(loss) then
     core.fail(('run:step: the function returned %s; the loss, a tensor of one element, was needed'):format(type(loss)))
   end
@@ -91,7 +92,7 @@ function Run:micro_gradient(f, n, micro)
     core.seed(seed, draws + (i - 1) * DRAWS)
     core.scope(function()
       local part = piece(batch, i, n, micro)
-      local loss, parts = call(self, f, part)
+      local loss, parts = self:call(f, part)
       local weight, value, at = part.count / batch.count, loss:item(), 2 + (i - first) * width
       if finite(value) then
         local weighted = loss * weight
@@ -115,7 +116,7 @@ end
 function Run:gradient(f)
   local n, micro = self:pieces(self.batch.count)
   if n > 1 or ranks.count() > 1 then return self:micro_gradient(f, n, micro) end
-  local loss, parts = call(self, f, self.batch)
+  local loss, parts = self:call(f, self.batch)
   local value = loss:item()
   if finite(value) then
     self:compare_gradients(parts)

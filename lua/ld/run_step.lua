@@ -80,7 +80,7 @@ end
 --- step(f): f(batch) returns the loss (and parts of it by name: tensors or numbers); then come backward, clipping,
 -- update, average. A step with a loss or gradient that is not finite changes nothing and is counted; ten in a row stop
 -- the run. Before the first step f is run once more, without computing, to plan the memory; option plan = false leaves
--- that out.
+-- that out. Returns whether the step counts; a recorded one (run_graph.lua) says true, and is counted later.
 function Run:step(f)
   if not self.batch then core.fail('run:step: call it inside `for batch in run:batches(...)`') end
   self:set_learning_rate()
@@ -89,6 +89,8 @@ function Run:step(f)
     self:plan_memory(f)
   end
   self:place_data()
+  if core.scope(function() return self:step_recorded(f) end) then return true end
+  self:settle()
   return core.scope(function()
     local done, ok, value, parts, norm = pcall(self.compute, self, f)
     if not done then self:lost(ok) end
@@ -109,9 +111,9 @@ function Run:lost(message)
   error(message, 0)
 end
 
-function Run:skip(value, norm)
+function Run:skip(value, norm, at)
   self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
-  self:log{event = 'skipped', images = self.images, loss = value, gradient_norm = norm}
+  self:log{event = 'skipped', images = at and at.before or self.images, loss = value, gradient_norm = norm}
   if self.in_a_row >= MAX_SKIPPED then
     core.fail(('run: the loss or its gradient was not finite in %d steps in a row (loss %g); the last good checkpoint '
       .. 'is %s'):format(self.in_a_row, value, core.file_kind(self.last) and self.last or 'none'))

@@ -151,6 +151,10 @@ says 'is lost'
 says 3
 LD_FAKE_MEMORY=8000000 refuse 'out of memory' on_fake -e 'print(ld.zeros(1000000)) print(ld.zeros(2000000))'
 says 'zeros: out of memory on fake:0: 7.6 MiB needed; live '
+says '; most by zeros 3.8 MiB'
+mkdir -p "$tmp/scratch"
+LD_FAKE_NO_GRAPHS=1 TEST_TMP=$tmp/scratch check 'a device that cannot record' on_fake tests/lua/test_graph.lua
+says ' 0 failed'
 
 # ---- recipes: their own test, with every command on the device ----
 

@@ -226,7 +226,7 @@ store:check_vae(vae)
 ld.run(folder, {model, optim, opt = nil, schedule = nil, ema = nil, clip = 0, seed = 0, save_minutes = 5,
     log_every = 20, record = nil, quiet = false, plan = true, deterministic = false, micro = 0, precision = 'f32',
     tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0,
-    keep = {last = 2, best = 1, every = 0}, attach = true})
+    keep = {last = 2, best = 1, every = 0}, attach = true, graph = nil})
   A training run in a folder: clock, order of data, checkpoints, resume, log, report. Calling it again resumes.
   folder          for last.h5, log.jsonl, report.html, samples/
   model           module
@@ -252,6 +252,7 @@ ld.run(folder, {model, optim, opt = nil, schedule = nil, ema = nil, clip = 0, se
   keep            how many newest and best checkpoints stay, and after how many images one stays for good (0: none)
   overfit         k: train on the first k batches only, in <folder>/overfit
   attach          `ldlua attach <folder>` may ask while it trains
+  graph           false: the function computes every step; else a device that can records the step and does it again
   returns         a run
   errors          a checkpoint of another network or optimiser; only damaged ones; a folder in which another process
                   trains; a precision the device lacks
@@ -455,7 +456,10 @@ return {title = 'Latents, runs, checkpoints', internal = [[
   run:check_kind run:load run:resume run:stop_requested run:next_batch run:indices run:make_batch run:start
   run:after_step run:set_learning_rate run:compute run:plan_memory run:skip run:count run:flush_log run:speed
   run:clear_line run:line run:check_ranks run:checkpoint_bytes run:collect run:compare_gradients run:duration
-  run:empty_sums run:end_line run:few run:gradient run:health_entry run:log_beginning run:log_data run:log_image
+  run:empty_sums run:call run:comparable
+  run:count_pictures run:forget_graphs run:settle run:step_recorded
+  run:time_step run:write_sums ld.graph ld.graph_able run:end_line run:few run:gradient run:health_entry
+  run:log_beginning run:log_data run:log_image
   run:lost run:mend_log run:micro_gradient run:pieces run:share run:tell run:tell_disk run:tell_time run:to_board
   run:try_to_tell run:watch run:with_averages run:open_data run:close_data run:plan_data run:place_data]],
   (text:gsub('<setup>', function() return setup end):gsub('<training>', function() return training end))}
