@@ -5,7 +5,7 @@
  * the copies know that. So a part of the
  * program that follows an address into a tensor without asking the device crashes at once, and a slot that is handed host
  * memory says so. Fresh memory is poisoned. LD_FAKE_FAULT=n: the n-th slot call from the start fails as a card that got lost
- * does, and so does everything after it. LD_FAKE_MEMORY=bytes: the device has no more. */
+ * does, and so does everything after it. LD_FAKE_MEMORY=bytes: the device has no more. Messages between ranks: ranks.h. */
 #define _GNU_SOURCE
 
 #include "backend/plugin.h"
@@ -172,7 +172,8 @@ static const ld_view *view_behind(const ld_view *v) {
 
 static int begin(const char *who) {
     n_translated = bad_argument = 0;
-    if (fault_at && ++calls >= fault_at)
+    calls++;
+    if (fault_at && calls >= fault_at)
         lost = true;
     return check_lost(who);
 }
@@ -308,6 +309,8 @@ static int log_conv2d_dw(const ld_view *dw, const ld_view *db, const ld_view *x,
     return log_conv("weight", g, x, dw, db != NULL, s);
 }
 
+#include "ranks.h"
+
 /* ---- the plug-in ----------------------------------------------------------------------------------------------------- */
 
 #define ENTRY(slot, params, ...) .slot = fake_##slot,
@@ -343,12 +346,14 @@ static void on_fault(int sig, siginfo_t *info, void *context) {
 }
 
 static int count(void) {
-    return getenv("LD_FAKE_NONE") ? fail(LD_EDEVICE, "fake: there is no driver"), -1 : 2;
+    const char *cards = getenv("LD_FAKE_CARDS");
+    return getenv("LD_FAKE_NONE") ? fail(LD_EDEVICE, "fake: there is no driver"), -1 : cards ? atoi(cards) : 2;
 }
 
 static int open_device(int i, ld_device *d) {
-    if (i > 0)
+    if (i > 0 && !getenv("LD_FAKE_CARDS"))
         return fail(LD_EDEVICE, "device: %s does not open", d->name);
+    device_number = i;
     const char *fault = getenv("LD_FAKE_FAULT"), *bytes = getenv("LD_FAKE_MEMORY");
     fault_at = fault ? atol(fault) : 0;
     if (bytes)
@@ -362,6 +367,7 @@ static int open_device(int i, ld_device *d) {
     sigaction(SIGSEGV, &act, &before);
     d->ops = &ops;
     d->backend = &table;
+    d->ranks = fake_ranks();
     snprintf(d->text, sizeof d->text, "the CPU, behind memory that the host cannot read");
     return 0;
 }
@@ -369,6 +375,7 @@ static int open_device(int i, ld_device *d) {
 static void doctor(ld_plugin_say *say, void *arg) {
     say(arg, "driver", "none is needed");
     say(arg, "device fake:0", "the CPU, behind memory that the host cannot read");
+    say(arg, "NCCL, for several ranks", ld_nccl_version("doctor") ? ld_nccl_file() : ld_error());
 }
 
 const ld_plugin *ld_plugin_entry(const ld_plugin_host *h) {
