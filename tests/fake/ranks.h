@@ -135,18 +135,29 @@ static int add(float *y, const float *x, int64_t n) {
 
 static ld_device_ranks ranks = {
     .card = card, .event = event, .event_drop = free, .mark = mark, .follow = follow, .add = add};
-static int (*nccl_wait)(void);
+static int (*nccl_wait)(void), (*nccl_find)(char *text, size_t room_for);
 
 static int wait_and_log(void) {
     talk_log("wait");
     return nccl_wait();
 }
 
+/* The machine's own NCCL has nothing to do with this device. */
+static int find_stand_in(char *text, size_t room_for) {
+    const char *folder = getenv("LD_CUDA_PATH");
+    int bad = nccl_find(text, room_for);
+    if (!bad && (!folder || strncmp(ld_nccl_file(), folder, strlen(folder))))
+        return fail(LD_EDEVICE, "fake: there is no stand-in for NCCL in LD_CUDA_PATH that will do");
+    return bad;
+}
+
 static const ld_device_ranks *fake_ranks(void) {
     static const ld_nccl_device device = {enter, done};
     ld_nccl_ranks(&ranks, &device);
     nccl_wait = ranks.wait;
+    nccl_find = ranks.find;
     ranks.wait = wait_and_log;
+    ranks.find = find_stand_in;
     return &ranks;
 }
 
