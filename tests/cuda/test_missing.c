@@ -33,6 +33,10 @@ const ld_device_ops *ld_cuda_memory(int ordinal) {
     return &ops;
 }
 
+const ld_device_ranks *ld_cuda_ranks(void) {
+    return NULL;
+}
+
 static struct {
     cudaError_t count, properties, set, stream;
     int cards, major;
