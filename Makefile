@@ -167,15 +167,23 @@ bundle: $(BUILD)/bundle/.staged | cuda
 
 # A plug-in whose device's memory the host cannot read, for tests.
 FAKE := $(BUILD)/tests/ld_fake.so
-FAKE_CFLAGS = $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -Icsrc -MMD -MP
-$(BUILD)/fake/fake.o: tests/fake/fake.c tests/fake/narrow.h $(BUILD)/.flags
+# Messages between ranks are those of the CUDA plug-in; the library behind them stands in, too.
+FAKE_CFLAGS = $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -Icsrc -Itests -pthread -MMD -MP
+FAKE_O     := $(patsubst %,$(BUILD)/fake/%.o,fake capture nccl load search)
+FAKE_NCCL  := $(BUILD)/tests/nccl/libnccl.so.2
+$(BUILD)/fake/fake.o: tests/fake/fake.c $(BUILD)/.flags
+$(BUILD)/fake/nccl.o $(BUILD)/fake/load.o $(BUILD)/fake/search.o: $(BUILD)/fake/%.o: csrc/backend/cuda/%.c $(BUILD)/.flags
+$(filter-out %/capture.o,$(FAKE_O)):
 	@mkdir -p $(@D)
 	$(call say,cc    $<)$(CC) $(FAKE_CFLAGS) -c -o $@ $<
 $(BUILD)/fake/capture.o: tests/fake/capture.cpp $(BUILD)/.sim-flags
 	@mkdir -p $(@D)
 	$(call say,c++   $<)$(CXX) $(filter-out -DLD_SIM -Itests/sim,$(SIM_FLAGS)) -fPIC -fvisibility=hidden -c -o $@ $<
-$(FAKE): $(BUILD)/fake/fake.o $(BUILD)/fake/capture.o
-	$(call say,link  $@)$(CXX) -shared $(MODE) -o $@ $(filter %.o,$^)
+$(FAKE): $(FAKE_O)
+	$(call say,link  $@)$(CXX) -shared -pthread $(MODE) -o $@ $(filter %.o,$^) -ldl
+$(FAKE_NCCL): tests/fake/nccl.c tests/fake/stream.h $(BUILD)/.flags
+	@mkdir -p $(@D)
+	$(call say,cc    $<)$(CC) $(FAKE_CFLAGS) -fvisibility=default -shared -Wl,-soname,libnccl.so.2 -o $@ $<
 
 # ---- messages between ranks ----
 
@@ -252,9 +260,9 @@ STUB_NAME_old_cuda := libcuda.so.1
 STUB_NAME_cudnn     = libcudnn.so.9
 STUB_NAME_cublas    = libcublasLt.so.13
 plugin_o    = $(patsubst %,$(BUILD)/plugin/csrc/backend/cuda/%.o,$(1))
-$(BUILD)/tests/test_plans: $(call plugin_o,conv_plan conv_spec library search)
+$(BUILD)/tests/test_plans: $(call plugin_o,conv_plan conv_spec library load search)
 $(BUILD)/tests/test_host_side: $(call plugin_o,error graph memory)
-$(BUILD)/tests/test_missing: $(call plugin_o,device error library search) | $(STUBS)
+$(BUILD)/tests/test_missing: $(call plugin_o,device error library load nccl search) | $(STUBS)
 $(BUILD)/tests/test_products: $(call plugin_o,matmul) $(call sim_object,$(SIM_PARTS) $(KERNELS))
 $(BUILD)/tests/test_conv_slots: $(call plugin_o,conv conv_spec) $(call sim_object,$(SIM_PARTS) $(KERNELS))
 $(CUDA_TESTS:%=$(BUILD)/cuda/%.o): $(BUILD)/cuda/%.o: tests/cuda/%.c $(BUILD)/.plugin-flags | build/.deps-test
@@ -293,8 +301,8 @@ card-kit: $(BUILD)/bundle/.staged $(if $(NVCC),$(DEVICE_TESTS)) | build/.deps-te
 	@echo "$(BUILD)/card-kit.tar.xz: $$(($$(stat -c %s $(BUILD)/card-kit.tar.xz) / 1000000)) MB"
 
 # ONLY=word runs the programs whose path contains the word.
-test: $(LDLUA) $(TESTS) $(FAKE) cuda mpi $(if $(SANITIZE),,$(BUILD)/bundle/.staged) | build/.deps-test
-	@LDLUA=$(abspath $(LDLUA)) LD_TEST_BUNDLE=$(if $(SANITIZE),,$(abspath $(BUILD)/bundle/$(BUNDLE_NAME))) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) LD_TEST_MPI=$(abspath $(MPI)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
+test: $(LDLUA) $(TESTS) $(FAKE) $(FAKE_NCCL) cuda mpi $(if $(SANITIZE),,$(BUILD)/bundle/.staged) | build/.deps-test
+	@LDLUA=$(abspath $(LDLUA)) LD_TEST_BUNDLE=$(if $(SANITIZE),,$(abspath $(BUILD)/bundle/$(BUNDLE_NAME))) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_NCCL=$(abspath $(FAKE_NCCL)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) LD_TEST_MPI=$(abspath $(MPI)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
 
 # Fifty kills at random moments, and ten thousand steps; make test has a few of each. Some minutes.
 test-kills: export KILLS ?= 50
@@ -410,7 +418,7 @@ help:
 	@echo "make install     to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
 	@echo "make clean       remove build/ and ./ldlua; runs/ and data/ stay"
 
--include $(patsubst %.o,%.d,$(call object,$(SOURCES) $(TESTS_C) $(HELPERS_C)) $(PLUGIN_O)) $(FAKE:.so=.d)
--include $(CUDA_TESTS:%=$(BUILD)/cuda/%.d)
+-include $(patsubst %.o,%.d,$(call object,$(SOURCES) $(TESTS_C) $(HELPERS_C)) $(PLUGIN_O))
+-include $(CUDA_TESTS:%=$(BUILD)/cuda/%.d) $(FAKE_O:.o=.d)
 -include $(patsubst %.c,build/fuzz/%.d,$(FUZZ_C) $(wildcard tests/fuzz/*.c))
 -include $(patsubst %.o,%.d,$(CUDA_OBJECTS) $(call sim_object,$(SIM_PARTS) $(SIM_TESTS) $(KERNELS)))

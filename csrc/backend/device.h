@@ -46,16 +46,44 @@ typedef struct ld_device_ops {
     const ld_graph_ops *graph;                             /* NULL: it cannot record */
 } ld_device_ops;
 
+/* Messages between the devices of several ranks that do not pass through the host. Numbers are f32 in the device's memory;
+ * counts are numbers. What is given to the device runs on a stream of its own, beside what computes, in the order in which
+ * it was given. Functions returning int: 0, or an error code after ld_fail. Where it says T, the thread of messages
+ * (comm/comm.h) calls; all ranks make those calls in the same order. */
+enum { LD_RANKS_ID = 128 };
+typedef struct ld_device_ranks {
+    /* whether the library for it is there and will do; its name and version, for people */
+    int (*find)(char *text, size_t room);
+    /* which card of its machine the device is: ranks of one machine need cards of their own */
+    int (*card)(char *text, size_t room);
+    int (*id)(void *id);                              /* LD_RANKS_ID bytes, made by one rank for all */
+    int (*join)(const void *id, int rank, int ranks); /* T: until all ranks are there */
+    void *(*event)(void);                             /* a mark in what is given to the device; NULL: error */
+    void (*event_drop)(void *event);                  /* NULL is fine */
+    int (*mark)(void *event);                         /* behind all that computes so far */
+    int (*follow)(void *event);                       /* T: messages from here on come after the mark */
+    /* T: own `sent` numbers of `from` to each rank in turn; taken[r] numbers of rank r come into `to`, one after the other */
+    int (*trade)(const float *from, int64_t sent, float *to, const int64_t *taken);
+    int (*add)(float *y, const float *x, int64_t n);         /* T: y += x */
+    int (*spread)(const float *mine, float *all, int64_t n); /* T: n numbers of every rank, one after the other */
+    int (*sum)(float *x, int64_t n);                         /* T: x over all ranks, in the library's order */
+    int (*wait)(void);                                       /* T: until all that was given is done, or has failed */
+    void (*leave)(void);                                     /* T: the end, on all ranks */
+    void (*give_up)(void); /* others are gone: what runs ends; nothing more can be asked */
+} ld_device_ranks;
+
 typedef struct ld_device {
     char name[16]; /* "cpu", "cuda:0" */
     const ld_backend *backend;
     ld_pool *pool;
-    const ld_device_ops *ops; /* NULL: memory is the host's */
-    char text[160];           /* what it is, for people; "" for the CPU */
+    const ld_device_ops *ops;     /* NULL: memory is the host's */
+    const ld_device_ranks *ranks; /* NULL: messages between ranks pass through the host */
+    char text[160];               /* what it is, for people; "" for the CPU */
 } ld_device;
 
-/* The device called `name`: "cpu", or that of a plug-in (backend/plugin.h), "cuda:0"; "cuda" is "cuda:0". It lives as long
- * as the process. LD_EDEVICE says what is missing; LD_EMEM. */
+/* The device called `name`: "cpu", or that of a plug-in (backend/plugin.h), "cuda:0". "cuda" is the one in use, or else
+ * cuda:0; where a machine has several ranks, each gets the next card in turn. It lives as long as the process. LD_EDEVICE
+ * says what is missing; LD_EMEM. */
 ld_device *ld_device_find(const char *name);
 /* Device i of those in use, from 0; NULL beyond them. The CPU comes first. */
 ld_device *ld_device_at(int i);

@@ -145,11 +145,21 @@ static ld_tensor **list(lua_State *L, int i, int *n) {
     return xs;
 }
 
-/* grad_sum(parameters, buffers) */
+/* grad_sum(parameters, buffers[, any_order[, way]]): whether a device may add in its library's order, and how numbers go
+ * between ranks: "auto", "nccl" (from device to device) or "host" */
 static int l_new(lua_State *L) {
     int n, m;
     ld_tensor **params = list(L, 1, &n), **buffers = list(L, 2, &m);
-    ldl_push_object(L, ld_grad_sum_new(params, n, buffers, m), CLASS);
+    const char *way = luaL_optstring(L, 4, "auto");
+    ld_sum_how how = {.any_order = lua_toboolean(L, 3)};
+    how.way = !strcmp(way, "host") ? LD_SUM_HOST : !strcmp(way, "nccl") ? LD_SUM_DEVICE : LD_SUM_AUTO;
+    ldl_push_object(L, ld_grad_sum_new(params, n, buffers, m, how), CLASS);
+    return 1;
+}
+
+/* text(): how gradients go between ranks, "" on the CPU and for one rank */
+static int l_text(lua_State *L) {
+    lua_pushstring(L, ld_grad_sum_text(ldl_object(L, 1, CLASS, "text")));
     return 1;
 }
 
@@ -227,8 +237,8 @@ void ldl_open_ranks(lua_State *L) {
                                          {"on_stop", l_on_stop},
                                          {"finish", l_end},
                                          {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"begin", l_begin},   {"watch", l_watch}, {"add", l_add},
-                                       {"finish", l_finish}, {"__gc", l_gc},     {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"begin", l_begin}, {"watch", l_watch}, {"add", l_add}, {"finish", l_finish},
+                                       {"text", l_text},   {"__gc", l_gc},     {NULL, NULL}};
     ldl_class(L, CLASS, methods);
     lua_newtable(L);
     luaL_register(L, NULL, functions);

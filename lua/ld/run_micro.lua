@@ -79,6 +79,19 @@ local function must_take_batch(f)
   end
 end
 
+-- The sum of gradients, and a word on how they go between cards.
+local function new_sum(run)
+  local host = package.loaded['ld.host'] or {}
+  local sum = core.ranks.grad_sum(run.parameters, run.model:buffers(), not run.deterministic, host.comm)
+  local text = sum:text()
+  if text ~= '' and text ~= run.gradients_go then
+    run:say('gradients go between ranks %s', text)
+    run:log{event = 'ranks', count = ranks.count(), gradients = text}
+  end
+  run.gradients_go = text
+  return sum
+end
+
 function Run:micro_gradient(f, n, micro)
   must_take_batch(f)
   local batch, first, last = self.batch, core.ranks.own(n)
@@ -86,7 +99,7 @@ function Run:micro_gradient(f, n, micro)
   local host = package.loaded['ld.host'] or {}
   local mine, names, width = {host.stop_requested and host.stop_requested() and 1 or 0}, {}, 1 + PARTS
   for i = 2, 1 + math.ceil(n / ranks.count()) * width do mine[i] = 0 end
-  self.grad_sum = self.grad_sum or core.ranks.grad_sum(self.parameters, self.model:buffers())
+  if not self.grad_sum then self.grad_sum = new_sum(self) end
   self.grad_sum:begin(n)
   for i = first, last do
     core.seed(seed, draws + (i - 1) * DRAWS)

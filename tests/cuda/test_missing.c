@@ -38,6 +38,10 @@ bool ld_cuda_recording(void) {
     return false;
 }
 
+const ld_device_ranks *ld_cuda_ranks(void) {
+    return NULL;
+}
+
 static struct {
     cudaError_t count, properties, set, stream;
     int cards, major;

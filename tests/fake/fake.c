@@ -6,7 +6,7 @@
  * program that follows an address into a tensor without asking the device crashes at once, and a slot that is handed host
  * memory says so. Fresh memory is poisoned. LD_FAKE_FAULT=n: the n-th slot call from the start fails as a card that got lost
  * does, and so does everything after it. LD_FAKE_MEMORY=bytes: the device has no more. LD_FAKE_NO_GRAPHS: it cannot record
- * (capture.cpp). */
+ * (capture.cpp). Messages between ranks: ranks.h. */
 #define _GNU_SOURCE
 
 #include "fake.h"
@@ -197,7 +197,8 @@ static const uint64_t *base_behind(const uint64_t *base) {
 
 static int begin(const char *who) {
     n_translated = bad_argument = 0;
-    if (fault_at && ++calls >= fault_at)
+    calls++;
+    if (fault_at && calls >= fault_at)
         lost = true;
     return check_lost(who);
 }
@@ -368,6 +369,8 @@ static int log_conv2d_dw(const ld_view *dw, const ld_view *db, const ld_view *x,
     return log_conv("weight", g, x, dw, db != NULL, s);
 }
 
+#include "ranks.h"
+
 /* ---- the plug-in ----------------------------------------------------------------------------------------------------- */
 
 #define ENTRY(slot, params, ...) .slot = fake_##slot,
@@ -406,12 +409,14 @@ static void on_fault(int sig, siginfo_t *info, void *context) {
 }
 
 static int count(void) {
-    return getenv("LD_FAKE_NONE") ? fake_fail(LD_EDEVICE, "fake: there is no driver"), -1 : 2;
+    const char *cards = getenv("LD_FAKE_CARDS");
+    return getenv("LD_FAKE_NONE") ? fake_fail(LD_EDEVICE, "fake: there is no driver"), -1 : cards ? atoi(cards) : 2;
 }
 
 static int open_device(int i, ld_device *d) {
-    if (i > 0)
+    if (i > 0 && !getenv("LD_FAKE_CARDS"))
         return fake_fail(LD_EDEVICE, "device: %s does not open", d->name);
+    device_number = i;
     const char *fault = getenv("LD_FAKE_FAULT"), *bytes = getenv("LD_FAKE_MEMORY");
     fault_at = fault ? atol(fault) : 0;
     if (bytes)
@@ -427,6 +432,7 @@ static int open_device(int i, ld_device *d) {
         ops.graph = NULL;
     d->ops = &ops;
     d->backend = &table;
+    d->ranks = fake_ranks();
     snprintf(d->text, sizeof d->text, "the CPU, behind memory that the host cannot read");
     return 0;
 }
@@ -434,6 +440,7 @@ static int open_device(int i, ld_device *d) {
 static void doctor(ld_plugin_say *say, void *arg) {
     say(arg, "driver", "none is needed");
     say(arg, "device fake:0", "the CPU, behind memory that the host cannot read");
+    say(arg, "NCCL, for several ranks", ld_nccl_version("doctor") ? ld_nccl_file() : ld_error());
 }
 
 const ld_plugin *ld_plugin_entry(const ld_plugin_host *h) {
