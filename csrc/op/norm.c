@@ -41,7 +41,7 @@ typedef struct norm_call {
     const char *op;
     ld_tensor *in[4]; /* x, w, b, film; all but x may be NULL */
     ld_norm_spec spec;
-    double rows;               /* of all ranks; 0: of this one alone */
+    double rows;                 /* of all ranks; 0: of this one alone */
     ld_tensor *x, *w, *b, *film; /* block and dense vectors */
     ld_tensor *y, *stats;        /* stats: for the backward; of layer norm the means (M) */
     ld_tensor *mean, *var;       /* (C) of batch norm: constants, or statistics for the running ones */

@@ -40,10 +40,11 @@ static double *all_ranks(double rows, const double *first, const double *second,
     int bad = ld_comm_gather(mine, n * sizeof *mine, all);
     for (size_t r = 0; r < ranks && !bad; r++)
         if (all[r * n + CHANNELS] != (double)c)
-            bad = ld_fail(LD_EVALUE,
-                          "ranks: " WHO " has %lld channels here and %g on rank %zu: with statistics over ranks all must "
-                          "compute the same layers",
-                          (long long)c, all[r * n + CHANNELS], r);
+            bad =
+                ld_fail(LD_EVALUE,
+                        "ranks: " WHO " has %lld channels here and %g on rank %zu: with statistics over ranks all must "
+                        "compute the same layers",
+                        (long long)c, all[r * n + CHANNELS], r);
     if (!bad)
         return all;
     free(all);
