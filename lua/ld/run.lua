@@ -47,9 +47,9 @@ end
 -- save_minutes = 5, log_every = 20 (steps), record (a table stored with every checkpoint), plan = true (the memory),
 -- deterministic = false (true: no ways of computing are timed from here on, tune(false); the fixed rule chooses),
 -- micro = 0 (pictures of a micro-batch: gradients of a batch are summed from so many at a time; 0: a batch is cut into
--- as many as there are ranks), sync_bn = false (true: batch norm's statistics in training are those of all ranks' pictures
--- together; not with micro), precision = 'f32' (or 'bf16': what the functions of run:step and run:averaged compute
--- in, see ld.precision),
+-- as many as there are ranks), sync_bn = false (true: batch norm's statistics in training are those of all ranks'
+-- pictures together; not with micro), precision = 'f32' (or 'bf16': what the functions of run:step and run:averaged
+-- compute in, see ld.precision),
 -- quiet = false (true: nothing is printed), tensorboard = false (true: event files in <folder>/tb), report_minutes = 5
 -- (between versions of <folder>/report.html, 0 = none), outlier = 8 (deviations from the median from which a step is
 -- flagged, 0 = none), compare_every = 200 (steps between comparisons of the gradients of the parts mse and perceptual,

@@ -72,8 +72,8 @@ local function must_take_batch(f)
   end
 end
 
--- f with batch norm's statistics over all ranks, which then all have their part of the batch. The others' losses must be
--- known before backward, which all of them run or none. Returns whether this one's may.
+-- f with batch norm's statistics over all ranks, each of which has its part of the batch. The others' losses must be
+-- known before backward, which all of them run or none: the third result.
 function Run:synchronised(f, part)
   local was = core.ranks.sync_norms(true)
   local ok, loss, parts = pcall(call, self, f, part)
@@ -104,6 +104,7 @@ function Run:micro_gradient(f, n, cut)
       if sync then loss, parts, all_finite = self:synchronised(f, part) else loss, parts = call(self, f, part) end
       local weight, value, at = part.count / batch.count, loss:item(), 2 + (i - first) * width
       if sync and all_finite or not sync and finite(value) then
+        if i == 1 or sync then self:compare_gradients(parts) end
         local weighted = loss * weight
         if not sync then self.grad_sum:watch() end -- else gradients and norms' sums could pass each other on the way
         weighted:backward()

@@ -192,8 +192,8 @@ store:check_vae(vae)
     store:check_vae(vae)
 
 ld.run(folder, {model, optim, opt = nil, schedule = nil, ema = nil, clip = 0, seed = 0, save_minutes = 5,
-    log_every = 20, record = nil, quiet = false, plan = true, deterministic = false, micro = 0, precision = 'f32',
-    tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0,
+    log_every = 20, record = nil, quiet = false, plan = true, deterministic = false, micro = 0, sync_bn = false,
+    precision = 'f32', tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0,
     keep = {last = 2, best = 1, every = 0}, attach = true})
   A training run in a folder: clock, order of data, checkpoints, resume, log, report. Calling it again resumes.
   folder          for last.h5, log.jsonl, report.html, samples/
@@ -212,6 +212,7 @@ ld.run(folder, {model, optim, opt = nil, schedule = nil, ema = nil, clip = 0, se
   plan            the memory of a step is worked out before the first
   deterministic   no ways of computing are timed
   micro           images of a micro-batch, whose gradients are summed; 0: a batch is cut into as many as there are ranks
+  sync_bn         several ranks: batch norm's statistics in training are those of the whole batch; not with micro
   precision       'f32', or 'bf16' on a CUDA device: what the functions of run:step and run:averaged compute in
   tensorboard     event files in <folder>/tb too
   report_minutes  between versions of report.html; 0 for none
@@ -425,6 +426,6 @@ return {title = 'Latents, runs, checkpoints', internal = [[
   run:after_step run:set_learning_rate run:compute run:plan_memory run:skip run:count run:flush_log run:speed
   run:clear_line run:line run:check_ranks run:checkpoint_bytes run:collect run:compare_gradients run:duration
   run:empty_sums run:end_line run:few run:gradient run:health_entry run:log_beginning run:log_data run:log_image
-  run:lost run:mend_log run:micro_gradient run:pieces run:share run:tell run:tell_disk run:tell_time run:to_board
+  run:lost run:mend_log run:micro_gradient run:share run:synchronised run:tell run:tell_disk run:tell_time run:to_board
   run:try_to_tell run:watch run:with_averages]],
   (text:gsub('<setup>', function() return setup end):gsub('<training>', function() return training end))}
