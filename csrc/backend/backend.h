@@ -160,7 +160,7 @@ typedef struct ld_loss_spec {
     /* y = act((u - mean) / sqrt(var + eps) w + b), u = (1 + scale) x + shift: x, y (N,P,C), P positions, channels  \
      * innermost; film (N,2C): scale, then shift, or NULL; w, b (C) or NULL. stats (N,LD_NORM_STATS(film),C) is  \
      * written for norm_bwd. mean, var (C) of u, biased: written, or read when s->given; NULL for group norm.        \
-     * s->join: of all ranks; norm_bwd's dw, db stay this rank's */                                                        \
+     * s->join: of all ranks; norm_bwd's dw, db stay this rank's */      \
     X(norm, (const ld_view *y, const ld_view *stats, const ld_view *mean, const ld_view *var, const ld_view *x,            \
              const ld_view *film, const ld_view *w, const ld_view *b, const ld_norm_spec *s))                              \
     /* any of dx, dfilm, dw, db may be NULL */                                                                             \

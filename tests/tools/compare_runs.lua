@@ -1,7 +1,7 @@
 -- How far two runs' last checkpoints are apart: LDLUA tests/tools/compare_runs.lua A B TOLERANCE. For each group the
 -- largest difference of a tensor over its largest number, and of the logged losses; an error beyond TOLERANCE. Numbers
--- below a hundredth of the group's largest count as that: a bias in front of a batch norm has a gradient of 0, and what is
--- there instead is rounding of the others.
+-- below a hundredth of the group's largest count as that: a bias in front of a batch norm has a gradient of 0,
+-- and what is there instead is rounding of the others.
 local ld = require 'ld'
 local a, b, tolerance = arg[1], arg[2], tonumber(arg[3])
 
@@ -16,7 +16,8 @@ end
 
 local worst, where = {}, {}
 local function see(group, name, difference)
-  if not (difference <= (worst[group] or -1)) then worst[group], where[group] = difference, name end
+  if difference ~= difference then difference = math.huge end
+  if difference > (worst[group] or -1) then worst[group], where[group] = difference, name end
 end
 
 local one, other = ld.checkpoint.open(a .. '/last.h5'), ld.checkpoint.open(b .. '/last.h5')
@@ -38,6 +39,6 @@ for i = 1, #la do see('loss', tostring(i), math.abs(la[i] - lb[i]) / math.abs(la
 local bad = false
 for group, difference in pairs(worst) do
   print(('%s: %.2g (%s)'):format(group, difference, where[group]))
-  bad = bad or not (difference <= tolerance)
+  bad = bad or difference > tolerance
 end
 if bad then ld.fail('beyond %g', tolerance) end

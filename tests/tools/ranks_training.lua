@@ -1,6 +1,7 @@
 -- A small training that several ranks share: LDLUA tests/tools/ranks_training.lua FOLDER EPOCHS [MICRO [STOP [SEED]]]
 -- With STOP, rank 0 asks for the end at that many images; with SEED, the last rank's weights begin otherwise.
--- LD_TEST_WIDTHS: averages of two widths, with snapshots, and a checkpoint at every step. Prints a sum of all bytes that are trained, averages included.
+-- LD_TEST_WIDTHS: averages of two widths, with snapshots, and a checkpoint at every step.
+-- Prints a sum of all bytes that are trained, averages included.
 local ld = require 'ld'
 local folder, epochs, micro, stop, seed = arg[1], tonumber(arg[2]), tonumber(arg[3] or 0), tonumber(arg[4]), arg[5]
 

@@ -2,7 +2,8 @@
 -- [SYNC [STOP]]: NET is unet (FiLM, attention, a perceptual loss by a judge that has batch norms itself) or classifier;
 -- COUNT pictures, SYNC yes or no; STOP: rank 0 asks for the end at that many images. SGD with momentum: after one step
 -- the optimiser's state is the gradient.
--- LD_TEST_DIE=n: the last rank kills itself inside the forward of a classifier's step that begins at n images, between two norms.
+-- LD_TEST_DIE=n: the last rank kills itself inside the forward of a classifier's step that begins at n images, between
+-- two norms.
 local ld = require 'ld'
 local folder, kind, count, batch, epochs = arg[1], arg[2], tonumber(arg[3]), tonumber(arg[4]), tonumber(arg[5])
 local sync, stop, die = arg[6] == 'yes', tonumber(arg[7]), tonumber(os.getenv 'LD_TEST_DIE')
