@@ -43,7 +43,7 @@ HELPERS_C := $(filter-out $(TESTS_C),$(wildcard tests/c/*.c))
 object   = $(patsubst %.c,$(BUILD)/%.o,$(1))
 TESTS   := $(TESTS_C:tests/c/%.c=$(BUILD)/tests/%)
 C_FILES := $(sort $(SOURCES) $(CUDA_C) $(MPI_C) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] kernels/*.h kernels/*.cu \
-	tests/sim/*.[ch] tests/sim/*.cpp tests/sim/*.cu tests/fake/*.[ch] tests/cuda/*.c tests/fuzz/*.c))
+	tests/sim/*.[ch] tests/sim/*.cpp tests/sim/*.cu tests/fake/*.[ch] tests/fake/*.cpp tests/cuda/*.c tests/fuzz/*.c))
 KERNELS   := $(sort $(wildcard kernels/*.cu))
 SIM_TESTS := $(sort $(wildcard tests/sim/test_*.c))
 SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tests/sim/*.cpp)
@@ -81,7 +81,7 @@ $(BUILD)/.files: FORCE
 
 # private: the stamps, being prerequisites, must not see these.
 $(BUILD)/csrc/backend/cpu/%.o: private CFLAGS += $(KERNEL)
-$(BUILD)/csrc/backend/cpu/noised.o: private CFLAGS += -ffp-contract=off
+$(BUILD)/csrc/backend/cpu/noised.o $(BUILD)/csrc/backend/cpu/augment.o: private CFLAGS += -ffp-contract=off
 %/csrc/io/h5_lib.o: private CPPFLAGS += -DLD_HDF5='"$(HDF5)"'
 %/csrc/io/archive_lib.o: private CPPFLAGS += -DLD_LIBARCHIVE='"$(LIBARCHIVE)"'
 %/csrc/io/chafa_lib.o: private CPPFLAGS += -DLD_LIBCHAFA='"$(LIBCHAFA)"'
@@ -167,9 +167,15 @@ bundle: $(BUILD)/bundle/.staged | cuda
 
 # A plug-in whose device's memory the host cannot read, for tests.
 FAKE := $(BUILD)/tests/ld_fake.so
-$(FAKE): tests/fake/fake.c tests/fake/narrow.h $(BUILD)/.flags
+FAKE_CFLAGS = $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -Icsrc -MMD -MP
+$(BUILD)/fake/fake.o: tests/fake/fake.c tests/fake/narrow.h $(BUILD)/.flags
 	@mkdir -p $(@D)
-	$(call say,cc    $<)$(CC) $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -Icsrc -MMD -MP -shared -o $@ $<
+	$(call say,cc    $<)$(CC) $(FAKE_CFLAGS) -c -o $@ $<
+$(BUILD)/fake/capture.o: tests/fake/capture.cpp $(BUILD)/.sim-flags
+	@mkdir -p $(@D)
+	$(call say,c++   $<)$(CXX) $(filter-out -DLD_SIM -Itests/sim,$(SIM_FLAGS)) -fPIC -fvisibility=hidden -c -o $@ $<
+$(FAKE): $(BUILD)/fake/fake.o $(BUILD)/fake/capture.o
+	$(call say,link  $@)$(CXX) -shared $(MODE) -o $@ $(filter %.o,$^)
 
 # ---- messages between ranks ----
 
@@ -184,6 +190,11 @@ mpi: $(MPI)
 
 demo: $(LDLUA)
 	./ldlua $(DEMO_ARGS)
+
+# The pictures of README.md and docs/method.md: docs/figures.lua says how. A quarter of an hour and more.
+.PHONY: figures
+figures: $(LDLUA)
+	./$(LDLUA) docs/figures.lua $(ARGS)
 
 # ARGS='--quick --only unet,conv': tests/bench/main.lua has the options. PYTHON is the one that has PyTorch.
 PYTHON ?= $(firstword $(wildcard .venv/bin/python) python3)
@@ -242,7 +253,7 @@ STUB_NAME_cudnn     = libcudnn.so.9
 STUB_NAME_cublas    = libcublasLt.so.13
 plugin_o    = $(patsubst %,$(BUILD)/plugin/csrc/backend/cuda/%.o,$(1))
 $(BUILD)/tests/test_plans: $(call plugin_o,conv_plan conv_spec library search)
-$(BUILD)/tests/test_host_side: $(call plugin_o,error memory)
+$(BUILD)/tests/test_host_side: $(call plugin_o,error graph memory)
 $(BUILD)/tests/test_missing: $(call plugin_o,device error library search) | $(STUBS)
 $(BUILD)/tests/test_products: $(call plugin_o,matmul) $(call sim_object,$(SIM_PARTS) $(KERNELS))
 $(BUILD)/tests/test_conv_slots: $(call plugin_o,conv conv_spec) $(call sim_object,$(SIM_PARTS) $(KERNELS))
@@ -346,7 +357,7 @@ check-cppcheck: | build/.deps-check
 	    $(SOURCES) $(CUDA_C) && echo "cppcheck: $(words $(SOURCES) $(CUDA_C)) files, good"
 
 check-luacheck: | build/.deps-check
-	@luacheck --quiet --codes --no-color $(wildcard lua recipes tests) && echo "luacheck: good"
+	@luacheck --quiet --codes --no-color $(wildcard lua recipes tests docs/figures.lua) && echo "luacheck: good"
 
 # The plug-in's host side without a warning (the kernels are compiled that way), and with one symbol to the outside.
 check-cuda: $(PLUGIN)
@@ -390,6 +401,7 @@ help:
 	@echo "make asan        the tests under the address and undefined-behaviour sanitizers"
 	@echo "make fuzz        hostile pictures and archives, found by libFuzzer (FUZZ_SECONDS=60 a target)"
 	@echo "make docs        docs/api from the entries that the prompt shows"
+	@echo "make figures     the pictures of the documents, from a small training on synthetic faces"
 	@echo "make bench       measurements, beside PyTorch's where it is there (ARGS='--quick', PYTHON=...)"
 	@echo "make bench-cuda  the same on a card (ARGS='--minutes 9')"
 	@echo "make bench-data  pictures to pixels and latents, beside a DataLoader (ARGS='--pictures FOLDER')"

@@ -54,20 +54,17 @@ local function evaluate()
   return loss / valid.count, right / valid.count
 end
 
+local data = train:augmented{standardise = true, pad = opt.pad, erase = opt.erase}
 local seen, right = 0, 0
 local function loss_of(batch)
-  local x = train:standardise(batch.x)
-  local key = {seed = opt.seed, first = batch.first}
-  if opt.pad > 0 then ld.augment.pad_crop(x, {pad = opt.pad, seed = key.seed, first = key.first}) end
-  if opt.erase > 0 then ld.augment.rand_erase(x, {pct = opt.erase, max = 4, seed = key.seed, first = key.first}) end
-  local logits = net(x)
+  local logits = net(batch.x)
   seen = seen + batch.count
   right = right + ld.eq(logits:argmax(2), batch.label):i64():sum():item()
   return ld.cross_entropy(logits, batch.label, {smoothing = opt.smoothing})
 end
-if opt.find_lr then return run:find_lr(train, opt.batch, loss_of) end
+if opt.find_lr then return run:find_lr(data, opt.batch, loss_of) end
 
-for batch in run:batches(train, opt.batch, opt.epochs) do
+for batch in run:batches(data, opt.batch, opt.epochs) do
   run:step(loss_of)
   if run:epoch_end() then
     local loss, accuracy = ld.precision(opt.precision, evaluate)

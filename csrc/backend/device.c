@@ -2,6 +2,7 @@
 
 #include "backend/device.h"
 
+#include "backend/graph.h"
 #include "backend/plan.h"
 #include "backend/plugin.h"
 #include "base/error.h"
@@ -161,8 +162,12 @@ bool ld_on_host(const ld_device *d) {
 }
 
 int ld_device_upload(ld_device *d, void *to, const void *from, size_t n) {
-    if (!n || ld_planning_on(d))
+    if (!n)
         return 0;
+    if (ld_planning_on(d)) {
+        ld_graph_note_upload(d, from, n);
+        return 0;
+    }
     if (d->ops)
         return d->ops->upload(to, from, n);
     memcpy(to, from, n);
@@ -170,6 +175,9 @@ int ld_device_upload(ld_device *d, void *to, const void *from, size_t n) {
 }
 
 int ld_device_download(ld_device *d, void *to, const void *from, size_t n) {
+    int bad = ld_graph_check_host(d);
+    if (bad)
+        return bad;
     if (n && d->ops && !ld_planning_on(d))
         return d->ops->download(to, from, n);
     if (n && d->ops)
@@ -180,7 +188,8 @@ int ld_device_download(ld_device *d, void *to, const void *from, size_t n) {
 }
 
 int ld_device_wait(ld_device *d) {
-    return d->ops ? d->ops->wait() : 0;
+    int bad = ld_graph_check_host(d);
+    return bad || !d->ops ? bad : d->ops->wait();
 }
 
 size_t ld_device_room(const ld_device *d) {

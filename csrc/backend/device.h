@@ -8,6 +8,22 @@
 #include "backend/backend.h"
 #include "backend/pool.h"
 
+/* What a device does that can record its work and do it again (backend/graph.h). Everything is in the order of the device's
+ * work, and only `reached` waits for any. */
+typedef struct ld_graph_ops {
+    int (*begin)(void);       /* from here on work is recorded and not done; uploads keep a copy of what they read */
+    int (*end)(void **graph); /* NULL: forget it */
+    int (*replay)(void *graph);
+    void (*release)(void *graph); /* work under way goes on */
+    void *(*pinned)(size_t n);    /* host memory that send and fetch take; NULL after ld_fail */
+    void (*pinned_free)(void *p);
+    int (*send)(void *to, const void *pinned, size_t n); /* read when its turn comes */
+    int (*fetch)(void *pinned, const void *from, size_t n);
+    int (*mark)(void **mark);              /* *mark, made where it is NULL, is reached when all work so far is done */
+    int (*reached)(void *mark, bool wait); /* 1; 0: not yet; -1 after ld_fail */
+    void (*mark_free)(void *mark);
+} ld_graph_ops;
+
 /* What a device with memory of its own does besides computing. Sizes are in bytes. Functions returning int: 0, or an error
  * code after ld_fail. */
 typedef struct ld_device_ops {
@@ -27,6 +43,7 @@ typedef struct ld_device_ops {
     int (*wait)(void);                                     /* until all work is done; its errors come out here */
     size_t (*room)(void);                                  /* bytes free on the device, 0: unknown */
     const ld_backend *plan;                                /* the table while memory is planned */
+    const ld_graph_ops *graph;                             /* NULL: it cannot record */
 } ld_device_ops;
 
 typedef struct ld_device {

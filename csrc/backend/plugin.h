@@ -11,7 +11,7 @@
 #include "backend/tune.h"
 
 /* Counts changes of this file, of ld_device_ops and of ld_backend: both sides must have been built with the same. */
-enum { LD_PLUGIN_INTERFACE = 2 };
+enum { LD_PLUGIN_INTERFACE = 3 };
 
 typedef struct ld_plugin_host {
     int interface;

@@ -25,11 +25,12 @@ local known = {opt = take.optional, model = take.optional, optim = take.optional
                ema = take.optional, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional,
                quiet = false, plan = true, deterministic = false, micro = 0, sync_bn = false, precision = 'f32',
                tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0,
-               keep = take.optional, attach = true}
+               keep = take.optional, attach = true, graph = take.optional}
 
 local now = core.clock
 
-for _, part in ipairs{'ld.run_state', 'ld.run_step', 'ld.run_micro', 'ld.run_log', 'ld.run_health'} do
+for _, part in ipairs{'ld.run_state', 'ld.run_data', 'ld.run_step', 'ld.run_graph', 'ld.run_micro', 'ld.run_log',
+                     'ld.run_health'} do
   for name, method in pairs(require(part)) do Run[name] = method end
 end
 for name, method in pairs(keep.methods) do Run[name] = method end
@@ -55,7 +56,8 @@ end
 -- flagged, 0 = none), compare_every = 200 (steps between comparisons of the gradients of the parts mse and perceptual,
 -- 0 = none), overfit = 0 (k: train on the first k batches only, in <folder>/overfit),
 -- keep = {last = 2, best = 1, every = 0}: how many checkpoints stay, and every how many images one stays for
--- good, attach = true (`ldlua attach <folder>` may ask while it trains)})
+-- good, attach = true (`ldlua attach <folder>` may ask while it trains), graph (false: the function computes every
+-- step; by default a device that can records the step, run_graph.lua)})
 local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
   if o.micro ~= 0 and not (o.micro >= 2 and o.micro % 1 == 0) then
@@ -146,7 +148,8 @@ local function here(batch)
   return batch
 end
 
--- A data set with a loader has it read ahead, in the order of Run:indices, which are listed when they are asked for.
+-- A data set with a loader has it read ahead (or gather, run_data.lua), in the order of Run:indices, which are listed
+-- when they are asked for.
 function Run:make_batch(data, count)
   local images, batch = self.images, {}
   if self.loader then
@@ -155,7 +158,7 @@ function Run:make_batch(data, count)
     setmetatable(batch, {__index = function(_, key) return key == 'indices' and self:indices(images, count) or nil end})
   else
     local indices = self:indices(images, count)
-    batch = data.get and here(core.keep(data:get(indices, images))) or batch
+    batch = data.get and here(core.keep(data:get(indices, images, self.seed))) or batch
     batch.indices = indices
   end
   batch.first, batch.epoch, batch.count = images, math.floor(images / self.n) + 1, count
@@ -176,8 +179,7 @@ function Run:start(data, size, epochs)
   n = data.count
   size = math.min(size, n)
   self.n, self.batch_size, self.total_images, self.data_name = n, size, n * epochs, data.name
-  self.loader = data.loader and data:loader{batch = size, seed = self.seed, micro = self.micro,
-                                            rank = ranks.rank() + 1, ranks = ranks.count()}
+  self:open_data(data)
   self.total_steps = epochs * steps_per_epoch(n, size)
   self.images, self.counted, self.advance = self:seen(), 0, 0
   self.started, self.start_images, self.saved_at = now(), self.images, now()
@@ -271,6 +273,7 @@ end
 --- averaged(f, batches, count, width): f's results with the averaged weights in the network, as ema:use; with the live
 -- ones, in eval mode, when the run keeps no average.
 function Run:averaged(f, batches, count, width)
+  self:settle()
   return precision.within(self.precision, self.with_averages, self, f, batches, count, width)
 end
 
@@ -313,8 +316,10 @@ end
 --- finish(): the last checkpoint, and a summary line. Other processes may train in the folder now.
 function Run:finish()
   self:flush_log()
+  self:forget_graphs()
   self:save_at_end()
   if host.on_stop then host.on_stop(false) end
+  self:close_data()
   self.finished = true
   self:log{event = 'finished'}
   self:write_report()

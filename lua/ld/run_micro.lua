@@ -37,8 +37,9 @@ local function piece(batch, i, cut)
   end})
 end
 
-local function call(run, f, batch)
-  local loss, parts = precision.within(run.precision, f, batch)
+-- f of the batch in the run's precision: the loss and its parts.
+function Run:call(f, batch)
+  local loss, parts = precision.within(self.precision, f, batch)
   if not core.is_tensor(loss) then
     core.fail(('run:step: the function returned %s; the loss, a tensor of one element, was needed'):format(type(loss)))
   end
@@ -76,7 +77,7 @@ end
 -- known before backward, which all of them run or none: the third result.
 function Run:synchronised(f, part)
   local was = core.ranks.sync_norms(true)
-  local ok, loss, parts = pcall(call, self, f, part)
+  local ok, loss, parts = pcall(self.call, self, f, part)
   core.ranks.sync_norms(was)
   if not ok then error(loss, 0) end
   local all_finite = true
@@ -101,7 +102,7 @@ function Run:micro_gradient(f, n, cut)
     core.scope(function()
       local part = piece(batch, i, cut)
       local loss, parts, all_finite
-      if sync then loss, parts, all_finite = self:synchronised(f, part) else loss, parts = call(self, f, part) end
+      if sync then loss, parts, all_finite = self:synchronised(f, part) else loss, parts = self:call(f, part) end
       local weight, value, at = part.count / batch.count, loss:item(), 2 + (i - first) * width
       if sync and all_finite or not sync and finite(value) then
         if i == 1 or sync then self:compare_gradients(parts) end
@@ -126,7 +127,7 @@ end
 function Run:gradient(f)
   local n, cut = core.ranks.pieces(self.batch.count, self.micro)
   if n > 1 or ranks.count() > 1 then return self:micro_gradient(f, n, cut) end
-  local loss, parts = call(self, f, self.batch)
+  local loss, parts = self:call(f, self.batch)
   local value = loss:item()
   if finite(value) then
     self:compare_gradients(parts)

@@ -33,6 +33,11 @@ const ld_device_ops *ld_cuda_memory(int ordinal) {
     return &ops;
 }
 
+/* And error.c: nothing is recorded here. */
+bool ld_cuda_recording(void) {
+    return false;
+}
+
 static struct {
     cudaError_t count, properties, set, stream;
     int cards, major;
