@@ -9,7 +9,7 @@ local opt = ld.options{
   channels = {32, 64, 128, 512, 1024}, blocks = {1, 2, 4, 3}, dropout = 0.1,
   epochs = 30, batch = 128, lr = 1e-2, weight_decay = 0.01, eps = 1e-5, smoothing = 0, seed = 1,
   precision = 'f32',                  -- f32, or bf16 on a CUDA device
-  pad = 2, erase = 0.2, find_lr = false, overfit = 0, tensorboard = false, quiet = false,
+  pad = 2, erase = 0.2, find_lr = false, overfit = 0, tensorboard = false, quiet = false, sync_bn = false,
 }
 
 if not ld.file_kind(opt.train) then
@@ -33,6 +33,7 @@ local adamw = ld.optim.adamw(net:parameters(), {lr = opt.lr, eps = opt.eps, weig
 local run   = ld.run(opt.out, {opt = opt, model = net, optim = adamw, seed = opt.seed,
                                schedule = ld.schedule.one_cycle{max = opt.lr}, precision = opt.precision,
                                 overfit = opt.overfit, tensorboard = opt.tensorboard, quiet = opt.quiet,
+                                sync_bn = opt.sync_bn,
                                record = {mean = train.mean, std = train.std, classes = train.classes,
                                          vae = train.vae, vae_hash = train.vae_hash, pixel_range = train.pixel_range}})
 print(('%d parameters, %d latents to train on, %d held out, %d classes'):format(net:count(), train.count, valid.count,

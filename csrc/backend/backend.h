@@ -131,13 +131,23 @@ typedef struct ld_cell {
 /* The activation behind a norm: those of ld_unary_op, at v = 0 with the same slopes. */
 typedef enum ld_norm_act { LD_NORM_PLAIN, LD_NORM_RELU, LD_NORM_LEAKY, LD_NORM_SILU } ld_norm_act;
 
+/* Batch norm over several ranks: between its passes a slot calls run, on the host, with what this rank has of each of c
+ * channels, which becomes what all ranks have. Forward: mean and (biased) variance of u over `rows` rows, which becomes the
+ * rows of all. Backward: sums of dz and dz xhat, where dz is the gradient behind the activation; weights are not in them. 0 or
+ * an error code, which the slot returns. */
+typedef struct ld_norm_join {
+    int (*run)(struct ld_norm_join *join, double *first, double *second, int64_t c);
+    double rows;
+} ld_norm_join;
+
 typedef struct ld_norm_spec {
     int groups; /* statistics of C/groups channels and all positions of a sample; 0, batch norm: of a channel over all */
     bool given; /* batch norm only: mean and var are constants */
     bool again; /* norm only: stats are read, and y comes out as it was when they were written */
     double eps;
     ld_norm_act act;
-    double slope, sub; /* LEAKY only */
+    double slope, sub;  /* LEAKY only */
+    ld_norm_join *join; /* batch norm only, or NULL; not with given or again */
 } ld_norm_spec;
 
 /* A loss between two tensors alike, as one number: the sum, or the mean, over d = a - b of
@@ -184,7 +194,8 @@ typedef struct ld_loss_spec {
     X(conv2d_dw, (const ld_view *dw, const ld_view *db, const ld_view *x, const ld_view *g, const ld_conv_shape *s))       \
     /* y = act((u - mean) / sqrt(var + eps) w + b), u = (1 + scale) x + shift: x, y (N,P,C), P positions, channels  \
      * innermost; film (N,2C): scale, then shift, or NULL; w, b (C) or NULL. stats (N,LD_NORM_STATS(film),C) is  \
-     * written for norm_bwd. mean, var (C) of u, biased: written, or read when s->given; NULL for group norm */      \
+     * written for norm_bwd. mean, var (C) of u, biased: written, or read when s->given; NULL for group norm.        \
+     * s->join: of all ranks; norm_bwd's dw, db stay this rank's */      \
     X(norm, (const ld_view *y, const ld_view *stats, const ld_view *mean, const ld_view *var, const ld_view *x,            \
              const ld_view *film, const ld_view *w, const ld_view *b, const ld_norm_spec *s))                              \
     /* any of dx, dfilm, dw, db may be NULL */                                                                             \

@@ -65,10 +65,10 @@ int ld_loader_next(const ld_loader *l, int64_t *images) {
 
 /* This rank's share of a batch of `count`: how many rows, from *first on. */
 static int share_of(const ld_loader *l, int count, int *first) {
-    int own, behind, pieces = ld_sum_pieces(count, l->o.micro);
+    int own, behind, pieces = ld_sum_pieces(count, l->o.micro, l->o.ranks);
     ld_sum_own(pieces, l->o.rank, l->o.ranks, &own, &behind);
-    *first = own < pieces ? own * l->o.micro : count;
-    return (behind < pieces ? behind * l->o.micro : count) - *first;
+    *first = ld_sum_first(count, l->o.micro, pieces, own);
+    return ld_sum_first(count, l->o.micro, pieces, behind) - *first;
 }
 
 /* Row i of a share that begins at `first` of its batch, and whether it is mirrored. */
@@ -404,7 +404,7 @@ static int check(const ld_loader *l) {
         return ld_fail(LD_EVALUE, "loader: rank %d of %d", o->rank, o->ranks);
     if (o->batch < 1 || o->batch > l->n)
         return ld_fail(LD_EVALUE, "loader: batches of %d of %lld pictures", o->batch, (long long)l->n);
-    if (o->micro < 1)
+    if (o->micro < 0)
         return ld_fail(LD_EVALUE, "loader: micro-batches of %d", o->micro);
     if (o->ahead < 1 || o->ahead > MOST || o->threads < 1 || o->threads > MOST)
         return ld_fail(LD_EVALUE, "loader: %d batches ahead by %d threads; 1 to %d are possible", o->ahead, o->threads,
@@ -457,7 +457,6 @@ ld_loader *ld_loader_new(const ld_latents *d, const ld_loader_options *o) {
     const ld_latent_info *info = ld_latent_store_info(ld_latents_store(d));
     l->o = *o;
     l->o.ranks = o->ranks ? o->ranks : 1;
-    l->o.micro = o->micro ? o->micro : (o->batch + l->o.ranks - 1) / l->o.ranks;
     l->o.ahead = o->ahead ? o->ahead : AHEAD;
     l->o.threads = o->threads ? o->threads : THREADS;
     l->o.mirror = o->mirror && info->set[LD_LATENT_MIRRORED_MEAN];

@@ -40,7 +40,7 @@ typedef struct ld_loader_options {
     int batch; /* of all ranks together: what is read ahead are batches of this size */
     uint64_t seed;
     int rank, ranks; /* ranks 0: 1 */
-    int micro;       /* pictures of a micro-batch; 0: batch / ranks, rounded up */
+    int micro;       /* pictures of a micro-batch; 0: a piece a rank (ld_sum_pieces) */
     bool mirror;
     int resident; /* 1, 0, or -1: when it takes at most half of the memory that the process may still have */
     int ahead;    /* batches; 0: 4 */

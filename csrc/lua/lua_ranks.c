@@ -3,6 +3,7 @@
 
 #include "comm/comm.h"
 #include "io/hash.h"
+#include "op/op.h"
 #include "optim/grad_exchange.h"
 #include "optim/grad_sum.h"
 
@@ -113,12 +114,27 @@ static int l_sum(lua_State *L) {
     return 1;
 }
 
-/* pieces(count, micro): how many micro-batches of `micro` pictures a batch of `count` has */
+/* pieces(count, micro): how many micro-batches of `micro` pictures (0: a rank's share) a batch of `count` has, and a list of
+ * how many pictures lie before each of them, and before the end */
 static int l_pieces(lua_State *L) {
     int64_t count = ldl_int(L, 1, "pieces", "the batch"), micro = ldl_int(L, 2, "pieces", "the micro-batch");
-    if (count < 1 || micro < 1)
+    if (count < 1 || micro < 0)
         return ldl_error(L, "pieces: micro-batches of %d of a batch of %d", (int)micro, (int)count);
-    lua_pushinteger(L, ld_sum_pieces((int)count, (int)micro));
+    int n = ld_sum_pieces((int)count, (int)micro, ld_comm_ranks());
+    lua_pushinteger(L, n);
+    lua_createtable(L, n + 1, 0);
+    for (int i = 0; i <= n; i++) {
+        lua_pushinteger(L, ld_sum_first((int)count, (int)micro, n, i));
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 2;
+}
+
+/* sync_norms(on): batch norm in training takes its statistics over all ranks from here on, or no longer; returns which
+ * it was */
+static int l_sync_norms(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TBOOLEAN);
+    lua_pushboolean(L, ld_set_norm_ranks(lua_toboolean(L, 1)));
     return 1;
 }
 
@@ -234,6 +250,7 @@ void ldl_open_ranks(lua_State *L) {
                                          {"own", l_own},
                                          {"grad_sum", l_new},
                                          {"pieces", l_pieces},
+                                         {"sync_norms", l_sync_norms},
                                          {"on_stop", l_on_stop},
                                          {"finish", l_end},
                                          {NULL, NULL}};

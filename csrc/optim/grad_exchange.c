@@ -14,9 +14,17 @@ enum { BUCKET = 1 << 22 };
 
 /* ---- the tree -------------------------------------------------------------------------------------------------------- */
 
-int ld_sum_pieces(int count, int micro) {
+int ld_sum_pieces(int count, int micro, int ranks) {
+    if (!micro)
+        return count >= 2 * ranks ? ranks : 1;
     int n = count / micro + (count % micro >= 2);
     return n > 0 ? n : 1;
+}
+
+int ld_sum_first(int count, int micro, int pieces, int i) {
+    if (i >= pieces)
+        return count;
+    return micro ? i * micro : (int)((int64_t)count * i / pieces);
 }
 
 void ld_sum_own(int pieces, int rank, int ranks, int *first, int *last) {

@@ -16,8 +16,11 @@ static inline bool ld_sum_siblings(ld_sum_node left, ld_sum_node right) {
 }
 
 /* How many pieces a batch of `count` has when each is of `micro` pictures. A single one left over joins the piece before it:
- * batch norm cannot use it alone. */
-int ld_sum_pieces(int count, int micro);
+ * batch norm cannot use it alone. micro 0: one piece a rank, of equal sizes as far as possible, or, where that is fewer than two
+ * pictures each, a single piece, which is rank 0's. */
+int ld_sum_pieces(int count, int micro, int ranks);
+/* The picture of the batch, from 0, at which piece i of those begins; `count` for i = pieces. */
+int ld_sum_first(int count, int micro, int pieces, int i);
 /* The pieces of rank r of R: first to last - 1, about equally many, those of rank 0 first. */
 void ld_sum_own(int pieces, int rank, int ranks, int *first, int *last);
 

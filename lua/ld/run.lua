@@ -23,7 +23,7 @@ Run.__index, Run.__name = Run, 'run'
 
 local known = {opt = take.optional, model = take.optional, optim = take.optional, schedule = take.optional,
                ema = take.optional, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional,
-               quiet = false, plan = true, deterministic = false, micro = 0, precision = 'f32',
+               quiet = false, plan = true, deterministic = false, micro = 0, sync_bn = false, precision = 'f32',
                tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0,
                keep = take.optional, attach = true, graph = take.optional}
 
@@ -48,8 +48,9 @@ end
 -- save_minutes = 5, log_every = 20 (steps), record (a table stored with every checkpoint), plan = true (the memory),
 -- deterministic = false (true: no ways of computing are timed from here on, tune(false); the fixed rule chooses),
 -- micro = 0 (pictures of a micro-batch: gradients of a batch are summed from so many at a time; 0: a batch is cut into
--- as many as there are ranks), precision = 'f32' (or 'bf16': what the functions of run:step and run:averaged compute
--- in, see ld.precision),
+-- as many as there are ranks), sync_bn = false (true: batch norm's statistics in training are those of all ranks'
+-- pictures together; not with micro), precision = 'f32' (or 'bf16': what the functions of run:step and run:averaged
+-- compute in, see ld.precision),
 -- quiet = false (true: nothing is printed), tensorboard = false (true: event files in <folder>/tb), report_minutes = 5
 -- (between versions of <folder>/report.html, 0 = none), outlier = 8 (deviations from the median from which a step is
 -- flagged, 0 = none), compare_every = 200 (steps between comparisons of the gradients of the parts mse and perceptual,
@@ -61,6 +62,10 @@ local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
   if o.micro ~= 0 and not (o.micro >= 2 and o.micro % 1 == 0) then
     core.fail(('run: micro is %g; a whole number, at least 2, or 0 for the whole batch is needed'):format(o.micro))
+  end
+  if o.sync_bn and o.micro > 0 then
+    core.fail(('run: sync_bn = true and micro = %d: statistics over the whole batch need all of it at once, and '
+      .. 'micro-batches come one after the other; use one of the two'):format(o.micro))
   end
   o.keep = keep.options(o.keep)
   if o.overfit > 0 then folder = folder .. '/overfit' end
@@ -203,7 +208,8 @@ function Run:check_ranks()
   local clock = {self.images, self.n, self.batch_size, seed, draws, self.serial}
   ranks.equal({core.tensor(clock, {dtype = 'f64'})}, 'clock or data set')
   if self.micro == 0 and self.deterministic then
-    self:say('another number of ranks gives other weights: a batch of %d is cut into %d; option micro fixes that',
+    self:say(self.sync_bn and 'another number of ranks rounds otherwise: a batch of %d is cut into %d'
+      or 'another number of ranks gives other weights: a batch of %d is cut into %d; option micro fixes that',
       self.batch_size, ranks.count())
   end
 end

@@ -224,8 +224,8 @@ store:check_vae(vae)
     store:check_vae(vae)
 
 ld.run(folder, {model, optim, opt = nil, schedule = nil, ema = nil, clip = 0, seed = 0, save_minutes = 5,
-    log_every = 20, record = nil, quiet = false, plan = true, deterministic = false, micro = 0, precision = 'f32',
-    tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0,
+    log_every = 20, record = nil, quiet = false, plan = true, deterministic = false, micro = 0, sync_bn = false,
+    precision = 'f32', tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0,
     keep = {last = 2, best = 1, every = 0}, attach = true, graph = nil})
   A training run in a folder: clock, order of data, checkpoints, resume, log, report. Calling it again resumes.
   folder          for last.h5, log.jsonl, report.html, samples/
@@ -244,6 +244,7 @@ ld.run(folder, {model, optim, opt = nil, schedule = nil, ema = nil, clip = 0, se
   plan            the memory of a step is worked out before the first
   deterministic   no ways of computing are timed
   micro           images of a micro-batch, whose gradients are summed; 0: a batch is cut into as many as there are ranks
+  sync_bn         several ranks: batch norm's statistics in training are those of the whole batch; not with micro
   precision       'f32', or 'bf16' on a CUDA device: what the functions of run:step and run:averaged compute in
   tensorboard     event files in <folder>/tb too
   report_minutes  between versions of report.html; 0 for none
@@ -460,6 +461,6 @@ return {title = 'Latents, runs, checkpoints', internal = [[
   run:count_pictures run:forget_graphs run:settle run:step_recorded
   run:time_step run:write_sums ld.graph ld.graph_able run:end_line run:few run:gradient run:health_entry
   run:log_beginning run:log_data run:log_image
-  run:lost run:mend_log run:micro_gradient run:pieces run:share run:tell run:tell_disk run:tell_time run:to_board
+  run:lost run:mend_log run:micro_gradient run:share run:synchronised run:tell run:tell_disk run:tell_time run:to_board
   run:try_to_tell run:watch run:with_averages run:open_data run:close_data run:plan_data run:place_data]],
   (text:gsub('<setup>', function() return setup end):gsub('<training>', function() return training end))}
