@@ -29,7 +29,7 @@ done
 same 'one that there is not is not launched' "$(grep -c ' kernel k_none$' "$seen")" 0
 for slot in $(sed -n 's/^    X(\([a-z0-9_]*\),.*/\1/p' csrc/backend/backend.h); do
     same "a test names ld_cuda_$slot" \
-        "$(cat tests/sim/test_sim_*.c tests/cuda/test_*.c | grep -cE -m1 "(ld_cuda_|[(, ])$slot[(,]")" 1
+        "$(cat tests/sim/test_sim_*.c tests/cuda/test_*.c | grep -cE -m1 "(ld_cuda_|[(, ])$slot[(,)]")" 1
 done
 
 # ---- barriers ----
