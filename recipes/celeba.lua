@@ -6,23 +6,16 @@
 local ld = require 'ld'
 
 local opt = ld.demo.options{
-  data   = 'data/celeba-hq',           -- pictures
-  vae    = 'data/vae-small.h5',        -- or sd-vae-ft-ema: a diffusers folder or .safetensors file
+  data   = 'data/celeba-hq',
+  vae    = 'data/vae-small.h5',        -- autoencoder; or sd-vae-ft-ema: a diffusers folder or .safetensors file
   judge  = 'runs/imagenet-classifier/best.h5', -- latent classifier for the perceptual loss; the demo trains its own
   out    = 'runs/celeba',
   size   = 256, epochs = 250, batch = 128, lr = 3e-3, ema = 0.9999, seed = 1,
   sigma_rel = {},                      -- e.g. 0.05,0.10: power-function averages of these widths in place of `ema`
   channels = {128, 256, 512, 768}, layers = 2, attention_from = 2, attention_width = 16, norm = 'batch',
-  scale  = 0,                          -- latents enter the network times this; 0: to mean 0, std 1
-  perceptual = 0.1, gate = 3,          -- weight of the perceptual latent loss (0: MSE only), and its noise gate
-  samples = 64, steps = 100, eta = 1,  -- what is drawn, and how
-  every = 10,                          -- epochs between sample grids
+  scale  = 0, perceptual = 0.1, gate = 3, samples = 64, steps = 100, eta = 1, every = 10,
   precision = 'f32',                   -- of training and drawing: f32, or bf16 on a CUDA device
-  least_psnr = 15,                     -- dB that the autoencoder must reach on the first pictures
-  find_lr = false,                     -- search a learning rate and end
-  overfit = 0,                         -- train on so many batches only, in a folder beside: can it learn them?
-  tensorboard = false, quiet = false,  -- event files in runs/celeba/tb; nothing printed while training
-  demo = false,
+  least_psnr = 15, find_lr = false, overfit = 0, tensorboard = false, quiet = false, demo = false,
 }
 
 local sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}
@@ -58,16 +51,12 @@ local perceptual = judge and ld.perceptual{net = judge, mean = judge.record.mean
 print(('U-Net of %d parameters, %d latents, perceptual latent loss %s'):format(unet:count(), store.count,
   perceptual and ('weight %g'):format(opt.perceptual) or 'off'))
 
--- Samples by the weights in the network; with averaged ones, batch-norm statistics are recomputed on data first.
-local function draw(n)
-  return model:sample{n = n or opt.samples, channels = store.shape[1], size = store.shape[2], seed = opt.seed,
-                      sampler = sampler}
-end
-local function statistics(i)
-  model:loss(store:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch})
-end
-run:draws(function(n) return vae:decode_images(draw(n)) end, statistics)
-local function show() return run:image('samples', vae:decode_images(run:averaged(draw, statistics))) end
+-- Pictures by the weights in the network; with averaged ones, batch-norm statistics are recomputed on data first.
+run:draws(function(n)
+  return vae:decode_images(model:sample{n = n, channels = store.shape[1], size = store.shape[2], seed = opt.seed,
+                                        sampler = sampler})
+end, model:statistics(store, opt.batch, opt.seed + 1))
+local function show() return run:image('samples', run:draw(opt.samples)) end
 
 local function loss(batch)
   return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})

@@ -9,8 +9,7 @@ local opt = ld.options{
   channels = {64, 128, 256}, layers = 2, attention_from = 2, attention_width = 16, norm = 'group',
   epochs = 200, batch = 128, lr = 1e-3, ema = 0.9995, seed = 1,
   drop = 0.1,                          -- share of labels that the network does not see, for guidance
-  guidance = 2, columns = 8,           -- what is drawn: samples of each class
-  steps = 50, eta = 0.5, every = 5,    -- how, and after how many epochs
+  guidance = 2, columns = 8, steps = 50, eta = 0.5, every = 5,
 }
 
 if not ld.images.exists(opt.data) then
@@ -34,22 +33,30 @@ local run   = ld.run(opt.out, {opt = opt, model = unet, ema = opt.ema, seed = op
                                record = {scale = 1, classes = set.classes, pixels = opt.size}})
 print(('U-Net of %d parameters, %d classes'):format(unet:count(), classes))
 
--- A row for each class, the same noise in every row.
-local function draw()
-  return run:averaged(function()
+local function sample(n, label, together)
+  return model:sample{n = n, channels = 3, size = opt.size, seed = opt.seed, label = label, guidance = opt.guidance,
+                      split = together, sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}}
+end
+local function statistics(i)
+  local list = {}
+  for k = 1, math.min(opt.batch, data.count) do list[k] = (i * opt.batch + k) % data.count + 1 end
+  local batch, device = data:get(list, i * opt.batch), unet:device()
+  model:loss(batch.x:to(device), {seed = opt.seed + 1, first = i * opt.batch, label = batch.label:to(device)})
+end
+
+-- For those who attach: one picture of each class in turn. The recipe's own: a row for each class, the same noise in
+-- every row.
+run:draws(function(n, together)
+  local label = {}
+  for i = 1, n do label[i] = (i - 1) % classes end
+  return sample(n, label, together):affine(0.5, 0.5):clamp(0, 1)
+end, statistics)
+local function show()
+  return run:image('samples', run:averaged(function()
     local rows = {}
-    for class = 0, classes - 1 do
-      rows[#rows + 1] = model:sample{n = opt.columns, channels = 3, size = opt.size, seed = opt.seed, label = class,
-                                     guidance = opt.guidance, split = true,
-                                     sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}}
-    end
+    for class = 0, classes - 1 do rows[#rows + 1] = sample(opt.columns, class, true) end
     return ld.concat(rows, 1):affine(0.5, 0.5):clamp(0, 1)
-  end, function(i)
-    local list = {}
-    for k = 1, math.min(opt.batch, data.count) do list[k] = (i * opt.batch + k) % data.count + 1 end
-    local batch, device = data:get(list, i * opt.batch), unet:device()
-    model:loss(batch.x:to(device), {seed = opt.seed + 1, first = i * opt.batch, label = batch.label:to(device)})
-  end)
+  end, statistics), {columns = opt.columns})
 end
 
 local path
@@ -57,7 +64,7 @@ for _ in run:batches(data, opt.batch, opt.epochs) do
   run:step(function(batch)
     return model:loss(batch.x, {seed = opt.seed, first = batch.first, label = batch.label, drop = opt.drop})
   end)
-  if run:every{epochs = opt.every} then path = run:image('samples', draw(), {columns = opt.columns}) end
+  if run:every{epochs = opt.every} then path = show() end
 end
 run:finish()
-print('samples: ' .. (path or run:image('samples', draw(), {columns = opt.columns})))
+print('samples: ' .. (path or show()))

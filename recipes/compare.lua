@@ -11,7 +11,8 @@ local opt = ld.options{
   out = 'runs/compare', epochs = 50, batch = 64, lr = 3e-3, ema = 0.999, seed = 1,
   channels = {64, 128, 256}, layers = 1, attention_from = 2, attention_width = 16, scale = 0,
   perceptual = 0.1, gate = 3, samples = 16, steps = 100, eta = 1,
-  evaluator = '', n = 1000,
+  evaluator = '',                     -- latent classifier that judges samples and was not in the loss; none: no figures
+  n = 1000,                           -- samples that it judges
   precision = 'f32',                  -- of training and drawing: f32, or bf16 on a CUDA device
   tensorboard = false, quiet = false,
 }
@@ -46,6 +47,11 @@ local function train(name, weight)
                                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae,
                                                           store = opt.store, latent = store.shape,
                                                           judge = weight > 0 and judge_hash}})
+  local function draw(n)
+    return model:sample{n = n, channels = store.shape[1], size = store.shape[2], seed = opt.seed, sampler = sampler}
+  end
+  local statistics = model:statistics(store, opt.batch, opt.seed + 1)
+  run:draws(function(n) return vae:decode_images(draw(n)) end, statistics)
   -- both runs measure the distance in feature space; only one is pulled by it
   local perceptual = ld.perceptual{net = judge, mean = judge.record.mean, std = judge.record.std,
                                    weight = math.max(weight, 1e-12), gate = opt.gate}
@@ -56,15 +62,12 @@ local function train(name, weight)
     end)
   end
   run:finish()
-  local function draw(n)
-    return model:sample{n = n, channels = store.shape[1], size = store.shape[2], seed = opt.seed, sampler = sampler}
-  end
   local z, record = run:averaged(function()
     return draw(opt.samples), evaluator and ld.metrics.evaluate{
       judge = evaluator, store = store, n = opt.n, draw = draw, seed = opt.seed, weights = 'ema', run = run.folder,
       images = run:seen(), loss_judge = weight > 0 and judge_hash,
       sampler = {name = 'ddim', steps = opt.steps, eta = opt.eta}}
-  end, function(i) model:loss(store:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch}) end)
+  end, statistics)
   if record then ld.metrics.write_record(run.folder .. '/evaluation.json', record) end
   local pictures = vae:decode_images(z)
   run:image('samples', pictures)

@@ -7,11 +7,11 @@
 local ld = require 'ld'
 
 local opt = ld.options{'runs...',
-  runs = {}, judge = 'runs/imagenet-classifier/best.h5',
-  n = 10000, k = 3, seed = 0, batch = 64,   -- n: generated latents; twice as many real ones are needed
-  sampler = 'ddim', steps = 100, eta = 1,   -- ddim, or ancestral (DDPM's step on the cosine schedule)
-  weights = 'ema', sigma_rel = 0,           -- ema or live; width of the average, 0: the first that the run kept
-  store = '',                               -- where the latents lie, when they have moved
+  runs = {},
+  judge = 'runs/imagenet-classifier/best.h5', -- latent classifier whose features are compared; not that of the loss
+  n = 10000,                                -- generated latents; twice as many real ones are needed
+  k = 3, seed = 0, batch = 64,
+  sampler = 'ddim', steps = 100, eta = 1, weights = 'ema', sigma_rel = 0, store = '',
 }
 
 if #opt.runs == 0 then ld.fail('name one or more runs: ldlua recipes/evaluate.lua runs/celeba') end

@@ -5,12 +5,12 @@
 local ld = require 'ld'
 
 local opt = ld.options{
-  run = 'runs/celeba', data = '', out = 'runs/finetuned', -- the trained run, the pictures, where to
+  run = 'runs/celeba', data = '', out = 'runs/finetuned',
   epochs = 40, batch = 16, lr = 1e-4, ema = 0.999, seed = 1,
   weights = 'ema',                     -- begin with the run's averaged weights, or live
-  judge = '', perceptual = 0.1,        -- latent classifier for the perceptual loss; none: MSE only
-  samples = 16, steps = 50, eta = 1, every = 5,
-  vae = '', least_psnr = 15,           -- where the autoencoder lies, when it has moved
+  judge = '',                          -- latent classifier for the perceptual loss; none: MSE only
+  perceptual = 0.1, samples = 16, steps = 50, eta = 1, every = 5, least_psnr = 15,
+  vae = '',                            -- where the autoencoder lies, when it has moved
 }
 
 local path = opt.run .. '/last.h5'
@@ -45,19 +45,19 @@ print(('%d latents of your pictures, U-Net of %d parameters from %d images of %s
   record.images, opt.run))
 
 local batch_size = math.min(opt.batch, store.count)
-local function draw()
-  return run:averaged(function()
-    return model:sample{n = opt.samples, channels = from.latent[1], size = from.latent[2], seed = opt.seed,
-                        split = true, sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}}
-  end, function(i) model:loss(store:random_batch(batch_size, i).x, {seed = opt.seed + 1, first = i * batch_size}) end)
-end
+run:draws(function(n, together)
+  return vae:decode_images(model:sample{n = n, channels = from.latent[1], size = from.latent[2], seed = opt.seed,
+                                        split = together,
+                                        sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}})
+end, model:statistics(store, batch_size, opt.seed + 1))
+local function show() return run:image('samples', run:draw(opt.samples)) end
 
-local grid = not run.resumed and run:image('samples', vae:decode_images(draw())) -- before anything changes
+local grid = not run.resumed and show() -- before anything changes
 for _ in run:batches(store, batch_size, opt.epochs) do
   run:step(function(batch)
     return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
   end)
-  if run:every{epochs = opt.every} then grid = run:image('samples', vae:decode_images(draw())) end
+  if run:every{epochs = opt.every} then grid = show() end
 end
 run:finish()
-print('samples: ' .. (grid or run:image('samples', vae:decode_images(draw()))))
+print('samples: ' .. (grid or show()))

@@ -9,8 +9,7 @@ local opt = ld.options{
   channels = {32, 64, 128, 512, 1024}, blocks = {1, 2, 4, 3}, dropout = 0.1,
   epochs = 30, batch = 128, lr = 1e-2, weight_decay = 0.01, eps = 1e-5, smoothing = 0, seed = 1,
   precision = 'f32',                  -- f32, or bf16 on a CUDA device
-  pad = 2, erase = 0.2,               -- random crop after padding, and RandErase; 0 switches one off
-  find_lr = false, overfit = 0, tensorboard = false, quiet = false, -- as in celeba.lua
+  pad = 2, erase = 0.2, find_lr = false, overfit = 0, tensorboard = false, quiet = false,
 }
 
 if not ld.file_kind(opt.train) then

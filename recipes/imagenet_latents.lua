@@ -18,8 +18,9 @@
 local ld = require 'ld'
 
 local opt = ld.options{
-  data = 'data/imagenet/train', vae = 'data/vae-small.h5', out = 'runs/imagenet/train.h5',
-  labels = '', partial = false,       -- partial: take what a damaged archive has before the damage
+  data = 'data/imagenet/train', vae = 'data/vae-small.h5',
+  out = 'runs/imagenet/train.h5',     -- the store that is written; one in the making is gone on with
+  labels = '', partial = false,
   size = 256, transform = 'short-center-bilinear', -- fast.ai's: cut the centre square, then shrink
   exif = false,                       -- turn pictures as their EXIF data say
   range = 'own',                      -- pixel range fed to the VAE: own (the VAE's), signed, or unit (fast.ai's)

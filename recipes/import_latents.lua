@@ -9,8 +9,17 @@
 --   Stopped, it goes on when it is run again.
 local ld = require 'ld'
 
-local opt = ld.options{'path', path = '', out = '', vae = '', range = '', shape = '', dtype = 'f32', store = 'f16',
-                       scaled = 1, labels = '', classes = ''}
+local opt = ld.options{'path',
+  path = '',
+  out = '',        -- the store that is written
+  vae = '',        -- autoencoder that made the latents: a path, or a name where its weights are not here
+  range = '',      -- pixel range it was fed: unit or signed
+  shape = '',      -- of the array, 303125,4,32,32, where the file does not say it
+  dtype = 'f32',   -- of the numbers in a bare memory map
+  store = 'f16',   -- of the numbers in the store
+  scaled = 1,      -- latents were multiplied by this when they were made
+  labels = '', classes = '',
+}
 
 if opt.path == '' or opt.out == '' then
   ld.fail('import_latents: PATH --out FILE --vae PATH_OR_NAME --range unit or signed are needed; --help tells more')

@@ -5,14 +5,15 @@
 local ld = require 'ld'
 
 local opt = ld.options{
-  data   = 'data/lsun-bedrooms', vae = 'data/sd-vae-ft-ema', range = 'unit',  -- fast.ai feeds the VAE [0,1]
+  data   = 'data/lsun-bedrooms', vae = 'data/sd-vae-ft-ema',
+  range  = 'unit',                     -- pixel range fed to the VAE: unit (fast.ai's), signed, or own (the VAE's)
   judge  = 'runs/imagenet-classifier/best.h5', out = 'runs/lsun',
   size   = 256, transform = 'topleft', epochs = 25, batch = 128, lr = 3e-3, ema = 0.9999, seed = 1,
   sigma_rel = {},                      -- e.g. 0.05,0.10: power-function averages of these widths in place of `ema`
   channels = {128, 256, 512, 768}, layers = 2, attention_from = 2, attention_width = 16, norm = 'batch', scale = 0.2,
   perceptual = 0.1, gate = 3, samples = 64, steps = 100, eta = 1, limit = 1e9,
   precision = 'f32',                  -- of training and drawing: f32, or bf16 on a CUDA device
-  find_lr = false, overfit = 0, tensorboard = false, quiet = false, -- as in celeba.lua
+  find_lr = false, overfit = 0, tensorboard = false, quiet = false,
 }
 
 if not ld.images.exists(opt.data) then
@@ -61,12 +62,10 @@ local function evaluate()
   return sum / valid.count
 end
 
-local function draw()
-  return run:averaged(function()
-    return model:sample{n = opt.samples, channels = train.shape[1], size = train.shape[2], seed = opt.seed,
-                        sampler = sampler}
-  end, function(i) model:loss(train:random_batch(opt.batch, i).x, {seed = opt.seed + 1, first = i * opt.batch}) end)
-end
+run:draws(function(n)
+  return vae:decode_images(model:sample{n = n, channels = train.shape[1], size = train.shape[2], seed = opt.seed,
+                                        sampler = sampler})
+end, model:statistics(train, opt.batch, opt.seed + 1))
 
 local function loss(batch)
   return model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
@@ -79,7 +78,7 @@ for batch in run:batches(train, opt.batch, opt.epochs) do
     local mse = ld.precision(opt.precision, evaluate)
     run:log{event = 'epoch', epoch = batch.epoch, valid_mse = mse}
     run:say('epoch %d: held-out eps-MSE %.4f; samples in %s', batch.epoch, mse,
-      run:image('samples', vae:decode_images(draw())))
+      run:image('samples', run:draw(opt.samples)))
   end
 end
 run:finish()

@@ -6,7 +6,8 @@
 local ld = require 'ld'
 
 local opt = ld.options{
-  run = 'runs/celeba', out = '', image = '', strength = 0.5, n = 8, seed = 0, to = -1,
+  run = 'runs/celeba', out = '', image = '', strength = 0.5, n = 8, seed = 0,
+  to = -1,             -- the other seed of a way between two; -1: none
   steps = 100, eta = 0.5, weights = 'ema', sigma_rel = 0, vae = '', store = '', batch = 32,
 }
 if (opt.image ~= '') == (opt.to >= 0) then

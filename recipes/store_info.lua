@@ -6,8 +6,12 @@
 --   --quick leaves out what needs every latent: minima, maxima, statistics of an unfinished store
 local ld = require 'ld'
 
-local opt = ld.options{'path', path = '', vae = '', samples = 16, out = '', scale = 0.18215, bad = 10,
-                       quick = false}
+local opt = ld.options{'path',
+  path = '', vae = '', samples = 16,
+  out = '',            -- folder of the picture of samples; '': beside the store
+  scale = 0.18215,     -- latents are shown as a network would see them with this
+  bad = 10, quick = false,
+}
 
 if opt.path == '' then ld.fail('store_info: which store? ldlua recipes/store_info.lua PATH; --help tells more') end
 

@@ -9,8 +9,7 @@ local opt = ld.options{
   photos = 'data/photos', out = 'runs/vae', size = 128, crop = 64, faces = 4000, held_out = 0.1,
   width = 64, blocks = 3, epochs = 20, batch = 16, lr = 2e-3, seed = 1, ema = 0.999,
   precision = 'f32',   -- of training and measuring: f32, or bf16 on a CUDA device
-  l1 = 0.2,            -- weight of the absolute error beside the squared one
-  find_lr = false, overfit = 0, tensorboard = false, quiet = false, -- as in celeba.lua
+  l1 = 0.2, find_lr = false, overfit = 0, tensorboard = false, quiet = false,
 }
 
 local data = ld.picture_mix{photos = opt.photos, faces = opt.faces, size = opt.size, crop = opt.crop, seed = opt.seed,

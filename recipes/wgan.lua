@@ -6,8 +6,11 @@ local ld = require 'ld'
 
 local opt = ld.options{
   data = 'data/celeba-hq', out = 'runs/wgan', size = 64, faces = 10000, limit = 0,
-  epochs = 50, batch = 64, width = 64, latent = 100, seed = 1, samples = 64, every = 1,
-  lr = 5e-5, clip = 0.01, critic = 5,  -- the paper's: step, bound of the critic's weights, its updates for one of G
+  epochs = 50, batch = 64, width = 64, seed = 1, samples = 64, every = 1,
+  latent = 100,                        -- width of the generator's noise
+  lr = 5e-5,                           -- learning rate
+  clip = 0.01,                         -- bound of the critic's weights; this and what follows as in the paper
+  critic = 5,                          -- updates of the critic for one of the generator
 }
 
 local found = ld.images.exists(opt.data)
@@ -26,13 +29,10 @@ local run = ld.run(opt.out, {opt = opt, model = gan, optim = adam, seed = opt.se
                              record = {pixels = opt.size, data = set.name}})
 print(('generator of %d parameters, critic of %d'):format(gan.generator:count(), gan.critic:count()))
 
-local function draw()
-  return run:averaged(function()
-    return ld.no_grad(function()
-      return gan.generator(gan:noise(opt.samples, {seed = opt.seed + 1})):affine(0.5, 0.5)
-    end)
-  end)
-end
+run:draws(function(n)
+  return ld.no_grad(function() return gan.generator(gan:noise(n, {seed = opt.seed + 1})):affine(0.5, 0.5) end)
+end)
+local function show() return run:image('samples', run:draw(opt.samples)) end
 
 -- Whose turn it is follows from the clock, as everything in a run does.
 local function generators_turn(first)
@@ -57,8 +57,8 @@ for whole in run:batches(data, opt.batch, opt.epochs) do
   local turn = generators_turn(whole.first)
   run:step(function(batch) return (turn and generator_loss or critic_loss)(batch) end)
   if not turn then gan:clip(opt.clip) end
-  if run:every{epochs = opt.every} then path = run:image('samples', draw()) end
+  if run:every{epochs = opt.every} then path = show() end
 end
 gan.critic:requires_grad_(true)
 run:finish()
-print('samples: ' .. (path or run:image('samples', draw())))
+print('samples: ' .. (path or show()))

@@ -291,7 +291,7 @@ static int l_prompt(lua_State *L) {
 void host_prompt(lua_State *L) {
     int signal_end = 0;
     if (isatty(STDIN_FILENO))
-        puts("ldlua " LD_VERSION " (" LUAJIT_VERSION "). ? helps, Tab completes, Ctrl-C stops, Ctrl-D ends.");
+        puts("ldlua " LD_VERSION ". ? helps, Tab completes, Ctrl-C stops, Ctrl-D ends.");
     edit_open(L);
     if (lua_cpcall(L, l_prompt, &signal_end))
         report(L);

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "io/chafa_lib.h"
+#include "io/terminal_ask.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,7 @@ int ld_terminal_detect(void) {
         if (lc.term_info_have_seq(info, modes[order[i]].begins))
             mode = (int)order[i];
     lc.term_info_unref(info);
-    return mode;
+    return mode == LD_TERMINAL_HALF && ld_terminal_ask().sixel ? LD_TERMINAL_SIXEL : mode;
 }
 
 ld_terminal_size ld_terminal_measure(void) {
@@ -45,7 +46,12 @@ ld_terminal_size ld_terminal_measure(void) {
     if (w.ws_xpixel >= 2 * w.ws_col && w.ws_ypixel >= 2 * w.ws_row) {
         size.cell_width = w.ws_xpixel / w.ws_col;
         size.cell_height = w.ws_ypixel / w.ws_row;
+    } else if (ld_terminal_ask().cell_width) {
+        size.cell_width = ld_terminal_ask().cell_width;
+        size.cell_height = ld_terminal_ask().cell_height;
     }
+    size.most_width = ld_terminal_ask().most_width;
+    size.most_height = ld_terminal_ask().most_height;
     return size;
 }
 
@@ -73,16 +79,23 @@ static ChafaCanvas *new_canvas(ld_terminal_mode mode, ld_terminal_size size, con
     return canvas;
 }
 
+/* Bytes from row to row: chafa 1.12 skews pictures whose rows do not begin at multiples of 4. */
+static size_t row_bytes(const ld_image *im, int across) {
+    return (3 * (size_t)(im->width * across) + 3) & ~(size_t)3;
+}
+
 /* RGB out of 1 or 3 channels, each pixel across x down times; the caller frees. */
 static uint8_t *rgb(const ld_image *im, int across, int down) {
     size_t w = (size_t)(im->width * across), h = (size_t)(im->height * down), c = (size_t)im->channels;
-    uint8_t *out = malloc(3 * w * h), *to = out;
+    uint8_t *out = malloc(row_bytes(im, across) * h);
     if (!out)
         ld_fail(LD_EMEM, "show: out of host memory");
-    for (size_t i = 0; out && i < w * h; i++) {
-        const uint8_t *from = im->data + (i / w / (size_t)down * (size_t)im->width + i % w / (size_t)across) * c;
-        for (int k = 0; k < 3; k++)
-            *to++ = from[c == 3 ? k : 0];
+    for (size_t y = 0; out && y < h; y++) {
+        const uint8_t *row = im->data + y / (size_t)down * (size_t)im->width * c;
+        uint8_t *to = out + y * row_bytes(im, across);
+        for (size_t x = 0; x < w; x++)
+            for (int k = 0; k < 3; k++)
+                *to++ = row[x / (size_t)across * c + (c == 3 ? (size_t)k : 0)];
     }
     return out;
 }
@@ -118,7 +131,7 @@ int ld_terminal_picture(const ld_image *im, ld_terminal_mode mode, ld_terminal_s
     ChafaCanvas *canvas = new_canvas(mode, size, info);
     lc.term_info_supplement(info, all); /* a mode that was asked for is used whatever the environment says */
     lc.canvas_draw_all_pixels(canvas, CHAFA_PIXEL_RGB8, pixels, im->width * across, im->height * down,
-                              3 * im->width * across);
+                              (int)row_bytes(im, across));
     GString *s = lc.canvas_print(canvas, info);
     free(pixels);
     lc.canvas_unref(canvas);

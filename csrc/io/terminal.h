@@ -13,14 +13,15 @@ typedef enum ld_terminal_mode {
 } ld_terminal_mode;
 extern const char *const ld_terminal_mode_names[LD_TERMINAL_MODES]; /* half sixel kitty iterm */
 
-/* What the terminal can do, from the environment (TERM, COLORTERM, ...), as the program chafa tells it: a mode, or -1
- * when libchafa cannot be loaded (LD_EIO). */
+/* What the terminal can do, from the environment (TERM, COLORTERM, ...), as the program chafa tells it, and where that
+ * knows of half blocks only, from what the terminal answers (terminal_ask.h): a mode, or -1 when libchafa cannot be loaded
+ * (LD_EIO). */
 int ld_terminal_detect(void);
 
-/* The size of the terminal on standard output: columns, rows, and pixels of a cell (10 x 20 when it does not say).
- * Columns and rows are 0 when it is no terminal or does not say. */
+/* The size of the terminal on standard output: columns, rows, pixels of a cell (10 x 20 when it does not say) and of the
+ * largest sixel picture (0 when it does not say). Columns and rows are 0 when it is no terminal or does not say. */
 typedef struct ld_terminal_size {
-    int columns, rows, cell_width, cell_height;
+    int columns, rows, cell_width, cell_height, most_width, most_height;
 } ld_terminal_size;
 ld_terminal_size ld_terminal_measure(void);
 

@@ -32,7 +32,8 @@ static int l_save_image(lua_State *L) {
     return 0;
 }
 
-/* terminal_mode(): 'half', 'sixel', 'kitty' or 'iterm', from the environment; nil and the reason without libchafa */
+/* terminal_mode(): 'half', 'sixel', 'kitty' or 'iterm', from the environment and what the terminal answers; nil and the
+ * reason without libchafa */
 static int l_terminal_mode(lua_State *L) {
     int mode = ld_terminal_detect();
     if (mode >= 0) {
@@ -45,14 +46,17 @@ static int l_terminal_mode(lua_State *L) {
     return 2;
 }
 
-/* terminal_size(): columns, rows (0 when it is no terminal), and pixels of a cell: width, height */
+/* terminal_size(): columns, rows (0 when it is no terminal), pixels of a cell: width, height, and those of the largest
+ * sixel picture (0: it does not say) */
 static int l_terminal_size(lua_State *L) {
     ld_terminal_size size = ld_terminal_measure();
     lua_pushinteger(L, size.columns);
     lua_pushinteger(L, size.rows);
     lua_pushinteger(L, size.cell_width);
     lua_pushinteger(L, size.cell_height);
-    return 4;
+    lua_pushinteger(L, size.most_width);
+    lua_pushinteger(L, size.most_height);
+    return 6;
 }
 
 /* terminal_picture(x, {mode, columns, rows, cell_width = 10, cell_height = 20}): x as save_image takes it, as text for a
@@ -63,9 +67,10 @@ static int l_terminal_picture(lua_State *L) {
     ldl_options(L, 2, who, "mode columns rows cell_width cell_height");
     const char *name = ldl_field_string(L, 2, "mode", "half", who);
     int mode = 0;
-    ld_terminal_size size = {(int)ldl_field_int(L, 2, "columns", 80, who), (int)ldl_field_int(L, 2, "rows", 24, who),
-                             (int)ldl_field_int(L, 2, "cell_width", 10, who),
-                             (int)ldl_field_int(L, 2, "cell_height", 20, who)};
+    ld_terminal_size size = {.columns = (int)ldl_field_int(L, 2, "columns", 80, who),
+                             .rows = (int)ldl_field_int(L, 2, "rows", 24, who),
+                             .cell_width = (int)ldl_field_int(L, 2, "cell_width", 10, who),
+                             .cell_height = (int)ldl_field_int(L, 2, "cell_height", 20, who)};
     while (mode < LD_TERMINAL_MODES && strcmp(ld_terminal_mode_names[mode], name) != 0)
         mode++;
     if (mode == LD_TERMINAL_MODES)

@@ -139,7 +139,7 @@ request('sample', '[N] [live]', 'N pictures (16) by the averaged weights, or tho
     refuse("sample: '%s'; a number, `ema` or `live` are known", rest)
   end
   local n = whole(count, 16, 'sample: the count', 1, 1024)
-  local f, ema = function() return run.drawing.f(n) end, run.ema
+  local f, ema = function() return run.drawing.f(n, false) end, run.ema
   if live == 'live' then run.ema = nil end
   local done, path = pcall(function()
     return run:image(run.ema and 'attach-ema' or 'attach-live', run:averaged(f, run.drawing.batches))

@@ -64,9 +64,11 @@ local function place(self, p, w, h)
   return across > 0 and (p[1] - self.left) / across * w or w / 2, up > 0 and h - (p[2] - self.low) / up * h or h / 2
 end
 
---- chart.draw(self, width, height): (3,height,width) u8. A column is filled between its lowest and highest point.
+--- chart.draw(self, width, height): (3,height,width) u8. A column is filled between its lowest and highest point; lines
+-- are a 150th of the height thick.
 function chart.draw(self, width, height)
   local top, bottom = {}, {} -- by column from 0: rows from 0
+  local more = self.fill and 0 or math.max(0, math.floor(height / 150 + 0.5) - 1)
   local function mark(column, row)
     top[column] = math.min(top[column] or row, row)
     bottom[column] = self.fill and height - 1 or math.max(bottom[column] or row, row)
@@ -90,7 +92,7 @@ function chart.draw(self, width, height)
   local to = ffi.cast('uint8_t *', out:ptr())
   for row = 0, height - 1 do
     for column = 0, width - 1 do
-      local line = top[column] and row >= top[column] and row <= bottom[column]
+      local line = top[column] and row >= top[column] and row <= bottom[column] + more
       local edge = row == 0 or row == height - 1 or column == 0 or column == width - 1
       local color = line and LINE or edge and GRID or GROUND
       for c = 0, 2 do to[(row * width + column) * 3 + c] = color[c + 1] end

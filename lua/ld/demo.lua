@@ -24,26 +24,26 @@ function demo.options(defaults)
 end
 
 -- A small classifier that tells sixteen kinds of latents apart: the signs of four fixed random directions of the
--- picture's coarse latent. It needs no labels and gives features that know shape and colour.
-local function pseudo_labels(store)
+-- picture's coarse latent, those of a seed. It needs no labels and gives features that know shape and colour.
+local function pseudo_labels(store, seed)
   local c, parts = store.shape[1], {}
   return core.no_grad(function()
     for batch in store:in_order(256) do
       parts[#parts + 1] = core.adaptive_avg_pool2d(store:standardise(batch.x), 4, 4)
     end
     local flat = core.concat(parts, 1):reshape(store.count, c * 16)
-    local directions = core.noise({c * 16, 4}, {seed = 7, device = flat.device})
+    local directions = core.noise({c * 16, 4}, {seed = seed, device = flat.device})
     local bits = core.matmul(flat - core.mean(flat, 1, true), directions)
     local powers = core.tensor({1, 2, 4, 8}, {device = flat.device})
     return core.matmul(core.gt(bits, 0):f32(), powers):i64()
   end)
 end
 
-local function train_judge(path, store, opt)
+--- train_judge(path, store, seed, kinds): trains such a classifier and writes it; kinds is the seed of the directions.
+function demo.train_judge(path, store, seed, kinds)
   local ld = require 'ld'
-  print('no classifier for the perceptual loss yet: training a small one on these latents (16 pseudo classes)')
-  ld.seed(opt.seed)
-  local labels = core.keep(pseudo_labels(store))
+  ld.seed(seed)
+  local labels = core.keep(pseudo_labels(store, kinds))
   local net = ld.models.classifier{in_channels = store.shape[1], channels = {16, 32, 64, 128}, blocks = {1, 1, 1},
                                    classes = 16}
   local adamw = ld.optim.adamw(net:parameters(), {lr = 3e-3, eps = 1e-5})
@@ -52,7 +52,7 @@ local function train_judge(path, store, opt)
   for step = 0, epochs * per_epoch - 1 do
     local list = {}
     for i = 1, batch do
-      list[i] = core.shuffled(step % per_epoch * batch + i, store.count, opt.seed, math.floor(step / per_epoch))
+      list[i] = core.shuffled(step % per_epoch * batch + i, store.count, seed, math.floor(step / per_epoch))
     end
     adamw.lr, adamw.beta1 = core.schedule.one_cycle(step, epochs * per_epoch, {max = 3e-3})
     core.scope(function()
@@ -104,7 +104,10 @@ end
 function demo.judge(opt, store)
   if opt.perceptual == 0 then return nil end
   require('ld.ranks').first(function()
-    if opt.demo and not core.file_kind(opt.judge) then train_judge(opt.judge, store, opt) end
+    if opt.demo and not core.file_kind(opt.judge) then
+      print('no classifier for the perceptual loss yet: training a small one on these latents (16 pseudo classes)')
+      demo.train_judge(opt.judge, store, opt.seed, 7)
+    end
   end)
   if not core.file_kind(opt.judge) then
     print(('no classifier %s: training with MSE only; make one with recipes/imagenet_classifier.lua'):format(opt.judge))

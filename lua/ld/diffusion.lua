@@ -87,6 +87,12 @@ function Model:loss(z, options)
   return loss, {mse = mse, perceptual = term, share = core.no_grad(function() return term / loss end)}
 end
 
+--- statistics(store, batch, seed): a function of i that runs the network on the i-th of batches of noised data: what
+-- run:draws, run:averaged and ema:use take to recompute the statistics of batch norm.
+function Model:statistics(store, batch, seed)
+  return function(i) self:loss(store:random_batch(batch, i).x, {seed = seed, first = i * batch}) end
+end
+
 --- One call of the network for a whole batch at time t. With labels and a guidance w other than 1 it is called for the
 -- batch without labels too: eps_none + w (eps_label - eps_none).
 function Model:predict(x, t, label, guidance)

@@ -112,7 +112,8 @@ end
 
 --- options{data = 'folder', epochs = 250, ...}: the defaults with the script's arguments (--epochs 10) applied. Unknown
 -- options are refused; --dry-run prints the resolved table and ends the program, --help (-h) the comment at the head of
--- the script before it. Lists are written 64,128. Options named first, options{'data', data = ''}, are also taken
+-- the script and what each option means: the comment behind it where it has its line alone, else what its name means in
+-- every recipe. Lists are written 64,128. Options named first, options{'data', data = ''}, are also taken
 -- without their names, in that order; 'runs...' as the last of them takes all words left, as a list.
 return function(given)
   local defaults, places = {}, {}
@@ -126,12 +127,12 @@ return function(given)
   local out, set = parse(defaults, places, rest, words)
   if set.help then
     print_head(rawget(_G, 'arg')[0])
-    print('\noptions, written --name value, and what they are now:')
-  end
-  if set.help or set.dry_run then
+    print('\noptions and their values; --dry-run prints them alone, --name value sets one:')
+    require('ld.option_help').print(rawget(_G, 'arg')[0], out, text)
+  elseif set.dry_run then
     print_table(defaults, out, set)
-    os.exit(0, true)
   end
+  if set.help or set.dry_run then os.exit(0, true) end
   if type(out.precision) == 'string' then require('ld.precision').check('', out.precision) end -- before hours of work
   return setmetatable(out, {__index = function(_, key) core.fail(("there is no option '%s'"):format(tostring(key))) end,
                             __set = set})

@@ -127,6 +127,7 @@ end
 -- ---- the picture ----------------------------------------------------------------------------------------------------
 
 local LEFT, RIGHT, TOP, BOTTOM = 58, 20, 10, 34
+local LEGEND = 20 -- height of the line of names
 
 -- The box of numbers that all series lie in, a little wider than they are.
 local function bounds(list, o)
@@ -158,7 +159,18 @@ local function scales(box, o)
     return function(v) return from + ((log and math.log(v) or v) - a) / (b - a) * (to - from) end
   end
   return scale(box.x0, box.x1, o.log_x, LEFT, o.width - RIGHT),
-         scale(box.y0, box.y1, o.log_y, o.height - BOTTOM, TOP)
+         scale(box.y0, box.y1, o.log_y, o.height - BOTTOM, TOP + (o.legend and LEGEND or 0))
+end
+
+-- The names of the lines above them, each behind a piece of its line; 6 is about the width of a letter.
+local function draw_legend(out, series)
+  local at = LEFT
+  for k, s in ipairs(series) do
+    local name, colour = tostring(s.name or ''), s.colour or (k - 1) % 8 + 1
+    out[#out + 1] = ('<path class="line c%d" d="M%d 12h16"/><text x="%d" y="16">%s</text>'):format(colour, at, at + 22,
+      plot.escape(name))
+    at = at + 42 + 6 * #name
+  end
 end
 
 local function draw_axes(out, box, X, Y, o)
@@ -220,7 +232,7 @@ svg.plot .mark{fill:var(--alert)}
 end)()
 
 local known = {title = take.optional, width = 640, height = 250, log_x = false, log_y = false, zero = false,
-               x_label = take.optional, smooth = 0, alone = false}
+               x_label = take.optional, smooth = 0, alone = false, legend = false}
 
 -- The series as they are drawn: with smoothing, the values faint and their means over them.
 local function prepare(series, o)
@@ -239,10 +251,10 @@ local function prepare(series, o)
 end
 
 --- plot(series, {title, width = 640, height = 250, log_x, log_y, zero (y begins at 0), x_label, smooth (share of the
--- width, 0 = none), alone}): an SVG element as text, nil when there is nothing to draw. series: a list of {x = {...},
--- y = {...}, name, colour (1 to 8), dots, faint, marks (positions on x)}; values that are not finite, and those that a
--- logarithm does not take, are left out. The colours are those of plot.style; with alone = true it is in the SVG, which
--- then is a file of its own.
+-- width, 0 = none), alone, legend (names above the lines)}): an SVG element as text, nil when there is nothing to draw.
+-- series: a list of {x = {...}, y = {...}, name, colour (1 to 8), dots, faint, marks (positions on x)}; values that are
+-- not finite, and those that a logarithm does not take, are left out. The colours are those of plot.style; with alone =
+-- true it is in the SVG, which then is a file of its own.
 local function new(series, options)
   local o = take('plot', options, known)
   local list = prepare(series, o)
@@ -256,6 +268,7 @@ local function new(series, options)
     out[#out + 1] = ('<style>%s</style><rect width="100%%" height="100%%" fill="var(--ground)"/>'):format(plot.style)
   end
   draw_axes(out, o.box, X, Y, o)
+  if o.legend then draw_legend(out, series) end
   for _, s in ipairs(list) do draw_line(out, s, X, Y, o) end
   out[#out + 1] = '</svg>'
   return table.concat(out, '\n')

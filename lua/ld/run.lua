@@ -291,10 +291,17 @@ function Run:image(name, x, options)
   return path
 end
 
---- draws(f, batches): how pictures of this network are drawn, for those who attach: f(n) gives n of them, (n,3,H,W), by
--- the weights that are in the network; batches as in averaged.
+--- draws(f, batches): how pictures of this network are drawn, for run:draw and for those who attach: f(n, together)
+-- gives n of them, (n,3,H,W), by the weights that are in the network; together: every rank calls it. batches as in
+-- averaged.
 function Run:draws(f, batches)
   self.drawing = {f = f, batches = batches}
+end
+
+--- draw(n): n pictures by the averaged weights, or the live ones where the run keeps no average, as draws has said.
+function Run:draw(n)
+  if not self.drawing then core.fail('run:draw: say first how pictures are drawn, with run:draws(f)') end
+  return self:averaged(function() return self.drawing.f(n, true) end, self.drawing.batches)
 end
 
 --- finish(): the last checkpoint, and a summary line. Other processes may train in the folder now.

@@ -134,10 +134,19 @@ local function to_file(image, plot, path)
   return path
 end
 
+-- The most columns and rows that a picture may have, and the pixels of a cell.
+local function room(mode)
+  local columns, rows, cw, ch, widest, highest = core.terminal_size()
+  local most, tall = columns > 0 and columns - 1 or 80, rows > 3 and rows - 2 or 1000
+  if mode == 'sixel' and widest > 0 then -- a terminal cuts off what is larger
+    most, tall = math.min(most, math.floor(widest / cw)), math.min(tall, math.floor(highest / ch))
+  end
+  return math.max(1, most), math.max(1, tall), cw, ch
+end
+
 -- Cells for a picture of w x h pixels: no wider than the terminal or what was asked for, no higher than the screen.
 local function cells(w, h, mode, o)
-  local columns, rows, cw, ch = core.terminal_size()
-  local most, tall = columns > 0 and columns - 1 or 80, rows > 3 and rows - 2 or 1000
+  local most, tall, cw, ch = room(mode)
   if mode == 'half' then cw, ch = 1, 2 end
   local wide = o.columns or math.min(most, math.max(math.ceil(w / cw), mode == 'half' and 1 or 24))
   if not o.columns then wide = math.min(wide, math.max(1, math.floor(tall * ch * w / (h * cw)))) end
@@ -148,8 +157,8 @@ end
 local function to_terminal(image, plot, mode, o)
   local text
   if plot then
-    local columns, _, cw, ch = core.terminal_size()
-    local wide = o.columns or (columns > 0 and math.min(columns - 1, 100) or 80)
+    local most, _, cw, ch = room(mode)
+    local wide = o.columns or math.min(most, 100)
     local high = math.max(6, math.floor(wide / 5))
     if mode == 'half' then cw, ch = 1, 2 end
     image = chart.draw(plot, wide * cw, high * ch)
@@ -184,8 +193,8 @@ end
 --         over mean +- 2.5 standard deviations; tensors of another shape: a histogram of `bins` bins
 --         a list of numbers: a curve; the path of a log.jsonl, or of a run's folder: the curve of `key` over images
 --         seen; another path: a picture file
---   mode  'half' (blocks, two pixels a character), 'sixel', 'kitty', 'iterm'; else what the environment says the
---         terminal can; given, it is used even where standard output is no terminal
+--   mode  'half' (blocks, two pixels a character), 'sixel', 'kitty', 'iterm'; else what the terminal can, as the
+--         environment or it says; given, it is used even where standard output is no terminal
 --   columns  width in characters
 --   path  write this file instead; a curve or histogram becomes SVG unless it ends in .png
 --   as    'picture', 'latent' or 'histogram', where the shape would say otherwise

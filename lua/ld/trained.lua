@@ -33,8 +33,6 @@ return function(folder, options)
   local averages
   averages, self.weights, self.how = ld.ema.weights(folder, o.sigma_rel > 0 and o.sigma_rel or nil)
   unet:load_state(averages, {strict = false})
-  ld.ema.recalibrate(unet, function(i)
-    model:loss(self.store:random_batch(128, i).x, {seed = 1, first = i * 128})
-  end, 16)
+  ld.ema.recalibrate(unet, model:statistics(self.store, 128, 1), 16)
   return self
 end

@@ -1,4 +1,5 @@
 /* The elementwise slots of the CPU backend against formulas in double, over dtypes, layouts and sizes. */
+#include "formulas.h"
 #include "views.h"
 
 typedef void (*case_fn)(ld_dtype t, layout ly, layout lx, const shape_case *s);
@@ -100,63 +101,6 @@ static void copy(void **state) {
 }
 
 /* ---- unary ----------------------------------------------------------------------------------------------------------- */
-
-static double phi(double x) {
-    return 0.5 * erfc(-x / sqrt(2));
-}
-
-static double unary_formula(ld_unary_op op, double x, double a, double b) {
-    switch (op) {
-    case LD_NEG:
-        return -x;
-    case LD_ABS:
-        return fabs(x);
-    case LD_EXP:
-        return exp(x);
-    case LD_LOG:
-        return log(x);
-    case LD_SQRT:
-        return sqrt(x);
-    case LD_RSQRT:
-        return 1 / sqrt(x);
-    case LD_SQUARE:
-        return x * x;
-    case LD_RECIPROCAL:
-        return 1 / x;
-    case LD_SIN:
-        return sin(x);
-    case LD_COS:
-        return cos(x);
-    case LD_TAN:
-        return tan(x);
-    case LD_TANH:
-        return tanh(x);
-    case LD_SIGMOID:
-        return 1 / (1 + exp(-x));
-    case LD_SILU:
-        return x / (1 + exp(-x));
-    case LD_GELU:
-        return x * phi(x);
-    case LD_RELU:
-        return x > 0 ? x : 0;
-    case LD_LEAKY:
-        return (x > 0 ? x : a * x) - b;
-    case LD_CLAMP:
-        return fmin(fmax(x, a), b);
-    case LD_POW:
-        return pow(x, a);
-    case LD_AFFINE:
-        return a * x + b;
-    case LD_FLOOR:
-        return floor(x);
-    case LD_ROUND:
-        return nearbyint(x);
-    case LD_SIGN:
-        return (x > 0) - (x < 0);
-    default:
-        return NAN;
-    }
-}
 
 static bool wants_positive(ld_unary_op op) {
     return op == LD_LOG || op == LD_SQRT || op == LD_RSQRT || op == LD_POW || op == LD_RECIPROCAL;

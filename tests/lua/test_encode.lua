@@ -253,19 +253,7 @@ end)
 
 -- ---- stored pictures ------------------------------------------------------------------------------------------------
 
-local folder = tmp .. '/pictures'
-local names = {}
-for _, class in ipairs{'ants', 'bees', 'cats'} do
-  os.execute('mkdir -p ' .. folder .. '/' .. class)
-  for i = 1, 4 do
-    local name = ('%s/%d.png'):format(class, i)
-    names[#names + 1] = name
-    ld.save_image(ld.faces(1, {size = 24, seed = 7, first = #names})[1], folder .. '/' .. name)
-  end
-end
-local whole_bee = get(folder .. '/bees/2.png')
-put(folder .. '/bees/2.png', whole_bee:sub(1, 300)) -- number 6
-put(folder .. '/cats/1.png', 'no picture at all')   -- number 9
+local folder, names, whole_bee = tiny.folder(tmp .. '/pictures')
 
 local function pictures() return ld.images.open(folder, {size = 16}) end
 

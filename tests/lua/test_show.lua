@@ -164,6 +164,24 @@ t.test('sixels are the picture', function()
   is_two(sixel(text), 120, 78, 39, 4)
 end)
 
+t.test('pictures of any width stand upright', function()
+  for _, width in ipairs{29, 30, 31} do -- rows of 87, 90 and 93 bytes
+    local code = ([[
+local x = ld.zeros(3, 16, %d)
+x[{{1}, {}, {1, 12}}] = 1
+x[{{3}, {}, {13, %d}}] = 1
+ld.show(x, ]]):format(width, width)
+    for i, row in ipairs(half_blocks(output(code .. "{mode = 'half'})"))) do
+      for j = 1, width do t.near(row[j], j <= 12 and {255, 0, 0} or BLUE, 4, ('half, row %d, %d'):format(i, j)) end
+    end
+    for i, row in ipairs(sixel(output(code .. ("{mode = 'sixel', columns = %d})"):format(width)))) do
+      for _, j in ipairs{1, 100, 115, 126, width * 10} do
+        t.near(row[j], j <= 120 and {255, 0, 0} or BLUE, 4, ('sixel, row %d, %d of %d'):format(i, j, width))
+      end
+    end
+  end
+end)
+
 t.test('kitty and iTerm2 get their sequences', function()
   local text = output(two .. "ld.show(x, {mode = 'kitty', columns = 6})")
   local w, h = text:match('\27_Ga=T,f=32,s=(%d+),v=(%d+),c=6,r=2')

@@ -2,6 +2,7 @@
 --
 --   local tiny = dofile('tests/lua/tiny_store.lua')(tmp)    -- the folder `tmp` must be there
 local ld = require 'ld'
+local t = dofile 'tests/lua/harness.lua'
 
 return function(tmp)
   local tiny = {}
@@ -13,6 +14,24 @@ return function(tmp)
   ld.checkpoint.write(tmp .. '/other.h5', {model = ld.models.small_autoencoder{width = 8, blocks = 1},
                                            record = {name = 'tiny'}})
   tiny.small = ld.vae.load(tmp .. '/small.h5')
+
+  -- A folder of three classes of four pictures, numbers 6 (cut) and 9 (none) damaged: its path, the pictures' names in
+  -- order, the bytes of number 6 before they were cut.
+  function tiny.folder(path)
+    local names = {}
+    for _, class in ipairs{'ants', 'bees', 'cats'} do
+      ld.make_dirs(path .. '/' .. class)
+      for i = 1, 4 do
+        local name = ('%s/%d.png'):format(class, i)
+        names[#names + 1] = name
+        ld.save_image(ld.faces(1, {size = 24, seed = 7, first = #names})[1], path .. '/' .. name)
+      end
+    end
+    local whole = t.get(path .. '/bees/2.png')
+    t.put(path .. '/bees/2.png', whole:sub(1, 300))
+    t.put(path .. '/cats/1.png', 'no picture at all')
+    return path, names, whole
+  end
 
   -- Synthetic faces, drawn once: drawing takes longer than all the rest here.
   local drawn = ld.faces(22, {size = 16, seed = 3})

@@ -67,6 +67,27 @@ check 'finetune goes on' recipe finetune $tune --data "$tmp/faces/class-1" --epo
 says "resumed $tmp/tuned/last.h5 at 8 images"
 check 'a tuned run draws' recipe sample --run "$tmp/tuned" --n 2 --steps 3
 
+# Recipes say how they draw, so that whoever attaches has samples.
+attached() { # folder: asks the recipe that trains in it until it answers
+    local i
+    for i in $(seq 200); do
+        "$LDLUA" attach "$1" loss >/dev/null 2>&1 && break
+        sleep 0.1
+    done
+    check 'samples of a run that trains' "$LDLUA" attach "$1" sample 3
+    check 'a picture of three' "$LDLUA" -e "
+        local x = ld.load_image('$(tail -n 1 <<<"$output")')
+        assert(x.shape[1] == 3 and x.shape[2] == x.shape[3], x:describe())"
+    check 'and by the weights of now' "$LDLUA" attach "$1" sample 2 live
+    check 'stops' "$LDLUA" attach "$1" stop
+    wait $!
+    same 'ends well' $? 0
+}
+recipe finetune $tune --data "$tmp/faces/class-1" --epochs 100000 --every 100000 >"$tmp/tuned.txt" 2>&1 &
+attached "$tmp/tuned"
+recipe cifar $cifar --every 100000 --epochs 100000 >"$tmp/cifar.txt" 2>&1 &
+attached "$tmp/cifar"
+
 refuse 'remix with neither' recipe remix --run "$tmp/run"
 says 'give either --image, for variations of a picture, or --to'
 refuse 'remix of no picture' recipe remix --run "$tmp/run" --image "$tmp/absent.png"
@@ -86,6 +107,8 @@ check 'wgan' recipe wgan $wgan --epochs 2
 says 'finished: 48 images'
 check 'wgan goes on' recipe wgan $wgan --epochs 3
 says "resumed $tmp/wgan/last.h5 at 48 images"
+recipe wgan $wgan --every 100000 --epochs 100000 >"$tmp/wgan.txt" 2>&1 &
+attached "$tmp/wgan"
 check 'weights of the critic are clipped, and both networks have learnt' "$LDLUA" -e "
     local gan = ld.models.dcgan.load('$tmp/wgan/last.h5')
     for _, w in ipairs(gan.critic:parameters()) do assert(w:abs():max():item() <= 0.01 + 1e-6) end

@@ -333,12 +333,17 @@ run:image(name, x, {columns = nil, gap = 2})
 <training>    print(run:image('noise', ld.rand(4, 3, 8, 8)))
 
 run:draws(f, batches)
-  How pictures of the network are drawn, for those who attach to the run and ask for samples.
-  f        function (n) that gives n pictures (n,3,H,W) by the weights that are in the network
+run:draw(n)
+  How pictures of the network are drawn, for those who attach to the run and ask for samples; and n of them.
+  f        function (n, together) that gives n pictures (n,3,H,W) by the weights that are in the network; together is true
+           where every rank calls it, so that ranks may share the work
   batches  function (i), needed with batch norm, as for run:averaged
-  returns  nothing
+  n        how many
+  returns  draws: nothing; draw: pictures by the averaged weights, or by the live ones where the run keeps no average
+  errors   draw: nothing was said with draws
   example
 <training>    run:draws(function(n) return ld.rand(n, 3, 8, 8) end)
+<training>    print(run:draw(2):describe())
 
 run:finish()
   The last checkpoint and a summary line.
@@ -412,7 +417,8 @@ return {title = 'Latents, runs, checkpoints', internal = [[
   store_writer:done store_writer:is_done store_writer:stats store_writer:finish store_writer:close rows:count
   rows:row rows:part rows:before rows:get rows:info rows:statistics rows:measure rows:name rows:label
   rows:crc32 rows:bad rows:class_counts rows:duplicates rows:loader rows:close ld.demo.options
-  ld.demo.check_judge ld.demo.expect_judge ld.demo.judge ld.demo.farewell run:state_record ld.checkpoint.bytes
+  ld.demo.check_judge ld.demo.expect_judge ld.demo.judge ld.demo.train_judge ld.demo.farewell run:state_record
+  ld.checkpoint.bytes
   run:best_kept run:check_room run:checkpoint_path run:follow_schedule run:generations run:newest_good
   run:save_at_end run:save_is_due run:save_or_tell run:try_to_save run:write_generation run:write_line run:write_state
   run:check_kind run:load run:resume run:stop_requested run:next_batch run:indices run:make_batch run:start

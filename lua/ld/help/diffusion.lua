@@ -71,6 +71,19 @@ model:denormalise(x)
     local model = ld.diffusion.cosine(nn.identity(), {scale = 0.5})
     print(model:normalise(ld.ones(1)), model:denormalise(ld.ones(1)))
 
+model:statistics(store, batch, seed)
+  A function of i that runs the network on the i-th of endlessly many batches of noised data: what recomputes the
+  statistics of batch norm, for run:draws, run:averaged, ema:use.
+  store    latents, as ld.latents.open gives them
+  batch    latents in a batch
+  seed     of times and noise
+  returns  function (i)
+  example
+    local vae = ld.vae.load('data/vae-small.h5')
+    local store = ld.latents.encode(vae, ld.images.synthetic_faces{n = 8, size = 64}, 'few.h5', {quiet = true})
+    local unet = ld.models.unet{channels = {8, 16}, layers = 1, attention_from = 0}
+    ld.ema.recalibrate(unet, ld.diffusion.cosine(unet, store:scaling(0)):statistics(store, 4, 1), 2)
+
 ld.diffusion.times(n, {seed = 0, first = 0, dtype = 'f32', device = nil})
   Random times in [0, 1), keyed by (seed, sample).
   n        how many

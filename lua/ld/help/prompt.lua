@@ -15,7 +15,7 @@ ld.show(x, {mode = nil, columns = nil, vae = nil, path = nil, as = nil, key = 'l
   x        (3,H,W) or (N,3,H,W), u8 or floats in [0,1]: pictures; other floats (C,H,W) or (N,C,H,W): latents; tensors
            of another shape: a histogram; a list of numbers: a curve; a run's folder or log.jsonl: a curve of it; the
            path of a picture
-  mode     'half', 'sixel', 'kitty' or 'iterm'; nil: what the environment says the terminal can
+  mode     'half', 'sixel', 'kitty' or 'iterm'; nil: what the terminal can, as the environment or it says
   columns  width in characters
   vae      decodes latents; without it their first three channels are shown
   path     write this file instead: PNG, or SVG for curves and histograms

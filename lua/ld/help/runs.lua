@@ -102,7 +102,7 @@ ld.ranks.equal(tensors, what)
     ld.ranks.equal({ld.ones(1)}, 'weights')
 
 ld.plot(series, {title = nil, width = 640, height = 250, log_x = false, log_y = false, zero = false, x_label = nil,
-    smooth = 0, alone = false})
+    smooth = 0, alone = false, legend = false})
   Curves as SVG text.
   series   a table of {x = {...}, y = {...}, name, colour (1 to 8), dots, faint, marks (positions on x)}
   title    text
@@ -114,6 +114,7 @@ ld.plot(series, {title = nil, width = 640, height = 250, log_x = false, log_y = 
   x_label  text
   smooth   also means over windows of that share of all values; 0 for none
   alone    colours are in it: a file of its own
+  legend   the names of the series stand above them
   returns  text, or nil when there is nothing to draw
   example
     ld.write_file('curve.svg', ld.plot({{x = {1, 2, 3}, y = {4, 2, 1}, name = 'loss'}}, {alone = true}))
