@@ -1,5 +1,7 @@
--- Every slot of csrc/backend/backend.h on the default device, through the operations that call it, in each dtype that it
--- takes, at sizes 0, 1, 31, 33, 1000 and odd shapes, against the CPU: ldlua --device cuda:0 tests/lua/test_slots.lua.
+-- Every slot of csrc/backend/backend.h on the default device, through the operations that call it, in each dtype that
+-- it takes, at sizes 0, 1, 31, 33, 1000 and odd shapes, against the CPU:
+--
+--   ldlua --device cuda:0 tests/lua/test_slots.lua
 --
 -- The CPU computes in f64 from the device's own (rounded) inputs, so that what is measured is the device's error alone;
 -- under the CPU as the default device its f32 is held against its f64. The profile says which slots ran: one without a
@@ -12,10 +14,10 @@ ld.threads(1)
 core.tune(false)
 local HALVES = core.computes('bf16', t.device)
 
--- The largest difference, by the largest number of the result. f32: a few roundings (6e-8), more where sums are long or a
--- convolution is transformed. bf16 and f16: what goes in is the same on both sides, arithmetic is f32, and results round
--- once (2^-9, 2^-12); probabilities and intermediate results of two-step operations round once more each. f64: 1e-16 and
--- sums.
+-- The largest difference, by the largest number of the result. f32: a few roundings (6e-8), more where sums are long or
+-- a convolution is transformed. bf16 and f16: what goes in is the same on both sides, arithmetic is f32, and results
+-- round once (2^-9, 2^-12); probabilities and intermediate results of two-step operations round once more each. f64:
+-- 1e-16 and sums.
 local TOLERANCE = {f32 = 1e-5, f64 = 1e-11, bf16 = 2 ^ -6, f16 = 2 ^ -9}
 
 local ran = {} -- ran[slot][dtype]
@@ -325,7 +327,8 @@ case('attention', ALL, function(s)
       out[#out + 1] = r
     end
   end
-  for _, r in ipairs{s.grads(function(x) return core.attention_packed(x, 2) end, s.x(2, 33, 48))} do out[#out + 1] = r end
+  local packed = s.x(2, 33, 48)
+  for _, r in ipairs{s.grads(function(x) return core.attention_packed(x, 2) end, packed)} do out[#out + 1] = r end
   return unpack(out)
 end, 4)
 case('pooling and resizing', ALL, function(s)
