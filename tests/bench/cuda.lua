@@ -8,7 +8,10 @@
 --   P1 eager     P2 torch.compile     P3 torch.compile(mode = 'max-autotune')     P4 the whole step as one CUDA graph
 --
 -- A process is timed in windows of `window` steps, ended by waiting for the device, after a warm-up that is timed
--- apart; the data are random. Everything that a process says is appended to a file of JSON lines at once, so that a
+-- apart; the data are random. A case `curve` is not timed: both train from the same weights, batches, times and noise,
+-- and the mean losses of stretches are held against each other in the same way (below 1e-3 in f32, 5e-3 in bf16),
+-- PyTorch's own bf16 beside. Where a case says so, one more process of ldlua starts with no file of choices or plans:
+-- the time to a first step, cold. Everything that a process says is appended to a file of JSON lines at once, so that a
 -- call that is stopped leaves what it had. Cases come in the order of their worth until the minutes are used up; P3
 -- comes last. Without PyTorch ldlua is timed alone; where ldlua fails, PyTorch is.
 local ld = require 'ld'
@@ -110,10 +113,33 @@ local function prepare(r)
   r.errors = errors_of(said)
   say('  relative L2 against PyTorch f32: %s', r.errors)
   r.versions = said and said.version
+  r.apart = said and said.error
   if out and not out.refused then return end
   r.marked = refusal or 'refused: ' .. out.refused[1][2]
   say('  %s: %s', opt.anyway and 'TIMED ANYWAY' or 'NOT TIMED', r.marked)
   if not opt.anyway then r.failures.ldlua = r.marked end
+end
+
+-- PyTorch's autocast to bf16 against ldlua's f32, which equals PyTorch's: how far bf16 alone takes a curve.
+local function own_curve(r)
+  if no_torch or r.failures.ldlua then return end
+  local line = {python, 'tests/bench/torch_side.py', 'check', r.seed, '--mode', 'bf16', '--threads', #cores, '--device',
+                on_card and opt.device or 'cpu', '--anyway'}
+  local out, why, partial = run(line, {case = r.case.name, what = 'own curve'})
+  local said = out or partial
+  r.own = said and said.error and said.error[1][2]
+  say('  PyTorch in bf16: %s', r.own and errors_of(said) or why)
+end
+
+-- The first step of a process for which nothing was kept.
+local function cold(r)
+  if not r.case.cold or r.failures.ldlua then return end
+  local kept = scratch .. '/cold'
+  local out, why = run({ldlua, '--threads', #cores, '--device', opt.device, 'tests/bench/side.lua', 'window',
+                        r.case.name, 1, 1, 1}, {case = r.case.name, what = 'cold', precision = opt.dtype},
+                       {'BENCH_PRECISION=' .. opt.dtype, 'XDG_CACHE_HOME=' .. kept, 'CUDA_CACHE_PATH=' .. kept})
+  r.cold = out and out.first and out.first[1][2]
+  say('  first step, cold: %s', r.cold and ('%.1f s'):format(r.cold) or why)
 end
 
 local function one_process(r, side, round)
@@ -144,12 +170,17 @@ local function measure(case)
   say('%s', case.title)
   local r = {case = case, sides = {}, failures = {}, said = {}, seed = ('%s/%s.safetensors'):format(scratch, case.name)}
   prepare(r)
+  if case.kind == 'curve' then
+    own_curve(r)
+    return r
+  end
   local peers = no_torch and {} or case.peers
   for round = 1, opt.rounds do
     one_process(r, 'ldlua', round)
     for i, peer in ipairs(peers) do
       if i == 1 or round == 1 then one_process(r, peer, round) end
     end
+    if round == 1 then cold(r) end
   end
   return r
 end

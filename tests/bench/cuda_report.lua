@@ -27,7 +27,7 @@ local function floor_of(case, card)
 end
 
 local function rate(r, side, label)
-  local t = r.sides[side] and r.sides[side]:median(label)
+  local t = label and r.sides[side] and r.sides[side]:median(label)
   return t and r.case.images / t
 end
 
@@ -105,10 +105,27 @@ local function goal(rows, what, least, value, most)
                      value and ('%.2f'):format(value) or 'not measured', value and (good and 'met' or 'missed') or ''}
 end
 
+-- The distance of ldlua's stretches of a curve from PyTorch's f32, in f32 and in bf16.
+local function curve_goals(rows, r)
+  local apart = {}
+  for _, entry in ipairs(r.apart or {}) do apart[entry[1]] = entry[2] end
+  local function add(what, name, most)
+    local value = apart[name]
+    local verdict = value and (value <= most and 'met' or 'missed') or ''
+    rows[#rows + 1] = {('%s, %s'):format(r.case.title, what), ('at most %g'):format(most),
+                       value and ('%.1e'):format(value) or 'not measured', verdict}
+  end
+  local own = r.own and ('%.1e'):format(r.own) or 'not measured'
+  add('f32, apart from PyTorch f32', 'curve', 1e-3)
+  add(('bf16, apart from PyTorch f32 (PyTorch bf16: %s)'):format(own), 'half curve', 5e-3)
+end
+
 local function goals(results, card)
   local rows = {{'what', 'goal', 'measured', ''}}
   for _, r in ipairs(results) do
-    local case, label, g = r.case, r.case.series[1][1], r.case.goals or {}
+    local case, label, g = r.case, r.case.series[1] and r.case.series[1][1], r.case.goals or {}
+    if case.kind == 'curve' then curve_goals(rows, r) end
+    if case.cold then goal(rows, case.title .. ', first step, cold, s', nil, r.cold, case.cold) end
     local own, bound = rate(r, 'ldlua', label), floor_of(case, card)
     if r.marked then own = nil end
     if bound then goal(rows, case.title .. ', share of the floor', g[1], own and own / bound) end
@@ -131,7 +148,7 @@ local function heading(results, about, opt)
   local versions, ways, n = {}, {}, nil
   for _, r in ipairs(results) do
     for _, entry in ipairs(r.versions or {}) do versions[entry[1]] = entry[2] end
-    n = n or said(r, 'ldlua', 'steps', r.case.series[1][1])
+    n = n or r.case.series[1] and said(r, 'ldlua', 'steps', r.case.series[1][1])
     if r.errors and r.errors ~= '' then ways[#ways + 1] = ('               %s: %s'):format(r.case.name, r.errors) end
   end
   return ([[

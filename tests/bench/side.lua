@@ -46,10 +46,12 @@ local function seed(path)
   local work, tensors = works(case), {}
   for key, x in pairs(work.given) do tensors[key] = x:clone() end -- a forward pass changes running statistics
   for key, x in pairs(work.check()) do tensors[key] = x:clone() end
+  for key, x in pairs(work.given) do tensors[key] = tensors[key] or x end -- what was drawn on the way
   if case.cuda and precision ~= 'f32' then
     case.precision = precision
-    local half = case.kind == 'conv' and works(case) or work
-    for key, x in pairs(in_precision(half.check)) do tensors['half.' .. key] = x:f32():clone() end
+    local half = (case.kind == 'conv' or case.kind == 'curve') and works(case) or work
+    local found = in_precision(function() return half.check(precision) end)
+    for key, x in pairs(found) do tensors['half.' .. key] = x:f32():clone() end
   end
   if arg[4] == 'spoil' then spoil(tensors) end
   ld.core.safetensors_write(path, tensors, work.meta)

@@ -143,6 +143,25 @@ class Diffusion(Training):
         return self.backward(self.losses(self.inputs["t"], self.inputs["eps"]))
 
 
+class Curve(Diffusion):
+    """The steps of ldlua's run again: the same latents in the same order, times and noise; mean losses of stretches."""
+
+    def __init__(self, seed, mode, device):
+        super().__init__(seed, mode, device)
+        self.series = {}
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), **dict(ADAMW, lr=float(self.meta["lr"])))
+
+    def compute(self):
+        pool, n, losses = self.inputs["z"], int(self.meta["images"]), []
+        for begin in range(0, len(self.inputs["order"]), n):
+            part = slice(begin, begin + n)
+            self.inputs["z"] = pool[self.inputs["order"][part]]
+            loss = self.losses(self.inputs["t"][part], self.inputs["eps"][part])["loss"]
+            losses.append(loss.detach())
+            self.step(lambda loss=loss: loss)
+        return {"curve": torch.stack(losses).reshape(int(self.meta["means"]), -1).mean(1)}, {}
+
+
 class Perceptual(Diffusion):
     def __init__(self, seed, mode, device):
         super().__init__(seed, mode, device)
@@ -255,7 +274,8 @@ class Conv(Work):
         return out, {}
 
 
-WORKS = {"diffusion": Diffusion, "perceptual": Perceptual, "classifier": Classifier, "sampling": Sampling, "conv": Conv,
+WORKS = {"diffusion": Diffusion, "perceptual": Perceptual, "classifier": Classifier, "curve": Curve,
+         "sampling": Sampling, "conv": Conv,
          "encoder": lambda *o: Coder(*o, "encode", ("encoder.", "quant_conv.")),
          "decoder": lambda *o: Coder(*o, "decode", ("decoder.", "post_quant_conv."))}
 

@@ -98,13 +98,17 @@ end
 
 local runs = 0
 
--- A step of a run (lua/ld/run.lua), which is what a device records and plays again; nothing is saved.
-local function run_step(net, adamw, loss, precision)
+-- A run whose steps are a recipe's (lua/ld/run.lua), which is what a device records and plays again; nothing is saved.
+local function new_run(net, adamw, precision, log_every)
   runs = runs + 1
   local folder = ('%s/run-%d-%d'):format(os.getenv 'BENCH_SCRATCH' or 'build/bench', ld.clock() * 1e6 % 1e9, runs)
-  local o = {model = net, optim = adamw, quiet = true, plan = false, save_minutes = 1e9, log_every = 1e9}
+  local o = {model = net, optim = adamw, quiet = true, plan = false, save_minutes = 1e9, log_every = log_every or 1e9}
   if precision and precision ~= 'f32' then o.precision = precision end
-  local run = ld.run(folder, o)
+  return ld.run(folder, o)
+end
+
+local function run_step(net, adamw, loss, precision)
+  local run = new_run(net, adamw, precision)
   local data = {count = 1e6, name = 'bench', get = function() return {} end}
   local following = run:batches(data, 2, 1e6)
   return function()
@@ -156,6 +160,45 @@ end
 function works.diffusion(case)
   local work = diffusion_work(case)
   work.run.step = training_step(work.adamw, work.loss(), case, work.net)
+  return work
+end
+
+-- `case.steps` steps of a run, from the same weights, batches, times and noise on both sides. The other side is told
+-- which latents each step had and what was drawn for it; results are the mean losses of `case.means` stretches.
+function works.curve(case)
+  local n, count = case.images, case.images * 8
+  local net, model = unet_of(case)
+  local pool, order, drawn_t, drawn_eps = latents(count, case.size), {}, {}, {}
+  local data = {count = count, name = 'bench', get = function(_, indices, first)
+    for _, i in ipairs(indices) do order[#order + 1] = i - 1 end
+    local key = {seed = 1, first = first}
+    drawn_t[#drawn_t + 1] = ld.keep(ld.diffusion.times(#indices, key))
+    drawn_eps[#drawn_eps + 1] = ld.keep(ld.diffusion.eps({#indices, 4, case.size, case.size}, key))
+    return {x = pool:gather(ld.tensor(indices, {dtype = 'i64'}) - 1)}
+  end}
+  local given = add_state({['input.z'] = pool}, 'param.', net)
+  for key, x in pairs(given) do given[key] = x:clone() end
+  local meta = unet_meta(case, {scale = tostring(model.scale), means = tostring(case.means), lr = tostring(case.lr),
+                                images = tostring(n)})
+  local work = {given = given, run = {}, meta = meta}
+  function work.check(precision)
+    local o = {}
+    for key, value in pairs(ADAMW) do o[key] = value end
+    o.lr = case.lr
+    local run = new_run(net, ld.optim.adamw(net:parameters(), o), precision, 1)
+    for _ in run:batches(data, n, case.steps / 8) do
+      run:step(function(batch) return (model:loss(batch.x, {seed = 1, first = batch.first})) end)
+    end
+    local losses = {}
+    for line in io.lines(run.folder .. '/log.jsonl') do
+      local entry = ld.core.json_decode(line)
+      if entry.loss then losses[#losses + 1] = entry.loss end
+    end
+    if #losses ~= case.steps then ld.fail('%d losses of %d steps', #losses, case.steps) end
+    given['input.order'] = ld.tensor(order, {dtype = 'i64'})
+    given['input.t'], given['input.eps'] = ld.concat(drawn_t, 1), ld.concat(drawn_eps, 1)
+    return {['result.curve'] = ld.tensor(losses):reshape(case.means, -1):mean(2)}
+  end
   return work
 end
 

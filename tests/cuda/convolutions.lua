@@ -1,5 +1,6 @@
--- Every convolution of the networks that the recipes train and use, forward and backward, at their sizes: run on the
--- fake device, whose plans write them down (LD_FAKE_LOG). Nothing is computed, and no memory taken.
+-- Convolutions of the method's networks, forward and backward, at batches that benchmarks, cards with little memory and
+-- recipes that go on with a trained network have: run on the fake device, whose plans write them down (LD_FAKE_LOG).
+-- Nothing is computed, and no memory taken. What the recipes themselves make, tests/cuda/recipes.sh finds out.
 local ld = require 'ld'
 
 local function plan(make, x_shape, use, train)
@@ -19,14 +20,18 @@ local function unet(channels, layers, batch, extra)
   end)
 end
 
-unet({128, 256, 512, 768}, 2, 128, {attention_from = 2, attention_width = 16})  -- notebook 30
+for _, batch in ipairs{16, 32, 64, 128, 256} do
+  unet({128, 256, 512, 768}, 2, batch, {attention_from = 2, attention_width = 16}) -- notebook 30
+end
 unet({64, 128, 256, 384}, 2, 16, {attention_from = 2, attention_width = 16})    -- 40 million parameters
-for _, batch in ipairs{16, 256} do
+for _, batch in ipairs{16, 256, 512} do
   plan(function() return ld.models.classifier{classes = 1000} end, {batch, 4, 32, 32},
        function(net, x) return net(x) end)
 end
 local function kl() return ld.models.kl_autoencoder{} end
-plan(kl, {16, 3, 256, 256}, function(net, x) return net:encode(x) end, false)
+for _, batch in ipairs{16, 32} do
+  plan(kl, {batch, 3, 256, 256}, function(net, x) return net:encode(x) end, false)
+end
 plan(kl, {4, 4, 32, 32}, function(net, x) return net:decode(x) end, false)
 local function small() return ld.models.small_autoencoder{} end
 plan(small, {32, 3, 64, 64}, function(net, x) return net(x) end)

@@ -6,7 +6,9 @@
  * program that follows an address into a tensor without asking the device crashes at once, and a slot that is handed host
  * memory says so. Fresh memory is poisoned. LD_FAKE_FAULT=n: the n-th slot call from the start fails as a card that got lost
  * does, and so does everything after it. LD_FAKE_MEMORY=bytes: the device has no more. LD_FAKE_NO_GRAPHS: it cannot record
- * (capture.cpp). Messages between ranks: ranks.h. */
+ * (capture.cpp). Messages between ranks: ranks.h. LD_FAKE_IDLE=1: the slots compute nothing and fresh memory reads as zeros, so
+ * that a program goes its way at full size in no time; with LD_FAKE_LOG, which lists the convolutions that are planned, those
+ * that run are listed as well. */
 #define _GNU_SOURCE
 
 #include "fake.h"
@@ -32,7 +34,7 @@ static char *region;       /* addresses that are given out */
 static ptrdiff_t distance; /* from there to the memory behind */
 static size_t small_used, plan_used, committed_top, room_left = (size_t)1 << 36;
 static long fault_at, calls;
-static bool lost;
+static bool lost, idle; /* idle: LD_FAKE_IDLE */
 
 int fake_fail(int code, const char *fmt, ...) {
     char text[512];
@@ -58,7 +60,8 @@ void *fake_behind(const void *p) {
 }
 
 static void poison(void *p, size_t n) {
-    memset(fake_behind(p), 0xFF, n); /* NaN in every float, -1 in every integer */
+    if (!idle)
+        memset(fake_behind(p), 0xFF, n); /* NaN in every float, -1 in every integer */
 }
 
 static void *take_small(size_t n) {
@@ -355,6 +358,19 @@ static int log_conv(const char *kind, const ld_view *y, const ld_view *x, const 
     return fflush(log);
 }
 
+/* LD_FAKE_IDLE: classes and places are computed all the same, so that nobody stumbles over what lay there before. */
+static int idle_fill(const ld_view *y, double value) {
+    return y->dtype < LD_I64 ? 0 : fake_fill(y, value);
+}
+
+static int idle_copy(const ld_view *y, const ld_view *x) {
+    return y->dtype < LD_I64 ? 0 : x->dtype < LD_I64 ? fake_fill(y, 0) : fake_copy(y, x);
+}
+
+static int idle_arg(const ld_view *y, const ld_view *x, int dim, bool smallest) {
+    return fake_fill(y, nothing(0, x, dim, smallest));
+}
+
 static int log_conv2d(const ld_view *y, const ld_view *x, const ld_view *w, const ld_view *bias,
                       const ld_conv_shape *s) {
     return log_conv("forward", y, x, w, bias != NULL, s);
@@ -428,10 +444,10 @@ static int open_device(int i, ld_device *d) {
     distance = memory - region;
     struct sigaction act = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
     sigaction(SIGSEGV, &act, &before);
-    if (getenv("LD_FAKE_NO_GRAPHS"))
+    if (idle || getenv("LD_FAKE_NO_GRAPHS"))
         ops.graph = NULL;
     d->ops = &ops;
-    d->backend = &table;
+    d->backend = idle ? &plan_table : &table;
     d->ranks = fake_ranks();
     snprintf(d->text, sizeof d->text, "the CPU, behind memory that the host cannot read");
     return 0;
@@ -451,6 +467,11 @@ const ld_plugin *ld_plugin_entry(const ld_plugin_host *h) {
     table.sumsq = list_sumsq;
     table.forget = h->cpu->forget;
     plan_table.sumsq = plan_sumsq;
+    if ((idle = getenv("LD_FAKE_IDLE"))) {
+        plan_table.fill = idle_fill;
+        plan_table.copy = idle_copy;
+        plan_table.arg = idle_arg;
+    }
     plan_table.conv2d = log_conv2d;
     plan_table.conv2d_dx = log_conv2d_dx;
     plan_table.conv2d_dw = log_conv2d_dw;

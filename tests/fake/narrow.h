@@ -72,7 +72,7 @@ static int check_dtypes(const struct rule *r, ld_view *const *v, int n) {
     const ld_view *x = NULL;
     for (int i = 0; i < n && !x; i++)
         x = letter(r, i) == 'x' ? v[i] : NULL;
-    ld_dtype t = x ? x->dtype : LD_F32, s = is_half(t) ? LD_F32 : t;
+    ld_dtype t = x ? x->dtype : v[0]->dtype, s = is_half(t) ? LD_F32 : t;
     for (int i = 0; i < n; i++) {
         char c = letter(r, i);
         if (!v[i] || c == 'i' || (c != 's' && v[i]->dtype == t) || (c != 'x' && v[i]->dtype == s))

@@ -12,7 +12,7 @@ bench() { # python options...
     LDLUA=$LDLUA PYTHON=$python DRIVER=cuda OMP_WAIT_POLICY=passive tests/bench/run --rounds 1 --windows 2 --window 3 \
         --seconds 1 --threads 2 --minutes 5 --out "$out" "$@"
 }
-all=tinycuda,tinycuda_conv,tinycuda_classifier,tinycuda_ddim
+all=tinycuda,tinycuda_conv,tinycuda_classifier,tinycuda_ddim,tinycuda_curve
 
 # ---- ldlua alone ----
 
@@ -20,9 +20,9 @@ check 'on the CPU' bench /absent --device cpu --dtype f32 --only $all
 says 'PyTorch is not here (there is no /absent)'
 for case in 'small U-Net, training step' 'small classifier, training step' 'DDIM, 4 steps' '32-16x4x4'; do says "$case"; done
 says 'share of the floor'
-same 'a line for each process at once' "$(wc -l <"$out/bench-cuda.jsonl")" 9
+same 'a line for each process at once' "$(wc -l <"$out/bench-cuda.jsonl")" 11
 same 'lines are JSON' "$("$LDLUA" -e "for line in io.lines '$out/bench-cuda.jsonl' do io.write(ld.core.json_decode(line).what, ' ') end")" \
-    'bench-cuda seed time seed time seed time seed time '
+    'bench-cuda seed time cold seed time seed time seed time seed '
 same 'the report is a file' "$(grep -c '^| small U-Net, training step  *| ldlua' "$out/bench-cuda.md")" 1
 refuse 'bf16 where it is not' bench /absent --device cpu --only tinycuda_ddim
 says 'ldlua failed: refused: precision bf16 is not available: '
@@ -50,6 +50,12 @@ says 'half gradient '
 says 'P1 eager bf16'
 says 'P4 CUDA graph                refused: a CUDA graph needs a CUDA device'
 says 'over P1'
+check 'curves that overlap' bench "$python" --device fake:0 --only tinycuda_curve
+says 'half curve '
+says 'PyTorch in bf16: curve '
+same 'are goals that are met' "$(grep -c '^| small U-Net, loss over 40 steps, .*| met' "$out/bench-cuda.md")" 2
+refuse 'curves from other weights' bench "$python" --device fake:0 --only tinycuda_curve --spoil
+says 'NOT TIMED: refused: relative L2 above 0.001'
 refuse 'refuses other weights' bench "$python" --device fake:0 --only tinycuda --spoil
 says 'NOT TIMED: refused: relative L2 above 0.001'
 same 'nothing was timed' "$(grep -c '"side":"ldlua"' "$out/bench-cuda.jsonl")" 0

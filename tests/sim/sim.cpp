@@ -7,9 +7,12 @@ extern "C" {
 int ld_cuda_launched(const char *kernel);
 }
 
+#include <errno.h>
+#include <set>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string>
 #include <sys/mman.h>
 
 #ifdef __SANITIZE_ADDRESS__
@@ -341,6 +344,38 @@ void run_block(void) {
     drop_arrays();
 }
 
+/* ---- what was run, and what is left out -------------------------------------------------------------------------------- */
+
+/* Lines of the log: `PROGRAM kernel NAME`, `PROGRAM barrier FILE:LINE`. */
+struct record {
+    const char *path = getenv("LD_SIM_LOG");
+    std::set<std::string> lines;
+    ~record() {
+        FILE *f = path ? fopen(path, "a") : NULL;
+        for (const std::string &line : lines)
+            if (f)
+                fprintf(f, "%s %s\n", program_invocation_short_name, line.c_str());
+        if (f)
+            fclose(f);
+    }
+} seen;
+
+void saw_kernel(const char *kernel) {
+    if (!seen.path)
+        return;
+    const char *from = kernel + strspn(kernel, "(");
+    seen.lines.insert("kernel " + std::string(from, strcspn(from, "<) ")));
+}
+
+bool barrier_is_out(int line, const char *file) {
+    file += strncmp(file, "./", 2) ? 0 : 2;
+    static const char *const out = getenv("LD_SIM_WITHOUT"), *const colon = out ? strrchr(out, ':') : NULL;
+    static const int out_line = colon ? atoi(colon + 1) : 0;
+    if (seen.path)
+        seen.lines.insert("barrier " + std::string(file) + ":" + std::to_string(line));
+    return line == out_line && strlen(file) == (size_t)(colon - out) && !memcmp(file, out, (size_t)(colon - out));
+}
+
 bool check_shape(dim3 grid, dim3 block) {
     uint64_t threads = (uint64_t)block.x * block.y * block.z;
     if (threads < 1 || threads > MOST_THREADS || block.z > 64)
@@ -377,8 +412,9 @@ void ld_sim_misaligned(const void *p, size_t bytes) {
     wait_as(ENDED, 0);
 }
 
-void ld_sim_barrier(int line) {
-    wait_as(AT_BARRIER, line);
+void ld_sim_barrier(int line, const char *file) {
+    if (!barrier_is_out(line, file))
+        wait_as(AT_BARRIER, line);
 }
 
 uint64_t ld_sim_warp(ld_sim_warp_op op, unsigned mask, uint64_t value, int lane, int width, int line) {
@@ -405,6 +441,7 @@ void ld_sim_launch(const char *kernel, dim3 grid, dim3 block, size_t shared_byte
     sim.dynamic = shared_bytes;
     sim.fault[0] = 0;
     sim.launches++;
+    saw_kernel(kernel);
     gridDim = grid;
     blockDim = block;
     sim.count = (int)(block.x * block.y * block.z);

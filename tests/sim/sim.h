@@ -8,6 +8,8 @@
  *   shared arrays written outside their bounds (reads too, under the address sanitizer), and more of them than there is
  *   addresses that are not aligned to what is loaded or stored there at once (load_pack, store_pack of kernel.h)
  *   launches of an impossible shape.
+ * LD_SIM_WITHOUT=kernels/reduce.cu:138 leaves out the barrier of that line, as if it were not written: some test has to fail
+ * then. LD_SIM_LOG=file appends, when the program ends, the kernels it has launched and the barriers it has met.
  * Shared memory holds NaNs (bytes 0xff) when a block starts. Blocks never run at the same time: a block that waits for
  * another one does so forever. */
 #ifndef LD_SIM_H
@@ -89,11 +91,11 @@ template <typename T> T *ld_sim_aligned(T *p, size_t bytes) {
 /* ---- barriers and warps ------------------------------------------------------------------------------------------------ */
 
 enum ld_sim_warp_op { LD_SIM_INDEX, LD_SIM_UP, LD_SIM_DOWN, LD_SIM_XOR, LD_SIM_BALLOT, LD_SIM_SYNC };
-void ld_sim_barrier(int line);
+void ld_sim_barrier(int line, const char *file);
 uint64_t ld_sim_warp(ld_sim_warp_op op, unsigned mask, uint64_t value, int lane, int width, int line);
 
-static inline void __syncthreads(int line = __builtin_LINE()) {
-    ld_sim_barrier(line);
+static inline void __syncthreads(int line = __builtin_LINE(), const char *file = __builtin_FILE()) {
+    ld_sim_barrier(line, file);
 }
 static inline void __syncwarp(unsigned mask = 0xffffffffu, int line = __builtin_LINE()) {
     ld_sim_warp(LD_SIM_SYNC, mask, 0, 0, 32, line);

@@ -68,11 +68,24 @@ static void transposes(void **state) {
             }
 }
 
+/* More tiles than blocks: the ones that a block takes one after another share its memory. */
+static void tiles_in_turn(void **state) {
+    (void)state;
+    static const shape_case shape = {4, {40, 32, 8, 8}};
+    ld_sim_set_processors(1);
+    for (int t = 0; t < 7; t++)
+        EACH_ORDER(o) {
+            copy_case(all_dtypes[t], all_dtypes[t], CANONICAL, ROW_MAJOR, &shape, o);
+            next_case();
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(fill, tidy),
         cmocka_unit_test_teardown(copy, tidy),
         cmocka_unit_test_teardown(transposes, tidy),
+        cmocka_unit_test_teardown(tiles_in_turn, tidy),
     };
     return RUN_KERNEL_TESTS("fill and copy kernels", tests);
 }

@@ -59,6 +59,17 @@ static void reduce(void **state) {
             }
 }
 
+/* More outputs than blocks: those that a block takes one after another share its memory. */
+static void outputs_in_turn(void **state) {
+    (void)state;
+    static const shape_case rows = {2, {70, 4096}}, columns = {2, {300, 40 * 32}};
+    ld_sim_set_processors(1);
+    for (int t = 0; t < 4; t++) {
+        reduce_case(all_dtypes[t], CANONICAL, CANONICAL, &rows, 2);
+        reduce_case(all_dtypes[t], CANONICAL, CANONICAL, &columns, 1);
+    }
+}
+
 /* NaNs are extreme; workspace that cannot be had is an error; what floats alone have is refused to integers. */
 static void reduce_ends(void **state) {
     (void)state;
@@ -110,6 +121,7 @@ static void arg(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(outputs_in_turn, tidy),
         cmocka_unit_test_teardown(reduce, tidy),
         cmocka_unit_test_teardown(reduce_ends, tidy),
         cmocka_unit_test_teardown(arg, tidy),

@@ -70,8 +70,10 @@ static void parts(void **state) {
         assert_true(fabs(get(y, i) - want) <= 4e-7 * (1 + fabs(want)));
     }
     assert_true(cut > 0); /* a thousandth of 2000 on average; seed 7 has one */
+    ld_view *want = twin(y);
     EACH_ORDER(o) {
         ok(ld_cuda_noised(y, NULL, e, t, z, NULL, 0.25, 7, 100, NULL));
+        agree("y of samples in turn", y, want, 1e-6, 1);
         for (int64_t i = 0; i < n; i++)
             assert_true(get(t, i) == fmin(get(u, i), (double)(float)LD_TIME_MAX));
     }
