@@ -83,8 +83,7 @@ template <typename T> __global__ void __launch_bounds__(THREADS) k_augment_measu
         hi = block_fold<fold_max>(hi);
         if (threadIdx.x == 0)
             g.of[i] = figures{mean, n > 1 ? sqrt(squares / (n - 1)) : 0, lo, hi};
-        __syncthreads();
-    }
+    } /* the folds' barriers stand between the readers of draws and who draws next */
 }
 
 /* What covers (h,w): the last rectangle that does, or -1. */
