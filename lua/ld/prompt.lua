@@ -104,6 +104,7 @@ local function row(name, x, maker)
     bytes_text(bytes), maker or ''), bytes
 end
 
+-- The last value, _, comes last: it has a name of its own more often than not.
 local function sorted_globals()
   local keys = {}
   for key in pairs(_G) do
@@ -111,7 +112,7 @@ local function sorted_globals()
       keys[#keys + 1] = key
     end
   end
-  table.sort(keys)
+  table.sort(keys, function(a, b) return a ~= '_' and (b == '_' or a < b) end)
   return keys
 end
 
@@ -241,6 +242,12 @@ local function from_entries(base)
     elseif class and base:sub(-1) == '.' and name:match('^([%w_]+)%.') == class then rest = name:sub(#class + 2) end
     rest = rest and rest:match('^[%w_]+')
     if rest then found[rest] = true end
+  end
+  if core.is_tensor(value) and base:match('^[%w_]+:$') then -- functions of a tensor are its methods too
+    for key, f in pairs(core) do
+      local ok, method = pcall(function() return value[key] end)
+      if type(f) == 'function' and ok and type(method) == 'function' then found[key] = true end
+    end
   end
   return found
 end

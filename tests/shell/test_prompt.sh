@@ -50,6 +50,8 @@ says "x                    (2,3)                f32   cpu            24 B  x = l
 says "(7)                  f32   cpu            28 B  local kept"
 says "t.a                  (5)                  f64"
 says "net                  layer, 8 parameters in 2 tensors on cpu"
+check 'a tensor that is the last value too has its own name' typed 'x = ld.zeros(2, 3)' 'x' 'who'
+says $'\nx                    (2,3) '
 check 'a released tensor is in no list' typed 'x = ld.zeros(2, 3)' 'x:release()' 'who'
 says 'no tensors'
 check 'a variable who is the variable' typed 'who = 5' 'who + 0' 'who'
@@ -80,6 +82,9 @@ prompt_tests() {
     wait_for '8000'
     ld_name='Tab on a method of a variable'
     type_in 'net = nn.relu()\nnet:requires_g\t(false) print(70 + 7)\n'
+    wait_for 77
+    ld_name='Tab on a function of tensors, as a method'
+    type_in 'T = ld.ones(4, 19) local s = {0, T:su\t():item()} print(s[2] + 1)\n'
     wait_for 77
     ld_name='tells the time of what takes long'
     type_in 'local t = os.clock() while os.clock() < t + 0.2 do end\n'
