@@ -43,7 +43,7 @@ HELPERS_C := $(filter-out $(TESTS_C),$(wildcard tests/c/*.c))
 object   = $(patsubst %.c,$(BUILD)/%.o,$(1))
 TESTS   := $(TESTS_C:tests/c/%.c=$(BUILD)/tests/%)
 C_FILES := $(sort $(SOURCES) $(CUDA_C) $(MPI_C) $(wildcard csrc/*/*.h csrc/*/*/*.h tests/c/*.[ch] kernels/*.h kernels/*.cu \
-	tests/sim/*.[ch] tests/sim/*.cpp tests/sim/*.cu tests/fake/*.[ch] tests/cuda/*.c tests/fuzz/*.c))
+	tests/sim/*.[ch] tests/sim/*.cpp tests/sim/*.cu tests/fake/*.[ch] tests/fake/*.cpp tests/cuda/*.c tests/fuzz/*.c))
 KERNELS   := $(sort $(wildcard kernels/*.cu))
 SIM_TESTS := $(sort $(wildcard tests/sim/test_*.c))
 SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tests/sim/*.cpp)
@@ -81,7 +81,7 @@ $(BUILD)/.files: FORCE
 
 # private: the stamps, being prerequisites, must not see these.
 $(BUILD)/csrc/backend/cpu/%.o: private CFLAGS += $(KERNEL)
-$(BUILD)/csrc/backend/cpu/noised.o: private CFLAGS += -ffp-contract=off
+$(BUILD)/csrc/backend/cpu/noised.o $(BUILD)/csrc/backend/cpu/augment.o: private CFLAGS += -ffp-contract=off
 %/csrc/io/h5_lib.o: private CPPFLAGS += -DLD_HDF5='"$(HDF5)"'
 %/csrc/io/archive_lib.o: private CPPFLAGS += -DLD_LIBARCHIVE='"$(LIBARCHIVE)"'
 %/csrc/io/chafa_lib.o: private CPPFLAGS += -DLD_LIBCHAFA='"$(LIBCHAFA)"'
@@ -167,9 +167,23 @@ bundle: $(BUILD)/bundle/.staged | cuda
 
 # A plug-in whose device's memory the host cannot read, for tests.
 FAKE := $(BUILD)/tests/ld_fake.so
-$(FAKE): tests/fake/fake.c tests/fake/narrow.h $(BUILD)/.flags
+# Messages between ranks are those of the CUDA plug-in; the library behind them stands in, too.
+FAKE_CFLAGS = $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -Icsrc -Itests -pthread -MMD -MP
+FAKE_O     := $(patsubst %,$(BUILD)/fake/%.o,fake capture nccl load search)
+FAKE_NCCL  := $(BUILD)/tests/nccl/libnccl.so.2
+$(BUILD)/fake/fake.o: tests/fake/fake.c $(BUILD)/.flags
+$(BUILD)/fake/nccl.o $(BUILD)/fake/load.o $(BUILD)/fake/search.o: $(BUILD)/fake/%.o: csrc/backend/cuda/%.c $(BUILD)/.flags
+$(filter-out %/capture.o,$(FAKE_O)):
 	@mkdir -p $(@D)
-	$(call say,cc    $<)$(CC) $(filter-out -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -Icsrc -MMD -MP -shared -o $@ $<
+	$(call say,cc    $<)$(CC) $(FAKE_CFLAGS) -c -o $@ $<
+$(BUILD)/fake/capture.o: tests/fake/capture.cpp $(BUILD)/.sim-flags
+	@mkdir -p $(@D)
+	$(call say,c++   $<)$(CXX) $(filter-out -DLD_SIM -Itests/sim,$(SIM_FLAGS)) -fPIC -fvisibility=hidden -c -o $@ $<
+$(FAKE): $(FAKE_O)
+	$(call say,link  $@)$(CXX) -shared -pthread $(MODE) -o $@ $(filter %.o,$^) -ldl
+$(FAKE_NCCL): tests/fake/nccl.c tests/fake/stream.h $(BUILD)/.flags
+	@mkdir -p $(@D)
+	$(call say,cc    $<)$(CC) $(FAKE_CFLAGS) -fvisibility=default -shared -Wl,-soname,libnccl.so.2 -o $@ $<
 
 # ---- messages between ranks ----
 
@@ -184,6 +198,11 @@ mpi: $(MPI)
 
 demo: $(LDLUA)
 	./ldlua $(DEMO_ARGS)
+
+# The pictures of README.md and docs/method.md: docs/figures.lua says how. A quarter of an hour and more.
+.PHONY: figures
+figures: $(LDLUA)
+	./$(LDLUA) docs/figures.lua $(ARGS)
 
 # ARGS='--quick --only unet,conv': tests/bench/main.lua has the options. PYTHON is the one that has PyTorch.
 PYTHON ?= $(firstword $(wildcard .venv/bin/python) python3)
@@ -241,9 +260,9 @@ STUB_NAME_old_cuda := libcuda.so.1
 STUB_NAME_cudnn     = libcudnn.so.9
 STUB_NAME_cublas    = libcublasLt.so.13
 plugin_o    = $(patsubst %,$(BUILD)/plugin/csrc/backend/cuda/%.o,$(1))
-$(BUILD)/tests/test_plans: $(call plugin_o,conv_plan conv_spec library search)
-$(BUILD)/tests/test_host_side: $(call plugin_o,error memory)
-$(BUILD)/tests/test_missing: $(call plugin_o,device error library search) | $(STUBS)
+$(BUILD)/tests/test_plans: $(call plugin_o,conv_plan conv_spec library load search)
+$(BUILD)/tests/test_host_side: $(call plugin_o,error graph memory)
+$(BUILD)/tests/test_missing: $(call plugin_o,device error library load nccl search) | $(STUBS)
 $(BUILD)/tests/test_products: $(call plugin_o,matmul) $(call sim_object,$(SIM_PARTS) $(KERNELS))
 $(BUILD)/tests/test_conv_slots: $(call plugin_o,conv conv_spec) $(call sim_object,$(SIM_PARTS) $(KERNELS))
 $(CUDA_TESTS:%=$(BUILD)/cuda/%.o): $(BUILD)/cuda/%.o: tests/cuda/%.c $(BUILD)/.plugin-flags | build/.deps-test
@@ -285,8 +304,8 @@ card-kit: $(BUILD)/bundle/.staged $(if $(NVCC),$(DEVICE_TESTS)) | build/.deps-te
 	@echo "$(BUILD)/card-kit.tar.xz: $$(($$(stat -c %s $(BUILD)/card-kit.tar.xz) / 1000000)) MB"
 
 # ONLY=word runs the programs whose path contains the word.
-test: $(LDLUA) $(TESTS) $(FAKE) cuda mpi $(if $(SANITIZE),,$(BUILD)/bundle/.staged) | build/.deps-test
-	@LDLUA=$(abspath $(LDLUA)) LD_TEST_BUNDLE=$(if $(SANITIZE),,$(abspath $(BUILD)/bundle/$(BUNDLE_NAME))) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) LD_TEST_MPI=$(abspath $(MPI)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
+test: $(LDLUA) $(TESTS) $(FAKE) $(FAKE_NCCL) cuda mpi $(if $(SANITIZE),,$(BUILD)/bundle/.staged) | build/.deps-test
+	@LDLUA=$(abspath $(LDLUA)) LD_TEST_BUNDLE=$(if $(SANITIZE),,$(abspath $(BUILD)/bundle/$(BUNDLE_NAME))) LD_TEST_FAKE=$(abspath $(FAKE)) LD_TEST_NCCL=$(abspath $(FAKE_NCCL)) LD_TEST_PLUGIN=$(abspath $(PLUGIN)) LD_TEST_MPI=$(abspath $(MPI)) TESTS_C="$(TESTS)" SCRATCH=$(BUILD)/scratch tests/run $(ONLY)
 
 # Fifty kills at random moments, and ten thousand steps; make test has a few of each. Some minutes.
 test-kills: export KILLS ?= 50
@@ -349,7 +368,7 @@ check-cppcheck: | build/.deps-check
 	    $(SOURCES) $(CUDA_C) && echo "cppcheck: $(words $(SOURCES) $(CUDA_C)) files, good"
 
 check-luacheck: | build/.deps-check
-	@luacheck --quiet --codes --no-color $(wildcard lua recipes tests) && echo "luacheck: good"
+	@luacheck --quiet --codes --no-color $(wildcard lua recipes tests docs/figures.lua) && echo "luacheck: good"
 
 # The plug-in's host side without a warning (the kernels are compiled that way), and with one symbol to the outside.
 check-cuda: $(PLUGIN)
@@ -394,6 +413,7 @@ help:
 	@echo "make asan        the tests under the address and undefined-behaviour sanitizers"
 	@echo "make fuzz        hostile pictures and archives, found by libFuzzer (FUZZ_SECONDS=60 a target)"
 	@echo "make docs        docs/api from the entries that the prompt shows"
+	@echo "make figures     the pictures of the documents, from a small training on synthetic faces"
 	@echo "make bench       measurements, beside PyTorch's where it is there (ARGS='--quick', PYTHON=...)"
 	@echo "make bench-cuda  the same on a card (ARGS='--minutes 9')"
 	@echo "make bench-data  pictures to pixels and latents, beside a DataLoader (ARGS='--pictures FOLDER')"
@@ -402,7 +422,7 @@ help:
 	@echo "make install     to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
 	@echo "make clean       remove build/ and ./ldlua; runs/ and data/ stay"
 
--include $(patsubst %.o,%.d,$(call object,$(SOURCES) $(TESTS_C) $(HELPERS_C)) $(PLUGIN_O)) $(FAKE:.so=.d)
--include $(CUDA_TESTS:%=$(BUILD)/cuda/%.d)
+-include $(patsubst %.o,%.d,$(call object,$(SOURCES) $(TESTS_C) $(HELPERS_C)) $(PLUGIN_O))
+-include $(CUDA_TESTS:%=$(BUILD)/cuda/%.d) $(FAKE_O:.o=.d)
 -include $(patsubst %.c,build/fuzz/%.d,$(FUZZ_C) $(wildcard tests/fuzz/*.c))
 -include $(patsubst %.o,%.d,$(CUDA_OBJECTS) $(call sim_object,$(SIM_PARTS) $(SIM_TESTS) $(KERNELS)))

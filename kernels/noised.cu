@@ -16,11 +16,16 @@ template <typename T> struct noising {
     wide<T> *t;
     wide<T> scale;
     uint64_t seed, first;
+    const uint64_t *base; /* on the device, added to first; or NULL */
     int64_t samples, channels, places;
 };
 
+template <typename T> LD_DEVICE uint64_t number_of(const noising<T> &a, int64_t sample) {
+    return a.first + (a.base ? *a.base : 0) + (uint64_t)sample;
+}
+
 template <typename T> LD_DEVICE void coefficients(wide<T> *c, const noising<T> &a, int64_t sample, bool writes) {
-    wide<T> t = (wide<T>)draw_one(a.seed, LD_RNG_TIME, a.first + (uint64_t)sample, 0, false);
+    wide<T> t = (wide<T>)draw_one(a.seed, LD_RNG_TIME, number_of<T>(a, sample), 0, false);
     t = t > (wide<T>)LD_TIME_MAX ? (wide<T>)LD_TIME_MAX : t;
     c[0] = (wide<T>)cos(1.57079632679489661923 * (double)t);
     c[1] = (wide<T>)sin(1.57079632679489661923 * (double)t);
@@ -39,7 +44,7 @@ template <typename T> __global__ void __launch_bounds__(THREADS) k_noised(const 
         for (int64_t i = begin + threadIdx.x; i < end; i += THREADS) {
             int64_t place = i / a.channels, channel = i - place * a.channels, at = sample * n + i;
             T e = narrow<T>(
-                (wide<T>)draw_one(a.seed, LD_RNG_NOISE, a.first + (uint64_t)sample, channel * a.places + place, true));
+                (wide<T>)draw_one(a.seed, LD_RNG_NOISE, number_of<T>(a, sample), channel * a.places + place, true));
             wide<T> clean = (widen(a.z[at]) - (a.shift ? widen(a.shift[channel]) : (wide<T>)0)) * a.scale;
             a.eps[at] = e;
             if (a.x0)
@@ -58,7 +63,7 @@ template <typename T> __global__ void __launch_bounds__(THREADS) k_noised_times(
 }
 
 int ld_cuda_noised(const ld_view *y, const ld_view *x0, const ld_view *eps, const ld_view *t, const ld_view *z,
-                   const ld_view *shift, double scale, uint64_t seed, uint64_t first) {
+                   const ld_view *shift, double scale, uint64_t seed, uint64_t first, const uint64_t *base) {
     int64_t channels = z->ndim == 4 ? z->shape[1] : 1, places = 1;
     for (int d = z->ndim == 4 ? 2 : 1; d < z->ndim; d++)
         places *= z->shape[d];
@@ -80,6 +85,7 @@ int ld_cuda_noised(const ld_view *y, const ld_view *x0, const ld_view *eps, cons
                         (wide<T>)scale,
                         seed,
                         first,
+                        base,
                         z->shape[0],
                         channels,
                         places};

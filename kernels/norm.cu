@@ -135,10 +135,13 @@ template <typename A> __global__ void __launch_bounds__(SET_THREADS, 1) k_norm_s
     LD_SHARED(double, room, [SET_THREADS]);
     norm_set s = norm_set_of(q);
     double mean = 0, var = 0, columns = (double)((s.n1 - s.n0) * (s.whole ? q.size : 1)), p = (double)q.z.p;
+    int64_t column = s.j0 + s.x < s.j1 ? s.j0 + s.x : s.j0; /* of batch norm */
     if (q.given) {
-        int64_t j = s.j0 + s.x < s.j1 ? s.j0 + s.x : s.j0;
-        mean = (double)((const A *)q.mean)[j];
-        var = (double)((const A *)q.var)[j];
+        mean = (double)((const A *)q.mean)[column];
+        var = (double)((const A *)q.var)[column];
+    } else if (q.step == NORM_REST) {
+        mean = q.joined[column];
+        var = q.joined[q.z.c + column];
     } else {
         norm_merge<A, true>(q, s, room);
         norm_each(s, [&](int64_t n, int64_t j) {
@@ -152,10 +155,18 @@ template <typename A> __global__ void __launch_bounds__(SET_THREADS, 1) k_norm_s
         });
         var = norm_reduce(s, var, room);
         var = columns * p > 0 ? var / (columns * p) : 0;
-        if (q.mean && !s.y && s.j0 + s.x < s.j1) {
-            ((A *)q.mean)[s.j0 + s.x] = (A)mean;
-            ((A *)q.var)[s.j0 + s.x] = (A)var;
+    }
+    bool writes = !s.y && s.j0 + s.x < s.j1;
+    if (q.step == NORM_MEASURE) {
+        if (writes) {
+            q.joined[column] = mean;
+            q.joined[q.z.c + column] = var;
         }
+        return;
+    }
+    if (!q.given && q.mean && writes) {
+        ((A *)q.mean)[column] = (A)mean;
+        ((A *)q.var)[column] = (A)var;
     }
     A r = (A)(1 / sqrt(var + q.eps));
     norm_each(s, [&](int64_t n, int64_t j) { norm_keep<A>(q, n, j, mean, r); });
@@ -185,8 +196,22 @@ template <typename T, int V> __global__ void __launch_bounds__(NORM_THREADS) k_n
 
 /* ---- the slot ---------------------------------------------------------------------------------------------------- */
 
-template <typename T, int V> static int norm_run(norm_call q, const ld_view *y, const ld_view *x, bool again) {
+/* Statistics of sets: by one launch, or before and after other ranks are heard. */
+template <typename A> static int norm_sets(norm_call q, ld_norm_join *join) {
+    int err = 0;
+    if (join) {
+        q.step = NORM_MEASURE;
+        err = LD_LAUNCH((k_norm_sets<A>), norm_set_blocks(q), norm_set_threads(q), 0, q);
+        err = err ? err : norm_join(&q, join);
+        q.step = NORM_REST;
+    }
+    return err ? err : LD_LAUNCH((k_norm_sets<A>), norm_set_blocks(q), norm_set_threads(q), 0, q);
+}
+
+template <typename T, int V>
+static int norm_run(norm_call q, const ld_view *y, const ld_view *x, const ld_norm_spec *s) {
     typedef wide<T> A;
+    bool again = s->again;
     unsigned blocks = norm_blocks(q.z);
     bool empty = !q.z.n || !q.z.p;
     int err = 0;
@@ -194,7 +219,7 @@ template <typename T, int V> static int norm_run(norm_call q, const ld_view *y, 
         err = LD_LAUNCH((k_norm_stats<T, V>), blocks, NORM_THREADS, 0, q.z, (const T *)x->data, (A *)q.partial);
     q.z.parts = empty ? 0 : q.z.parts;
     if (!err && !again && norm_set_blocks(q))
-        err = LD_LAUNCH((k_norm_sets<A>), norm_set_blocks(q), norm_set_threads(q), 0, q);
+        err = norm_sets<A>(q, s->join);
     if (!err && !empty)
         err = LD_LAUNCH((k_norm<T, V>), blocks, NORM_THREADS, 0, q, (T *)y->data, (const T *)x->data);
     return err;
@@ -218,7 +243,7 @@ int ld_cuda_norm(const ld_view *y, const ld_view *stats, const ld_view *mean, co
         return err;
     err = ld_each_float(x->dtype, who, [&](auto t) {
         typedef decltype(t) T;
-        return q.packs ? norm_run<T, 16 / sizeof(T)>(q, y, x, s->again) : norm_run<T, 1>(q, y, x, s->again);
+        return q.packs ? norm_run<T, 16 / sizeof(T)>(q, y, x, s) : norm_run<T, 1>(q, y, x, s);
     });
     ld_cuda_workspace_done(q.sums);
     return err;

@@ -10,8 +10,12 @@
 
 #include "kernels/operand.h"
 
+#include <stdlib.h>
+
 /* Threads; rows a thread has in flight; blocks wanted. Of blocks of sets: threads at most; columns, 32 bytes or more. */
 enum { NORM_THREADS = 256, NORM_CHUNK = 8, NORM_BLOCKS = 512, SET_THREADS = 512, SET_COLUMNS = 8 };
+/* What a pass over sets does: all of it, or, around ld_norm_join, the measuring and the rest. */
+enum norm_step { NORM_WHOLE, NORM_MEASURE, NORM_REST };
 enum { STAT_CENTRE, STAT_OFFSET, STAT_R, STAT_REST, STAT_SQUARE };
 
 struct norm_grid {
@@ -34,6 +38,9 @@ struct norm_call {
     void *stats, *mean, *var; /* of the arithmetic's type */
     void *partial, *coef;     /* workspace: two by column and part; three by sample and channel */
     double *sums;             /* workspace: two by sample and channel */
+    double *joined;           /* workspace: 2 c, of all ranks */
+    norm_step step;
+    double rows; /* of all ranks, where these are joined */
 };
 
 static inline int norm_up(int64_t n, int most) {
@@ -351,16 +358,30 @@ static inline int norm_begin(norm_call *q, bool packs, norm_need need, const cha
             (uintptr_t)q->film.data % 16 == 0 && (uintptr_t)q->stats % 16 == 0;
     q->packs = packs;
     q->z = norm_grid_of(n, q->z.p, c, packs ? (int)(16 / ld_dtype_size(q->x.dtype)) : 1);
-    size_t sums = need == NORM_MAP ? 0 : (size_t)(2 * n * c) * sizeof(double);
+    size_t sums = need == NORM_MAP ? 0 : (size_t)(2 * (n + 1) * c) * sizeof(double);
     size_t partial = need == NORM_MAP ? 0 : (size_t)(2 * n * q->z.parts * c) * size;
     size_t coef = need == NORM_COEFS ? (size_t)(3 * n * c) * size : 0;
     char *block = (char *)ld_cuda_workspace(sums + partial + coef + 16, who);
     if (!block)
         return ld_cuda_workspace_missing();
     q->sums = (double *)block;
+    q->joined = q->sums + 2 * n * c;
     q->partial = block + sums;
     q->coef = block + sums + partial;
     return 0;
+}
+
+/* Between the two steps: what was measured, on the host, becomes what all ranks have. */
+static inline int norm_join(const norm_call *q, ld_norm_join *join) {
+    size_t bytes = (size_t)(2 * q->z.c) * sizeof(double);
+    double *room = (double *)malloc(bytes);
+    if (!room)
+        return ld_fail(LD_EMEM, "batch_norm: out of host memory");
+    int err = ld_cuda_download(room, q->joined, bytes);
+    err = err ? err : join->run(join, room, room + q->z.c, q->z.c);
+    err = err ? err : ld_cuda_upload(q->joined, room, bytes);
+    free(room);
+    return err;
 }
 
 #endif

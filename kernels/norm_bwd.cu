@@ -126,7 +126,8 @@ template <typename A> __global__ void __launch_bounds__(SET_THREADS, 1) k_norm_s
     LD_SHARED(double, room, [SET_THREADS]);
     norm_set s = norm_set_of(q);
     double g1 = 0, g2 = 0, columns = (double)((s.n1 - s.n0) * (s.whole ? q.size : 1)), count = columns * (double)q.z.p;
-    norm_merge<A, false>(q, s, room);
+    if (q.step != NORM_REST)
+        norm_merge<A, false>(q, s, room);
     norm_each(s, [&](int64_t n, int64_t j) {
         double w = s.whole ? norm_weight(q, j) : 1; /* of a column it is the same for all */
         g1 += w * q.sums[n * 2 * q.z.c + j];
@@ -135,12 +136,23 @@ template <typename A> __global__ void __launch_bounds__(SET_THREADS, 1) k_norm_s
     g1 = norm_reduce(s, g1, room);
     g2 = norm_reduce(s, g2, room);
     if (!s.whole && s.j0 + s.x < s.j1) {
-        double w = norm_weight(q, s.j0 + s.x);
-        if (!s.y)
+        double w = norm_weight(q, s.j0 + s.x), *joined = q.joined + s.j0 + s.x;
+        if (!s.y && q.step != NORM_REST)
             norm_affine(q, s.j0 + s.x, g2, g1);
+        if (!s.y && q.step == NORM_MEASURE) {
+            joined[0] = g1;
+            joined[q.z.c] = g2;
+        }
+        if (q.step == NORM_REST) {
+            g1 = joined[0];
+            g2 = joined[q.z.c];
+            count = q.rows;
+        }
         g1 *= w;
         g2 *= w;
     }
+    if (q.step == NORM_MEASURE)
+        return;
     g1 = q.given || !(count > 0) ? 0 : g1 / count;
     g2 = q.given || !(count > 0) ? 0 : g2 / count;
     norm_each(s, [&](int64_t n, int64_t j) {
@@ -197,8 +209,21 @@ __global__ void __launch_bounds__(NORM_THREADS) k_norm_bwd(norm_call q, T *dx, c
 
 /* ---- the slot -------------------------------------------------------------------------------------------------------------- */
 
+/* Coefficients and gradients of sets: by one launch, or before and after other ranks are heard. */
+template <typename A> static int norm_sets_bwd(norm_call q, ld_norm_join *join) {
+    int err = 0;
+    if (join) {
+        q.step = NORM_MEASURE;
+        err = LD_LAUNCH((k_norm_sets_bwd<A>), norm_set_blocks(q), norm_set_threads(q), 0, q);
+        err = err ? err : norm_join(&q, join);
+        q.step = NORM_REST;
+        q.rows = join->rows;
+    }
+    return err ? err : LD_LAUNCH((k_norm_sets_bwd<A>), norm_set_blocks(q), norm_set_threads(q), 0, q);
+}
+
 template <typename T, int V>
-static int norm_run_bwd(norm_call q, const ld_view *dx, const ld_view *g, const ld_view *x) {
+static int norm_run_bwd(norm_call q, const ld_view *dx, const ld_view *g, const ld_view *x, ld_norm_join *join) {
     typedef wide<T> A;
     unsigned blocks = norm_blocks(q.z);
     bool empty = !q.z.n || !q.z.p;
@@ -207,7 +232,7 @@ static int norm_run_bwd(norm_call q, const ld_view *dx, const ld_view *g, const 
                                 (const T *)x->data, (A *)q.partial);
     q.z.parts = empty ? 0 : q.z.parts;
     if (!err && norm_set_blocks(q))
-        err = LD_LAUNCH((k_norm_sets_bwd<A>), norm_set_blocks(q), norm_set_threads(q), 0, q);
+        err = norm_sets_bwd<A>(q, join);
     if (!err && q.groups && (q.dw.data || q.db.data)) {
         norm_call columns = q;
         columns.groups = 0;
@@ -241,7 +266,8 @@ int ld_cuda_norm_bwd(const ld_view *dx, const ld_view *dfilm, const ld_view *dw,
         return err;
     err = ld_each_float(x->dtype, who, [&](auto t) {
         typedef decltype(t) T;
-        return q.packs ? norm_run_bwd<T, 16 / sizeof(T)>(q, dx, g, x) : norm_run_bwd<T, 1>(q, dx, g, x);
+        return q.packs ? norm_run_bwd<T, 16 / sizeof(T)>(q, dx, g, x, s->join)
+                       : norm_run_bwd<T, 1>(q, dx, g, x, s->join);
     });
     ld_cuda_workspace_done(q.sums);
     return err;

@@ -3,6 +3,8 @@
  *   d = scale g (+ wd p, Adam); p *= 1 - lr wd (AdamW); m = beta1 m + (1-beta1) d; v = beta2 v + (1-beta2) d^2;
  *   p -= lr/(1-beta1^t) m / (sqrt(v)/sqrt(1-beta2^t) + eps); s += (1-decay)(p - s); shadow = p as bf16
  *   sum = the sum of x^2 over all tensors
+ * and judge, the verdict over a step that is recorded (ld_cell of backend.h): then the numbers of update come from the cell,
+ * by a launch of a thread a tensor that completes the table.
  *
  * One launch for all tensors of a network: a table of them goes to the device, and blocks take chunks of CHUNK elements,
  * whose tensor they find by bisection. Traffic of update in f32: p, m, v, s and g read, p, m, v, s written, once each, 36
@@ -24,6 +26,9 @@ struct entry {
     bool aligned;
     double decay, coupled; /* p is first multiplied by `decay`; g grows by `coupled` p */
     double beta1, beta2, one_less_beta1, one_less_beta2, root_correction, eps, step;
+    double lr, weight_decay; /* with a cell */
+    int64_t steps;
+    bool decoupled;
 };
 
 /* The entry that chunk c belongs to. */
@@ -92,6 +97,21 @@ template <int V, typename T, typename G> LD_DEVICE void update_group(const entry
     }
 }
 
+/* What depends on learning rate, beta1 and steps. */
+LD_BOTH void complete(entry *e, double lr, double beta1, double steps) {
+    e->decay = e->decoupled ? 1 - lr * e->weight_decay : 1;
+    e->beta1 = beta1;
+    e->one_less_beta1 = 1 - beta1;
+    e->root_correction = sqrt(1 - pow(e->beta2, steps));
+    e->step = lr / (1 - pow(beta1, steps));
+}
+
+__global__ void __launch_bounds__(THREADS) k_complete(entry *table, int n, const ld_cell *cell) {
+    int i = (int)(blockIdx.x * THREADS + threadIdx.x);
+    if (i < n)
+        complete(&table[i], cell->lr * table[i].lr, cell->beta1, (double)(table[i].steps + cell->taken));
+}
+
 template <typename T, typename G>
 LD_DEVICE void update_chunk(const entry &e, double scale, double share, int64_t chunk) {
     enum { V = 16 / sizeof(T) };
@@ -105,7 +125,13 @@ LD_DEVICE void update_chunk(const entry &e, double scale, double share, int64_t 
 }
 
 __global__ void __launch_bounds__(THREADS)
-    k_update(const entry *table, int n, int64_t chunks, double scale, double share) {
+    k_update(const entry *table, int n, int64_t chunks, double scale, double share, const ld_cell *cell) {
+    if (cell && !cell->ok)
+        return;
+    if (cell) {
+        scale = cell->scale;
+        share = 1 - cell->decay;
+    }
     for (int64_t c = blockIdx.x; c < chunks; c += gridDim.x) {
         const entry &e = entry_of(table, n, c);
         int64_t chunk = c - e.first_chunk;
@@ -141,15 +167,15 @@ static entry entry_from(const ld_update *u) {
                  (uintptr_t)u->shadow) %
                     16 ==
                 0;
-    e.decay = s->decoupled ? 1 - s->lr * s->weight_decay : 1;
+    e.decoupled = s->decoupled;
     e.coupled = s->decoupled ? 0 : s->weight_decay;
-    e.beta1 = s->beta1;
     e.beta2 = s->beta2;
-    e.one_less_beta1 = 1 - s->beta1;
     e.one_less_beta2 = 1 - s->beta2;
-    e.root_correction = sqrt(1 - pow(s->beta2, (double)s->step));
     e.eps = s->eps;
-    e.step = s->lr / (1 - pow(s->beta1, (double)s->step));
+    e.lr = s->lr;
+    e.weight_decay = s->weight_decay;
+    e.steps = s->step;
+    complete(&e, s->lr, s->beta1, (double)s->step);
     return e;
 }
 
@@ -179,7 +205,7 @@ static int check_update(const ld_update *u) {
     return 0;
 }
 
-int ld_cuda_update(const ld_update *u, int n, double scale, double decay) {
+int ld_cuda_update(const ld_update *u, int n, double scale, double decay, const ld_cell *cell) {
     int64_t chunks = 0;
     int used = 0, bad = 0;
     for (int i = 0; i < n; i++)
@@ -195,8 +221,10 @@ int ld_cuda_update(const ld_update *u, int n, double scale, double decay) {
         used += table[used].n > 0;
     }
     entry *device = chunks ? upload_table(table, used, 0, NULL, "update", &bad) : NULL;
-    if (device)
-        bad = LD_LAUNCH(k_update, ld_blocks(chunks, 1), THREADS, 0, device, used, chunks, scale, 1 - decay);
+    if (device && cell)
+        bad = LD_LAUNCH(k_complete, (used + THREADS - 1) / THREADS, THREADS, 0, device, used, cell);
+    if (device && !bad)
+        bad = LD_LAUNCH(k_update, ld_blocks(chunks, 1), THREADS, 0, device, used, chunks, scale, 1 - decay, cell);
     ld_cuda_workspace_done(device);
     free(table);
     return bad;
@@ -314,7 +342,34 @@ __global__ void __launch_bounds__(THREADS) k_sumsq_chunks(double *sum, const dou
         *sum = mine;
 }
 
-static int sum_tables(double *sum, const summand *table, int used, int64_t chunks) {
+/* ---- the verdict over a step ----------------------------------------------------------------------------------------- */
+
+LD_DEVICE bool is_finite(double v) {
+    return v - v == 0;
+}
+
+__global__ void __launch_bounds__(LD_WARP) k_judge(ld_cell *cell, const void *loss, ld_dtype t, const double *sum) {
+    if (threadIdx.x)
+        return;
+    double value = t == LD_F64    ? *(const double *)loss
+                   : t == LD_BF16 ? (double)widen(*(const bf16 *)loss)
+                   : t == LD_F16  ? (double)widen(*(const f16 *)loss)
+                                  : (double)*(const float *)loss;
+    double updates = (double)(cell->updates + cell->taken), warm = (1 + updates) / (10 + updates);
+    cell->sum = sum ? *sum : 0;
+    double scale = cell->clip / (sqrt(cell->sum) + 1e-6);
+    cell->decay = cell->updates >= 0 && warm < cell->average ? warm : cell->average;
+    cell->scale = cell->clip > 0 && scale < 1 ? scale : 1;
+    cell->ok = is_finite(value) && is_finite(cell->sum);
+    cell->taken += cell->ok;
+}
+
+static int launch_judge(ld_cell *cell, const ld_view *loss, const double *sum) {
+    return LD_LAUNCH(k_judge, 1, LD_WARP, 0, cell, loss->data, loss->dtype, sum);
+}
+
+/* Into *sum on the host, or with a cell into that. */
+static int sum_tables(double *sum, ld_cell *cell, const ld_view *loss, const summand *table, int used, int64_t chunks) {
     char *rest;
     int bad = 0;
     summand *device = upload_table(table, used, (size_t)(chunks + 1) * sizeof *sum, &rest, "sumsq", &bad);
@@ -325,12 +380,12 @@ static int sum_tables(double *sum, const summand *table, int used, int64_t chunk
     if (!bad)
         bad = LD_LAUNCH(k_sumsq_chunks, 1, THREADS, 0, partial + chunks, partial, chunks);
     if (!bad)
-        bad = ld_cuda_download(sum, partial + chunks, sizeof *sum);
+        bad = cell ? launch_judge(cell, loss, partial + chunks) : ld_cuda_download(sum, partial + chunks, sizeof *sum);
     ld_cuda_workspace_done(device);
     return bad;
 }
 
-int ld_cuda_sumsq(double *sum, const ld_view *xs, int n) {
+static int sum_all(double *sum, ld_cell *cell, const ld_view *loss, const ld_view *xs, int n) {
     int64_t chunks = 0;
     int used = 0;
     for (int i = 0; i < n; i++)
@@ -345,8 +400,18 @@ int ld_cuda_sumsq(double *sum, const ld_view *xs, int n) {
         chunks += chunks_of(count);
         used += count > 0;
     }
-    *sum = 0;
-    int bad = chunks ? sum_tables(sum, table, used, chunks) : 0;
+    int bad = chunks ? sum_tables(sum, cell, loss, table, used, chunks) : cell ? launch_judge(cell, loss, NULL) : 0;
     free(table);
     return bad;
+}
+
+int ld_cuda_sumsq(double *sum, const ld_view *xs, int n) {
+    *sum = 0;
+    return sum_all(sum, NULL, NULL, xs, n);
+}
+
+int ld_cuda_judge(ld_cell *cell, const ld_view *loss, const ld_view *xs, int n) {
+    if (!ld_dtype_is_float(loss->dtype))
+        return ld_fail(LD_EDTYPE, "judge: the loss is %s; a float is needed", ld_dtype_names[loss->dtype]);
+    return sum_all(NULL, cell, loss, xs, n);
 }

@@ -13,21 +13,23 @@
 struct stream {
     uint64_t seed, sample;
     uint32_t purpose;
+    const uint64_t *base; /* on the device, added to sample; or NULL */
 };
 
 /* Element e of a sample, and the next ones, unless `same`; or the same element of the next samples. */
 template <int V>
 LD_DEVICE void numbers(float *u, const stream &s, int64_t e, int64_t row, const bool *same, bool normal) {
     uint32_t w[4];
+    uint64_t sample = s.sample + (s.base ? *s.base : 0) + (uint64_t)row;
     if (V == 4 && !same[0] && same[1]) { /* e is a multiple of 4 */
-        ld_philox_block(w, s.seed, s.purpose, s.sample + (uint64_t)row, (uint32_t)(e / 4));
+        ld_philox_block(w, s.seed, s.purpose, sample, (uint32_t)(e / 4));
         for (int i = 0; i < V; i++)
             u[i] = normal ? bell(w, i) : unit(w[i]);
         return;
     }
     for (int i = 0; i < V; i++) {
-        uint64_t sample = s.sample + (uint64_t)(row + (same[1] ? 0 : i));
-        u[i] = draw_one(s.seed, s.purpose, sample, e + (same[0] ? 0 : i), normal);
+        uint64_t of = sample + (uint64_t)(same[1] ? 0 : i);
+        u[i] = draw_one(s.seed, s.purpose, of, e + (same[0] ? 0 : i), normal);
     }
 }
 
@@ -91,16 +93,17 @@ static int draw(const char *who, const ld_view *y, const stream &from, double p,
 }
 
 int ld_cuda_uniform(const ld_view *y, double lo, double hi, uint64_t seed, uint32_t purpose, uint64_t sample,
-                    bool by_row) {
-    return draw("uniform", y, stream{seed, sample, purpose}, lo, hi - lo, false, by_row);
+                    bool by_row, const uint64_t *base) {
+    return draw("uniform", y, stream{seed, sample, purpose, base}, lo, hi - lo, false, by_row);
 }
 
 int ld_cuda_normal(const ld_view *y, double mean, double std, uint64_t seed, uint32_t purpose, uint64_t sample,
-                   bool by_row) {
-    return draw("normal", y, stream{seed, sample, purpose}, mean, std, true, by_row);
+                   bool by_row, const uint64_t *base) {
+    return draw("normal", y, stream{seed, sample, purpose, base}, mean, std, true, by_row);
 }
 
-int ld_cuda_dropout(const ld_view *y, const ld_view *x, double p, uint64_t seed, uint64_t sample) {
+int ld_cuda_dropout(const ld_view *y, const ld_view *x, double p, uint64_t seed, uint64_t sample,
+                    const uint64_t *base) {
     ld_view element, row;
     count_elements(y, false, &element, &row);
     const ld_view *views[] = {y, x, &element, &row};
@@ -108,7 +111,7 @@ int ld_cuda_dropout(const ld_view *y, const ld_view *x, double p, uint64_t seed,
     return ld_each_float(y->dtype, "dropout", [&](auto t) {
         typedef decltype(t) T;
         typedef typename ld_wide<T>::type W;
-        return ld_map<4>(views, dropping<T>{(T *)y->data, (const T *)x->data, stream{seed, sample, LD_RNG_DROPOUT},
-                                            (float)least, (W)(1 - p)});
+        return ld_map<4>(views, dropping<T>{(T *)y->data, (const T *)x->data,
+                                            stream{seed, sample, LD_RNG_DROPOUT, base}, (float)least, (W)(1 - p)});
     });
 }

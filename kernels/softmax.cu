@@ -65,7 +65,8 @@ __global__ void __launch_bounds__(THREADS)
         sum = log(team_fold<fold_sum, TEAM>(sum));
         all = team_fold<fold_sum, TEAM>(all);
         if (threadIdx.x % TEAM == 0) {
-            W s = (W)smoothing, picked = widen(row[t[r]]) - most, mean = all / (W)k;
+            bool there = t[r] >= 0 && t[r] < k;
+            W s = (W)smoothing, picked = there ? widen(row[t[r]]) - most : (W)NAN, mean = all / (W)k;
             loss[r] = narrow<L>((1 - s) * (sum - picked) + (smoothing != 0 ? s * (sum - mean) : 0));
         }
     }
@@ -81,7 +82,8 @@ __global__ void __launch_bounds__(THREADS)
         W most = largest<TEAM, T, W>(row, k), others = 0;
         EACH_COLUMN(j, k) others += j == c ? 0 : exp(widen(row[j]) - most);
         others = team_fold<fold_sum, TEAM>(others);
-        W sum = others + exp(widen(row[c]) - most), up = widen(g[r]), each = (W)smoothing / (W)k;
+        W sum = others + (c >= 0 && c < k ? exp(widen(row[c]) - most) : (W)NAN), up = widen(g[r]),
+          each = (W)smoothing / (W)k;
         EACH_COLUMN(j, k) {
             W slope = j == c ? (W)smoothing - each - others / sum : exp(widen(row[j]) - most) / sum - each;
             dx[r * k + j] = narrow<T>(up * slope);

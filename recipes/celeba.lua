@@ -15,7 +15,7 @@ local opt = ld.demo.options{
   channels = {128, 256, 512, 768}, layers = 2, attention_from = 2, attention_width = 16, norm = 'batch',
   scale  = 0, perceptual = 0.1, gate = 3, samples = 64, steps = 100, eta = 1, every = 10,
   precision = 'f32',                   -- of training and drawing: f32, or bf16 on a CUDA device
-  least_psnr = 15, find_lr = false, overfit = 0, tensorboard = false, quiet = false, demo = false,
+  least_psnr = 15, find_lr = false, overfit = 0, tensorboard = false, quiet = false, sync_bn = false, demo = false,
 }
 
 local sampler = ld.sampler.ddim{steps = opt.steps, eta = opt.eta}
@@ -43,6 +43,7 @@ local ema    = #opt.sigma_rel > 0 and {sigma_rel = opt.sigma_rel} or opt.ema
 local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = ema, seed = opt.seed,
                                 schedule = ld.schedule.one_cycle{max = opt.lr}, precision = opt.precision,
                                 overfit = opt.overfit, tensorboard = opt.tensorboard, quiet = opt.quiet,
+                                sync_bn = opt.sync_bn,
                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae,
                                           latent = store.shape,
                                           judge = judge and ld.metrics.weights_hash(judge) or false}})
@@ -52,9 +53,9 @@ print(('U-Net of %d parameters, %d latents, perceptual latent loss %s'):format(u
   perceptual and ('weight %g'):format(opt.perceptual) or 'off'))
 
 -- Pictures by the weights in the network; with averaged ones, batch-norm statistics are recomputed on data first.
-run:draws(function(n)
+run:draws(function(n, together)
   return vae:decode_images(model:sample{n = n, channels = store.shape[1], size = store.shape[2], seed = opt.seed,
-                                        sampler = sampler})
+                                        sampler = sampler, split = together})
 end, model:statistics(store, opt.batch, opt.seed + 1))
 local function show() return run:image('samples', run:draw(opt.samples)) end
 

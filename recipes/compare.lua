@@ -58,7 +58,7 @@ local function train(name, weight)
   for _ in run:batches(store, opt.batch, opt.epochs) do
     run:step(function(batch)
       local loss, parts = model:loss(batch.x, {seed = opt.seed, first = batch.first, perceptual = perceptual})
-      return loss, {mse = parts.mse, distance = parts.perceptual:item() / perceptual.weight}
+      return loss, {mse = parts.mse, distance = parts.perceptual * (1 / perceptual.weight)}
     end)
   end
   run:finish()

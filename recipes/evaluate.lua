@@ -39,8 +39,9 @@ local function evaluate(folder)
     sampler = {name = opt.sampler, steps = opt.steps, eta = opt.sampler == 'ddim' and opt.eta or nil},
     draw = function(count)
       return model:sample{n = count, seed = opt.seed, batch = opt.batch, sampler = make(), channels = x.latent[1],
-                          size = x.latent[2]}
+                          size = x.latent[2], split = true}
     end}
+  if ld.ranks.rank() > 0 then return r end -- all ranks draw, the first one writes
   local name = ('%s/evaluation/%s-%08d.json'):format(folder, weights:gsub(' ', '-'), record.images)
   ld.metrics.write_record(name, r)
   print(name)
@@ -52,4 +53,4 @@ for i, run in ipairs(opt.runs) do
   records[i] = run:match('%.json$') and ld.metrics.read_record(run) or evaluate(run)
   if i > 1 then ld.metrics.check_comparable(records) end
 end
-print('\n' .. ld.metrics.summary(records))
+if ld.ranks.rank() == 0 then print('\n' .. ld.metrics.summary(records)) end

@@ -9,7 +9,7 @@ local opt = ld.options{
   channels = {32, 64, 128, 512, 1024}, blocks = {1, 2, 4, 3}, dropout = 0.1,
   epochs = 30, batch = 128, lr = 1e-2, weight_decay = 0.01, eps = 1e-5, smoothing = 0, seed = 1,
   precision = 'f32',                  -- f32, or bf16 on a CUDA device
-  pad = 2, erase = 0.2, find_lr = false, overfit = 0, tensorboard = false, quiet = false,
+  pad = 2, erase = 0.2, find_lr = false, overfit = 0, tensorboard = false, quiet = false, sync_bn = false,
 }
 
 if not ld.file_kind(opt.train) then
@@ -33,6 +33,7 @@ local adamw = ld.optim.adamw(net:parameters(), {lr = opt.lr, eps = opt.eps, weig
 local run   = ld.run(opt.out, {opt = opt, model = net, optim = adamw, seed = opt.seed,
                                schedule = ld.schedule.one_cycle{max = opt.lr}, precision = opt.precision,
                                 overfit = opt.overfit, tensorboard = opt.tensorboard, quiet = opt.quiet,
+                                sync_bn = opt.sync_bn,
                                record = {mean = train.mean, std = train.std, classes = train.classes,
                                          vae = train.vae, vae_hash = train.vae_hash, pixel_range = train.pixel_range}})
 print(('%d parameters, %d latents to train on, %d held out, %d classes'):format(net:count(), train.count, valid.count,
@@ -53,20 +54,17 @@ local function evaluate()
   return loss / valid.count, right / valid.count
 end
 
+local data = train:augmented{standardise = true, pad = opt.pad, erase = opt.erase}
 local seen, right = 0, 0
 local function loss_of(batch)
-  local x = train:standardise(batch.x)
-  local key = {seed = opt.seed, first = batch.first}
-  if opt.pad > 0 then ld.augment.pad_crop(x, {pad = opt.pad, seed = key.seed, first = key.first}) end
-  if opt.erase > 0 then ld.augment.rand_erase(x, {pct = opt.erase, max = 4, seed = key.seed, first = key.first}) end
-  local logits = net(x)
+  local logits = net(batch.x)
   seen = seen + batch.count
   right = right + ld.eq(logits:argmax(2), batch.label):i64():sum():item()
   return ld.cross_entropy(logits, batch.label, {smoothing = opt.smoothing})
 end
-if opt.find_lr then return run:find_lr(train, opt.batch, loss_of) end
+if opt.find_lr then return run:find_lr(data, opt.batch, loss_of) end
 
-for batch in run:batches(train, opt.batch, opt.epochs) do
+for batch in run:batches(data, opt.batch, opt.epochs) do
   run:step(loss_of)
   if run:epoch_end() then
     local loss, accuracy = ld.precision(opt.precision, evaluate)

@@ -13,7 +13,7 @@ local opt = ld.options{
   channels = {128, 256, 512, 768}, layers = 2, attention_from = 2, attention_width = 16, norm = 'batch', scale = 0.2,
   perceptual = 0.1, gate = 3, samples = 64, steps = 100, eta = 1, limit = 1e9,
   precision = 'f32',                  -- of training and drawing: f32, or bf16 on a CUDA device
-  find_lr = false, overfit = 0, tensorboard = false, quiet = false,
+  find_lr = false, overfit = 0, tensorboard = false, quiet = false, sync_bn = false,
 }
 
 if not ld.images.exists(opt.data) then
@@ -42,6 +42,7 @@ local ema    = #opt.sigma_rel > 0 and {sigma_rel = opt.sigma_rel} or opt.ema
 local run    = ld.run(opt.out, {opt = opt, model = unet, optim = adamw, ema = ema, seed = opt.seed,
                                 schedule = ld.schedule.one_cycle{max = opt.lr}, precision = opt.precision,
                                 overfit = opt.overfit, tensorboard = opt.tensorboard, quiet = opt.quiet,
+                                sync_bn = opt.sync_bn,
                                 record = {scale = model.scale, shift = model.shift, vae = opt.vae, range = opt.range,
                                           latent = train.shape,
                                           judge = judge and ld.metrics.weights_hash(judge) or false}})
@@ -62,9 +63,9 @@ local function evaluate()
   return sum / valid.count
 end
 
-run:draws(function(n)
+run:draws(function(n, together)
   return vae:decode_images(model:sample{n = n, channels = train.shape[1], size = train.shape[2], seed = opt.seed,
-                                        sampler = sampler})
+                                        sampler = sampler, split = together})
 end, model:statistics(train, opt.batch, opt.seed + 1))
 
 local function loss(batch)

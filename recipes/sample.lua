@@ -19,7 +19,8 @@ local make = ({ddim = function() return ld.sampler.ddim{steps = opt.steps, eta =
              or ld.fail("unknown sampler '%s'; known: ddim ancestral", opt.sampler)
 
 local z = run.model:sample{n = opt.n, first = opt.first, seed = opt.seed, batch = opt.batch, sampler = make(),
-                           channels = run.extra.latent[1], size = run.extra.latent[2]}
+                           channels = run.extra.latent[1], size = run.extra.latent[2], split = true}
+if ld.ranks.rank() > 0 then return end -- all ranks draw, the first one writes
 local out = opt.out ~= '' and opt.out or ('%s/samples/seed-%d.png'):format(opt.run, opt.seed)
 ld.make_dirs(out:match('^(.*)/[^/]*$') or '.')
 ld.save_image(ld.grid(run.vae:decode_images(z)), out,

@@ -93,8 +93,52 @@ typedef struct ld_update {
     void *shadow;     /* or NULL; written where g is not NULL */
 } ld_update;
 
+/* Slot gather_augment: training pictures out of a data set. Row i of y (N,C,H,W) is made of row at[i] of x, or of row i, as
+ *   z = (x - shift) scale by channel, in f32
+ *   pad: z moved by -pad .. pad pixels on each axis, zeros behind it
+ *   erase: 0 .. erases times a rectangle of int(erase H) x int(erase W), in all channels, is filled with noise of the mean and
+ *     (unbiased) spread that z has by then, clamped to its range
+ *   flip: left and right change sides, with this probability
+ * in this order. Draws are a function of (seed, sample), which is sample[i], or first + i; augment_draws.h has them.
+ * y f32 NHWC; x of rank 4, any strides, a float or u8; at (checked), sample (N) i64 or NULL; shift, scale (C) f32, or both
+ * NULL. */
+enum { LD_AUGMENT_ERASES = 64 };
+typedef struct ld_augment {
+    int pad, erases; /* 0: none; erases at most LD_AUGMENT_ERASES */
+    double erase;    /* 0 <= erase < 1 */
+    double flip;
+    uint64_t seed, first;
+} ld_augment;
+
+/* Numbers of a training step in the device's memory, for a step that is recorded once and done many times (backend/graph.h).
+ * `update` with a cell: adam.lr is a factor of lr, adam.step the updates before the recording; step, beta1, scale and decay
+ * come from here, and without ok nothing happens. */
+enum { LD_CELL_REPORT = 24 };
+typedef struct ld_cell {
+    /* from the host, before each time */
+    uint64_t clock, draws;  /* bases of sample numbers */
+    double lr, beta1, clip; /* clip: the largest norm of the gradient; 0: none */
+    double average;         /* decay of the averages */
+    int64_t updates;        /* of the averages, before the recording; -1: the decay does not warm up */
+    /* the device counts; from the host when it knows better */
+    int64_t taken; /* times since the recording that were ok */
+    /* what `judge` finds */
+    double sum, scale, decay; /* of squares of the gradient; the gradient's factor; decay of the averages this time */
+    uint8_t ok, unused[7];    /* 1: loss and sum are finite */
+    double report[LD_CELL_REPORT]; /* whatever the recording copies there */
+} ld_cell;
+
 /* The activation behind a norm: those of ld_unary_op, at v = 0 with the same slopes. */
 typedef enum ld_norm_act { LD_NORM_PLAIN, LD_NORM_RELU, LD_NORM_LEAKY, LD_NORM_SILU } ld_norm_act;
+
+/* Batch norm over several ranks: between its passes a slot calls run, on the host, with what this rank has of each of c
+ * channels, which becomes what all ranks have. Forward: mean and (biased) variance of u over `rows` rows, which becomes the
+ * rows of all. Backward: sums of dz and dz xhat, where dz is the gradient behind the activation; weights are not in them. 0 or
+ * an error code, which the slot returns. */
+typedef struct ld_norm_join {
+    int (*run)(struct ld_norm_join *join, double *first, double *second, int64_t c);
+    double rows;
+} ld_norm_join;
 
 typedef struct ld_norm_spec {
     int groups; /* statistics of C/groups channels and all positions of a sample; 0, batch norm: of a channel over all */
@@ -102,7 +146,8 @@ typedef struct ld_norm_spec {
     bool again; /* norm only: stats are read, and y comes out as it was when they were written */
     double eps;
     ld_norm_act act;
-    double slope, sub; /* LEAKY only */
+    double slope, sub;  /* LEAKY only */
+    ld_norm_join *join; /* batch norm only, or NULL; not with given or again */
 } ld_norm_spec;
 
 /* A loss between two tensors alike, as one number: the sum, or the mean, over d = a - b of
@@ -132,7 +177,7 @@ typedef struct ld_loss_spec {
     X(binary, (const ld_view *y, const ld_view *a, const ld_view *b, ld_binary_op op))                                     \
     /* y = alpha x + beta y (y is not read when beta is 0). any, one float dtype */                                        \
     X(axpby, (const ld_view *y, const ld_view *x, double alpha, double beta))                                              \
-    /* y = c ? a : b, c is u8. any, a b y one dtype */                                                                     \
+    /* y = c ? a : b, c is u8. any, a b y one dtype; y may be a */                                                         \
     X(where, (const ld_view *y, const ld_view *c, const ld_view *a, const ld_view *b))                                     \
     /* y = op over the dimensions where y has size 1 and x more; equal rank. any; every dtype (MEAN, SUMSQ: floats) */     \
     X(reduce, (const ld_view *y, const ld_view *x, ld_reduce_op op))                                                       \
@@ -149,7 +194,8 @@ typedef struct ld_loss_spec {
     X(conv2d_dw, (const ld_view *dw, const ld_view *db, const ld_view *x, const ld_view *g, const ld_conv_shape *s))       \
     /* y = act((u - mean) / sqrt(var + eps) w + b), u = (1 + scale) x + shift: x, y (N,P,C), P positions, channels  \
      * innermost; film (N,2C): scale, then shift, or NULL; w, b (C) or NULL. stats (N,LD_NORM_STATS(film),C) is  \
-     * written for norm_bwd. mean, var (C) of u, biased: written, or read when s->given; NULL for group norm */      \
+     * written for norm_bwd. mean, var (C) of u, biased: written, or read when s->given; NULL for group norm.        \
+     * s->join: of all ranks; norm_bwd's dw, db stay this rank's */      \
     X(norm, (const ld_view *y, const ld_view *stats, const ld_view *mean, const ld_view *var, const ld_view *x,            \
              const ld_view *film, const ld_view *w, const ld_view *b, const ld_norm_spec *s))                              \
     /* any of dx, dfilm, dw, db may be NULL */                                                                             \
@@ -164,7 +210,7 @@ typedef struct ld_loss_spec {
     /* over each row of (M,K) */                                                                                           \
     X(softmax, (const ld_view *y, const ld_view *x))                                                                       \
     X(softmax_bwd, (const ld_view *dx, const ld_view *g, const ld_view *y))                                                \
-    /* loss (M) of logits x (M,K) and classes t (M, i64, checked): -(1-s) log p[t] - s/K sum_k log p[k] */                 \
+    /* loss (M) of logits x (M,K), classes t (M, i64; outside: NaN): -(1-s) log p[t] - s/K sum_k log p[k] */               \
     X(cross_entropy, (const ld_view *loss, const ld_view *x, const ld_view *t, double smoothing))                          \
     /* dx = g[m] (p - target distribution), g (M) */                                                                       \
     X(cross_entropy_bwd, (const ld_view *dx, const ld_view *g, const ld_view *x, const ld_view *t, double smoothing))      \
@@ -190,24 +236,30 @@ typedef struct ld_loss_spec {
     X(gather_rows, (const ld_view *y, const ld_view *x, const ld_view *idx))                                               \
     /* dx (R,K) zeroed, then dx[idx[m]] += g[m], in order of m */                                                          \
     X(scatter_rows, (const ld_view *dx, const ld_view *g, const ld_view *idx))                                             \
+    /* see ld_augment */                                                                                                   \
+    X(gather_augment, (const ld_view *y, const ld_view *x, const ld_view *at, const ld_view *sample,                       \
+                       const ld_view *shift, const ld_view *scale, const ld_augment *a))                                   \
     /* y = lo + (hi - lo) u, or mean + std n, from base/rng.h. any, floats. by_row: row i of dimension 0 is sample     \
-     * `sample` + i, its elements counted in logical row-major order; else all of y is sample `sample` */   \
-    X(uniform,                                                                                                             \
-      (const ld_view *y, double lo, double hi, uint64_t seed, uint32_t purpose, uint64_t sample, bool by_row))             \
-    X(normal,                                                                                                              \
-      (const ld_view *y, double mean, double std, uint64_t seed, uint32_t purpose, uint64_t sample, bool by_row))          \
+     * `sample` + i, its elements counted in logical row-major order; else all of y is sample `sample`;         \
+     * base, in the device's memory, or NULL: *base is added to `sample` */   \
+    X(uniform, (const ld_view *y, double lo, double hi, uint64_t seed, uint32_t purpose, uint64_t sample, bool by_row,     \
+                const uint64_t *base))                                                                                     \
+    X(normal, (const ld_view *y, double mean, double std, uint64_t seed, uint32_t purpose, uint64_t sample,                \
+               bool by_row, const uint64_t *base))                                                                         \
     /* y = u < p ? 0 : x / (1 - p), u as in uniform with purpose LD_RNG_DROPOUT over all of x. any; y may be x */          \
-    X(dropout, (const ld_view *y, const ld_view *x, double p, uint64_t seed, uint64_t sample))                             \
+    X(dropout, (const ld_view *y, const ld_view *x, double p, uint64_t seed, uint64_t sample, const uint64_t *base))       \
     /* training data, drawn and mixed: see LD_TIME_MAX. z (N,...) canonical */                                             \
     X(noised, (const ld_view *y, const ld_view *x0, const ld_view *eps, const ld_view *t, const ld_view *z,                \
-               const ld_view *shift, double scale, uint64_t seed, uint64_t first))                                         \
+               const ld_view *shift, double scale, uint64_t seed, uint64_t first, const uint64_t *base))                   \
     /* y (one element) = the loss between a and b, dense, laid out alike */                                                \
     X(loss, (const ld_view *y, const ld_view *a, const ld_view *b, const ld_loss_spec *s))                                 \
     /* da = g times the slope, db = -da: either may be NULL; g one element */                                              \
     X(loss_bwd, (const ld_view *da, const ld_view *db, const ld_view *g, const ld_view *a, const ld_view *b,               \
                  const ld_loss_spec *s))                                                                                   \
     /* the n tensors of a training step in place, each element read and written once; ld_update says what happens */       \
-    X(update, (const ld_update *u, int n, double scale, double decay))                                                     \
+    X(update, (const ld_update *u, int n, double scale, double decay, const ld_cell *cell))                                \
+    /* cell: sum = sum of x^2 over the n tensors xs, as sumsq; ok: that and loss (a float) are finite; scale; decay */     \
+    X(judge, (ld_cell * cell, const ld_view *loss, const ld_view *xs, int n))                                              \
     /* in place: d = g + wd p; buf = first ? d : momentum buf + d; p -= lr (nesterov ? d + momentum buf : buf) */          \
     X(sgd, (const ld_view *p, const ld_view *g, const ld_view *buf, double lr, double momentum, double weight_decay,       \
             bool nesterov, bool first))                                                                                    \

@@ -2,6 +2,7 @@
 
 #include "backend/device.h"
 
+#include "backend/graph.h"
 #include "backend/plan.h"
 #include "backend/plugin.h"
 #include "base/error.h"
@@ -123,10 +124,10 @@ static ld_device *open_device(const ld_plugin *p, int i, const char *name) {
     return d;
 }
 
-/* "cuda", "cuda:0": its family and number. */
+/* "cuda", "cuda:0": its family and number, -1 for none. */
 static bool parse(const char *name, char family[9], int *number) {
     int end = 0;
-    *number = 0;
+    *number = -1;
     if (sscanf(name, "%8[a-z]%n", family, &end) != 1)
         return false;
     if (!name[end])
@@ -137,19 +138,36 @@ static bool parse(const char *name, char family[9], int *number) {
     return after && !*after && i >= 0 && i < 1000;
 }
 
+/* A family alone: what is in use of it; else the card for this rank, whose launcher may let it see one card only. */
+static int own_number(const char *family, const ld_plugin *p) {
+    size_t n = strlen(family);
+    for (int k = 0; k < count_in_use; k++)
+        if (!strncmp(in_use[k]->name, family, n) && in_use[k]->name[n] == ':')
+            return atoi(in_use[k]->name + n + 1);
+    int there = ld_comm_local_rank() ? p->count() : 1;
+    return there > 0 ? ld_comm_local_rank() % there : 0;
+}
+
 ld_device *ld_device_find(const char *name) {
     char family[9], full[sizeof host_device.name];
+    const ld_plugin *p = NULL;
     int i;
     if (!strcmp(name, host_device.name))
         return find_host();
     if (!parse(name, family, &i))
         return ld_fail_null(LD_EDEVICE, "device: there is no '%s'; known: cpu, cuda, cuda:0, ...", name);
+    if (i < 0) {
+        if (!(p = ld_plugin_load(family, name)))
+            return NULL;
+        i = own_number(family, p);
+    }
     snprintf(full, sizeof full, "%s:%u", family, (unsigned)i % 1000);
     for (int k = 0; k < count_in_use; k++)
         if (!strcmp(full, in_use[k]->name))
             return in_use[k];
-    const ld_plugin *p = ld_plugin_load(family, name);
-    return p ? open_device(p, i, full) : NULL;
+    if (!p && !(p = ld_plugin_load(family, name)))
+        return NULL;
+    return open_device(p, i, full);
 }
 
 ld_device *ld_device_at(int i) {
@@ -161,8 +179,12 @@ bool ld_on_host(const ld_device *d) {
 }
 
 int ld_device_upload(ld_device *d, void *to, const void *from, size_t n) {
-    if (!n || ld_planning_on(d))
+    if (!n)
         return 0;
+    if (ld_planning_on(d)) {
+        ld_graph_note_upload(d, from, n);
+        return 0;
+    }
     if (d->ops)
         return d->ops->upload(to, from, n);
     memcpy(to, from, n);
@@ -170,6 +192,9 @@ int ld_device_upload(ld_device *d, void *to, const void *from, size_t n) {
 }
 
 int ld_device_download(ld_device *d, void *to, const void *from, size_t n) {
+    int bad = ld_graph_check_host(d);
+    if (bad)
+        return bad;
     if (n && d->ops && !ld_planning_on(d))
         return d->ops->download(to, from, n);
     if (n && d->ops)
@@ -180,7 +205,8 @@ int ld_device_download(ld_device *d, void *to, const void *from, size_t n) {
 }
 
 int ld_device_wait(ld_device *d) {
-    return d->ops ? d->ops->wait() : 0;
+    int bad = ld_graph_check_host(d);
+    return bad || !d->ops ? bad : d->ops->wait();
 }
 
 size_t ld_device_room(const ld_device *d) {

@@ -8,6 +8,22 @@
 #include "backend/backend.h"
 #include "backend/pool.h"
 
+/* What a device does that can record its work and do it again (backend/graph.h). Everything is in the order of the device's
+ * work, and only `reached` waits for any. */
+typedef struct ld_graph_ops {
+    int (*begin)(void);       /* from here on work is recorded and not done; uploads keep a copy of what they read */
+    int (*end)(void **graph); /* NULL: forget it */
+    int (*replay)(void *graph);
+    void (*release)(void *graph); /* work under way goes on */
+    void *(*pinned)(size_t n);    /* host memory that send and fetch take; NULL after ld_fail */
+    void (*pinned_free)(void *p);
+    int (*send)(void *to, const void *pinned, size_t n); /* read when its turn comes */
+    int (*fetch)(void *pinned, const void *from, size_t n);
+    int (*mark)(void **mark);              /* *mark, made where it is NULL, is reached when all work so far is done */
+    int (*reached)(void *mark, bool wait); /* 1; 0: not yet; -1 after ld_fail */
+    void (*mark_free)(void *mark);
+} ld_graph_ops;
+
 /* What a device with memory of its own does besides computing. Sizes are in bytes. Functions returning int: 0, or an error
  * code after ld_fail. */
 typedef struct ld_device_ops {
@@ -27,18 +43,47 @@ typedef struct ld_device_ops {
     int (*wait)(void);                                     /* until all work is done; its errors come out here */
     size_t (*room)(void);                                  /* bytes free on the device, 0: unknown */
     const ld_backend *plan;                                /* the table while memory is planned */
+    const ld_graph_ops *graph;                             /* NULL: it cannot record */
 } ld_device_ops;
+
+/* Messages between the devices of several ranks that do not pass through the host. Numbers are f32 in the device's memory;
+ * counts are numbers. What is given to the device runs on a stream of its own, beside what computes, in the order in which
+ * it was given. Functions returning int: 0, or an error code after ld_fail. Where it says T, the thread of messages
+ * (comm/comm.h) calls; all ranks make those calls in the same order. */
+enum { LD_RANKS_ID = 128 };
+typedef struct ld_device_ranks {
+    /* whether the library for it is there and will do; its name and version, for people */
+    int (*find)(char *text, size_t room);
+    /* which card of its machine the device is: ranks of one machine need cards of their own */
+    int (*card)(char *text, size_t room);
+    int (*id)(void *id);                              /* LD_RANKS_ID bytes, made by one rank for all */
+    int (*join)(const void *id, int rank, int ranks); /* T: until all ranks are there */
+    void *(*event)(void);                             /* a mark in what is given to the device; NULL: error */
+    void (*event_drop)(void *event);                  /* NULL is fine */
+    int (*mark)(void *event);                         /* behind all that computes so far */
+    int (*follow)(void *event);                       /* T: messages from here on come after the mark */
+    /* T: own `sent` numbers of `from` to each rank in turn; taken[r] numbers of rank r come into `to`, one after the other */
+    int (*trade)(const float *from, int64_t sent, float *to, const int64_t *taken);
+    int (*add)(float *y, const float *x, int64_t n);         /* T: y += x */
+    int (*spread)(const float *mine, float *all, int64_t n); /* T: n numbers of every rank, one after the other */
+    int (*sum)(float *x, int64_t n);                         /* T: x over all ranks, in the library's order */
+    int (*wait)(void);                                       /* T: until all that was given is done, or has failed */
+    void (*leave)(void);                                     /* T: the end, on all ranks */
+    void (*give_up)(void); /* others are gone: what runs ends; nothing more can be asked */
+} ld_device_ranks;
 
 typedef struct ld_device {
     char name[16]; /* "cpu", "cuda:0" */
     const ld_backend *backend;
     ld_pool *pool;
-    const ld_device_ops *ops; /* NULL: memory is the host's */
-    char text[160];           /* what it is, for people; "" for the CPU */
+    const ld_device_ops *ops;     /* NULL: memory is the host's */
+    const ld_device_ranks *ranks; /* NULL: messages between ranks pass through the host */
+    char text[160];               /* what it is, for people; "" for the CPU */
 } ld_device;
 
-/* The device called `name`: "cpu", or that of a plug-in (backend/plugin.h), "cuda:0"; "cuda" is "cuda:0". It lives as long
- * as the process. LD_EDEVICE says what is missing; LD_EMEM. */
+/* The device called `name`: "cpu", or that of a plug-in (backend/plugin.h), "cuda:0". "cuda" is the one in use, or else
+ * cuda:0; where a machine has several ranks, each gets the next card in turn. It lives as long as the process. LD_EDEVICE
+ * says what is missing; LD_EMEM. */
 ld_device *ld_device_find(const char *name);
 /* Device i of those in use, from 0; NULL beyond them. The CPU comes first. */
 ld_device *ld_device_at(int i);

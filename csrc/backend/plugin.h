@@ -10,8 +10,8 @@
 #include "backend/device.h"
 #include "backend/tune.h"
 
-/* Counts changes of this file, of ld_device_ops and of ld_backend: both sides must have been built with the same. */
-enum { LD_PLUGIN_INTERFACE = 2 };
+/* Counts changes of this file, of ld_device, ld_device_ops and ld_backend: both sides must have been built with the same. */
+enum { LD_PLUGIN_INTERFACE = 3 };
 
 typedef struct ld_plugin_host {
     int interface;

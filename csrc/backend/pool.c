@@ -3,7 +3,7 @@
  * count whole blocks. What is known of a block lies on the host (the
  * memory may be a device's): in a hash table by address while it is given out, in its class's list while cached.
  * raw_alloc must return memory aligned to 256 bytes. One thread uses the pools. */
-#include "backend/pool.h"
+#include "backend/pool_part.h"
 
 #include "backend/plan.h"
 #include "base/error.h"
@@ -12,39 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct block {
-    void *memory;
-    size_t bytes;
-    bool spare;   /* given out, and can be had back */
-    bool ranged;  /* of the arena */
-    bool planned; /* of a plan's memory, which is never kept for reuse */
-    int entry;    /* in the plan's log */
-    char who[24]; /* took it */
-    struct block *next;
-} block;
-
 enum { CLASSES = LD_POOL_CLASSES, SMALLEST = 256, PAGE = 4096 };
-
-struct ld_pool {
-    char name[16];
-    void *(*raw_alloc)(size_t);
-    void (*raw_free)(void *, size_t);
-    size_t limit;
-    ld_pool_stats stats;
-    size_t debt;
-    int64_t fail_at;
-    bool planning;
-    ld_pool_stats before; /* the plan */
-    block *cached[CLASSES];
-    char *arena; /* NULL: none */
-    ld_ranges ranges;
-    size_t cold; /* bytes of free ranges that are backed by nothing */
-    void (*purge)(void *, size_t);
-    bool (*commit)(void *, size_t); /* NULL: writing backs the arena */
-    ld_pool_planned planned;
-    block **live; /* buckets, a power of two of them */
-    size_t buckets;
-};
 
 static void (*collect_hook)(void *);
 static void *collect_arg;
@@ -86,7 +54,7 @@ static size_t bucket_of(const ld_pool *p, const void *memory) {
     return (size_t)(((uint64_t)(uintptr_t)memory >> 8) * 0x9E3779B97F4A7C15u >> 32) & (p->buckets - 1);
 }
 
-static void remember(ld_pool *p, block *b) {
+void ld_pool_remember(ld_pool *p, block *b) {
     block **at = &p->live[bucket_of(p, b->memory)];
     b->next = *at;
     *at = b;
@@ -103,7 +71,7 @@ static void widen(ld_pool *p) {
     for (size_t i = 0; i < n; i++)
         for (block *b = old[i], *next; b; b = next) {
             next = b->next;
-            remember(p, b);
+            ld_pool_remember(p, b);
         }
     free(old);
 }
@@ -182,7 +150,7 @@ static void purge_arena(ld_pool *p) {
 }
 
 void ld_pool_trim(ld_pool *p) {
-    if (p->planning)
+    if (p->planning || p->capture)
         return;
     for (int i = 0; i < CLASSES; i++)
         free_list(p, &p->cached[i]);
@@ -273,93 +241,11 @@ static block *after_shortage(ld_pool *p, int class, size_t bytes) {
     return from_system(p, class, bytes);
 }
 
-typedef struct amount {
-    char text[24];
-} amount;
-
-static amount amount_of(size_t n) {
-    static const char *const unit[] = {"KiB", "MiB", "GiB", "TiB"};
-    amount a;
-    if (n < 1024) {
-        snprintf(a.text, sizeof a.text, "%d bytes", (int)n);
-        return a;
-    }
-    int k = 0;
-    double v = (double)n / 1024;
-    while (v >= 1000 && k < 3) {
-        v /= 1024;
-        k++;
-    }
-    snprintf(a.text, sizeof a.text, "%.1f %s", v, unit[k]);
-    return a;
-}
-
-enum { TAKERS = 64 };
-
-typedef struct taker {
-    const char *who;
-    size_t bytes;
-} taker;
-
-/* Adds up what is live by who took it; takers beyond the table count as "others". How many there are. */
-static int by_taker(const ld_pool *p, taker t[TAKERS]) {
-    int n = 0;
-    for (size_t i = 0; i < p->buckets; i++)
-        for (const block *b = p->live[i]; b; b = b->next) {
-            int k = 0;
-            while (k < n && strcmp(t[k].who, b->who))
-                k++;
-            if (b->spare)
-                continue;
-            if (k == TAKERS)
-                t[--k].who = "others";
-            else if (k == n)
-                t[n++] = (taker){.who = b->who};
-            t[k].bytes += b->bytes;
-        }
-    return n;
-}
-
-/* "; most by conv2d 3.1 GiB, norm 1.2 GiB, attention 0.9 GiB", or "" when nothing is live. */
-static const char *most_by(const ld_pool *p, char *text, size_t size) {
-    taker t[TAKERS];
-    int n = by_taker(p, t);
-    *text = 0;
-    for (int k = 0; k < 3; k++) {
-        int most = 0;
-        for (int i = 1; i < n; i++)
-            if (t[i].bytes > t[most].bytes)
-                most = i;
-        if (!n || !t[most].bytes)
-            break;
-        size_t used = strlen(text);
-        snprintf(text + used, size - used, "%s %s %s", k ? "," : "; most by", t[most].who,
-                 amount_of(t[most].bytes).text);
-        t[most].bytes = 0;
-    }
-    return text;
-}
-
-static void *fail_short(const ld_pool *p, size_t n, const char *who) {
-    const ld_pool_stats *s = &p->stats;
-    char most[200];
-    return ld_fail_null(LD_EMEM, "%s: out of memory on %s: %s needed; live %s in %lld blocks, cached %s, limit %s%s",
-                        who, p->name, amount_of(n).text, amount_of(s->live).text, (long long)s->blocks,
-                        amount_of(s->cached).text, p->limit ? amount_of(p->limit).text : "none",
-                        most_by(p, most, sizeof most));
-}
-
-static void sign(block *b, const char *who) {
-    size_t n = strcspn(who, ":");
-    n = n < sizeof b->who - 1 ? n : sizeof b->who - 1;
-    memcpy(b->who, who, n);
-    b->who[n] = 0;
-}
-
-static void *hand_out(ld_pool *p, block *b, size_t bytes) {
+static void *hand_out(ld_pool *p, block *b, size_t bytes, const char *who) {
+    ld_pool_sign(b, who);
     if ((size_t)p->stats.blocks >= p->buckets)
         widen(p);
-    remember(p, b);
+    ld_pool_remember(p, b);
     p->stats.allocations++;
     if (b->spare) {
         p->stats.spare += bytes;
@@ -373,31 +259,37 @@ static void *hand_out(ld_pool *p, block *b, size_t bytes) {
     return b->memory;
 }
 
+void *ld_pool_take_plain(ld_pool *p, size_t n, const char *who, size_t *bytes) {
+    int class = size_class(p, n, bytes);
+    block *b = from_cache(p, class, *bytes);
+    return b || (b = from_system(p, class, *bytes)) ? hand_out(p, b, *bytes, who) : NULL;
+}
+
 void *ld_pool_take(ld_pool *p, size_t n, const char *who) {
     size_t bytes = 0;
     if (p->fail_at && --p->fail_at == 0)
-        return fail_short(p, n, who);
+        return ld_pool_fail_short(p, n, who);
     if (n > SIZE_MAX / 4)
-        return fail_short(p, n, who);
+        return ld_pool_fail_short(p, n, who);
+    if (p->capture)
+        return ld_pool_take_captured(p, n, who);
     int class = size_class(p, n, &bytes);
     block *b = p->planning ? from_plan(p, bytes, class, who) : from_cache(p, class, bytes);
     if (!b && (p->planning || (!(b = from_system(p, class, bytes)) && !(b = after_shortage(p, class, bytes)))))
-        return fail_short(p, n, who);
-    sign(b, who);
-    return hand_out(p, b, bytes);
+        return ld_pool_fail_short(p, n, who);
+    return hand_out(p, b, bytes, who);
 }
 
 void *ld_pool_take_spare(ld_pool *p, size_t n) {
     size_t bytes = 0;
-    if (n > SIZE_MAX / 4 || p->planning)
+    if (n > SIZE_MAX / 4 || p->planning || p->capture)
         return NULL;
     int class = size_class(p, n, &bytes);
     block *b = from_cache(p, class, bytes);
     if (!b && !(b = from_system(p, class, bytes)))
         return NULL;
     b->spare = true;
-    sign(b, "spare");
-    return hand_out(p, b, bytes);
+    return hand_out(p, b, bytes, "spare");
 }
 
 static size_t place_of(const ld_pool *p, const block *b) {
@@ -443,6 +335,10 @@ void ld_pool_give(ld_pool *p, void *memory) {
     if (!b) /* NULL, or never taken here */
         return;
     *at = b->next;
+    if (b->slab) {
+        ld_pool_give_captured(p, b);
+        return;
+    }
     size_t bytes;
     int class = size_class(p, b->bytes, &bytes);
     if (b->spare) {

@@ -15,6 +15,7 @@ enum { LD_POOL_CLASSES = 256 };
 typedef struct ld_pool_stats {
     size_t live, cached, peak; /* bytes given out now, held for reuse, and the highest `live` since the last reset */
     size_t spare;              /* given out by ld_pool_take_spare; neither live nor cached */
+    size_t graphs;             /* of live, held by recordings (ld_pool_capture) */
     int64_t blocks;            /* blocks given out now */
     int64_t allocations;       /* since start */
 } ld_pool_stats;
@@ -64,6 +65,27 @@ void ld_pool_plan(ld_pool *p, bool on);
 void ld_pool_plan_hide(ld_pool *p, void *block);
 /* Blocks held for reuse, by size class. */
 void ld_pool_spare(const ld_pool *p, int64_t *blocks);
+
+/* ---- recordings (backend/graph.h) ---- */
+
+/* From begin to end blocks are cut out of memory that belongs to the recording: what is given back is given out again in
+ * between, never afterwards, and stays out of the pool until the recording is dropped and nothing in it is in use. No
+ * memory is given back to the system meanwhile. first: bytes to begin with; more is taken where they are too few. NULL: LD_EMEM. */
+typedef struct ld_pool_capture ld_pool_capture;
+ld_pool_capture *ld_pool_capture_begin(ld_pool *p, size_t first);
+void ld_pool_capture_end(ld_pool *p);
+void ld_pool_capture_drop(ld_pool *p, ld_pool_capture *c); /* NULL is fine */
+size_t ld_pool_capture_bytes(const ld_pool_capture *c);
+
+/* ---- who holds what ---- */
+
+typedef struct ld_pool_user {
+    char who[24]; /* the operation that took the memory */
+    size_t bytes;
+    int64_t blocks;
+} ld_pool_user;
+/* The n operations whose blocks take most now, most first; how many there are. */
+int ld_pool_users(const ld_pool *p, ld_pool_user *users, int n);
 
 /* Bytes taken since the last collection beyond what was given back; the binding's garbage pressure reads it. */
 size_t ld_pool_debt(const ld_pool *p);

@@ -66,6 +66,10 @@ void ld_profile_end(void) {
     profile.device = NULL;
 }
 
+bool ld_profile_on(const ld_device *d) {
+    return profile.device == d;
+}
+
 bool ld_profile_at(int i, ld_profile_entry *e) {
     static const char *const names[] = {
 #define NAME(slot, args, ...) #slot,

@@ -21,6 +21,7 @@ typedef struct ld_profile_entry {
 /* LD_ESTATE: a profile or a plan is under way. Counts begin at 0. */
 int ld_profile_begin(struct ld_device *d);
 void ld_profile_end(void);
+bool ld_profile_on(const struct ld_device *d);
 /* Entry i of what was called, in the order of the table, forward first; false beyond them. */
 bool ld_profile_at(int i, ld_profile_entry *e);
 /* Whether gradients are being computed; for the tape. Returns what held before. */

@@ -1,5 +1,5 @@
 /* The slots once more, with the names of their arguments: LD_SLOT_CALLS(X) is a list of X(slot, (parameters), names...), for
- * tables that wrap other tables. Whoever wraps looks at views alone; the lists in `update` and `sumsq` take a wrapper of
+ * tables that wrap other tables. Whoever wraps looks at views alone; the lists in `update`, `judge` and `sumsq` take a wrapper of
  * their own. A slot that differs from LD_SLOTS does not compile where the wrapper goes into a table. */
 #ifndef LD_SLOT_CALLS_H
 #define LD_SLOT_CALLS_H
@@ -62,23 +62,31 @@
     X(resize_bilinear_bwd, (const ld_view *dx, const ld_view *g, bool antialias), dx, g, antialias)                    \
     X(gather_rows, (const ld_view *y, const ld_view *x, const ld_view *idx), y, x, idx)                                \
     X(scatter_rows, (const ld_view *dx, const ld_view *g, const ld_view *idx), dx, g, idx)                             \
+    X(gather_augment,                                                                                                  \
+      (const ld_view *y, const ld_view *x, const ld_view *at, const ld_view *sample, const ld_view *shift,             \
+       const ld_view *scale, const ld_augment *a),                                                                     \
+      y, x, at, sample, shift, scale, a)                                                                               \
     X(uniform,                                                                                                         \
-      (const ld_view *y, double lo, double hi, uint64_t seed, uint32_t purpose, uint64_t sample, bool by_row), y, lo,  \
-      hi, seed, purpose, sample, by_row)                                                                               \
+      (const ld_view *y, double lo, double hi, uint64_t seed, uint32_t purpose, uint64_t sample, bool by_row,          \
+       const uint64_t *base),                                                                                          \
+      y, lo, hi, seed, purpose, sample, by_row, base)                                                                  \
     X(normal,                                                                                                          \
-      (const ld_view *y, double mean, double std, uint64_t seed, uint32_t purpose, uint64_t sample, bool by_row), y,   \
-      mean, std, seed, purpose, sample, by_row)                                                                        \
-    X(dropout, (const ld_view *y, const ld_view *x, double p, uint64_t seed, uint64_t sample), y, x, p, seed, sample)  \
+      (const ld_view *y, double mean, double std, uint64_t seed, uint32_t purpose, uint64_t sample, bool by_row,       \
+       const uint64_t *base),                                                                                          \
+      y, mean, std, seed, purpose, sample, by_row, base)                                                               \
+    X(dropout, (const ld_view *y, const ld_view *x, double p, uint64_t seed, uint64_t sample, const uint64_t *base),   \
+      y, x, p, seed, sample, base)                                                                                     \
     X(noised,                                                                                                          \
       (const ld_view *y, const ld_view *x0, const ld_view *eps, const ld_view *t, const ld_view *z,                    \
-       const ld_view *shift, double scale, uint64_t seed, uint64_t first),                                             \
-      y, x0, eps, t, z, shift, scale, seed, first)                                                                     \
+       const ld_view *shift, double scale, uint64_t seed, uint64_t first, const uint64_t *base),                       \
+      y, x0, eps, t, z, shift, scale, seed, first, base)                                                               \
     X(loss, (const ld_view *y, const ld_view *a, const ld_view *b, const ld_loss_spec *s), y, a, b, s)                 \
     X(loss_bwd,                                                                                                        \
       (const ld_view *da, const ld_view *db, const ld_view *g, const ld_view *a, const ld_view *b,                     \
        const ld_loss_spec *s),                                                                                         \
       da, db, g, a, b, s)                                                                                              \
-    X(update, (const ld_update *u, int n, double scale, double decay), u, n, scale, decay)                             \
+    X(update, (const ld_update *u, int n, double scale, double decay, const ld_cell *cell), u, n, scale, decay, cell)  \
+    X(judge, (ld_cell * cell, const ld_view *loss, const ld_view *xs, int n), cell, loss, xs, n)                       \
     X(sgd,                                                                                                             \
       (const ld_view *p, const ld_view *g, const ld_view *buf, double lr, double momentum, double weight_decay,        \
        bool nesterov, bool first),                                                                                     \

@@ -19,6 +19,7 @@ enum { GRACE = 5, TICK_MS = 100 }; /* ticks that waiting goes on after a request
 static const ld_comm_plugin *plugin;
 static char text[128];
 static bool (*stop_asked)(void);
+static void (*at_end)(void);
 
 static pthread_t thread;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -62,6 +63,17 @@ int ld_comm_local_ranks(void) {
             return atoi(size);
     }
     return 1;
+}
+
+int ld_comm_local_rank(void) {
+    static const char *const numbers[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "MV2_COMM_WORLD_LOCAL_RANK",
+                                          "SLURM_LOCALID"};
+    for (size_t i = 0; ld_comm_ranks() > 1 && i < sizeof numbers / sizeof *numbers; i++) {
+        const char *number = getenv(numbers[i]);
+        if (number && atoi(number) >= 0)
+            return atoi(number);
+    }
+    return 0;
 }
 
 bool ld_comm_started(void) {
@@ -225,6 +237,8 @@ int ld_comm_start(void) {
 
 static int run_end(ld_comm_job *job) {
     (void)job;
+    if (at_end)
+        at_end();
     plugin->end();
     return 0;
 }
@@ -235,6 +249,10 @@ void ld_comm_end(void) {
         return;
     ld_comm_post(&job);
     ld_comm_wait();
+}
+
+void ld_comm_at_end(void (*end)(void)) {
+    at_end = end;
 }
 
 void ld_comm_abort(int status) {

@@ -14,6 +14,7 @@
 int ld_comm_rank(void);        /* from 0 */
 int ld_comm_ranks(void);       /* how many */
 int ld_comm_local_ranks(void); /* of those, on this machine; 1 where the launcher does not say */
+int ld_comm_local_rank(void);  /* from 0, among those; 0 where the launcher does not say */
 
 /* Begins the talking; nothing for a single rank, and the second time. LD_EDEVICE: no plug-in, or one that does not load;
  * LD_EINTERNAL: MPI failed, or counts other ranks than the launcher said. The process's text says where the plug-in lies. */
@@ -23,6 +24,8 @@ bool ld_comm_started(void);
 const char *ld_comm_text(void);
 /* Ends MPI in good order, when all ranks do; otherwise the process may simply exit. */
 void ld_comm_end(void);
+/* end() comes before that, on the thread of messages; NULL for none. */
+void ld_comm_at_end(void (*end)(void));
 /* The run is over on every rank: to be called when this one cannot go on. Does not return where MPI runs. */
 void ld_comm_abort(int status);
 

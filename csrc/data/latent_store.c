@@ -16,6 +16,8 @@ struct ld_latent_store {
     uint8_t *state; /* a byte a row: bit 0 whole, bit 1 also valid; NULL: all are valid */
     uint32_t *row;  /* of the i-th valid row; NULL: all are valid */
     char *memory[LD_LATENT_SETS];
+    ld_tensor *placed; /* in a device's memory, for `users` */
+    int users;
     struct stat st; /* when it was opened, to find it again */
     ld_latent_store *next;
 };
@@ -239,6 +241,61 @@ int ld_latent_store_load(ld_latent_store *s) {
         else
             s->memory[k] = memory[k];
     return bad;
+}
+
+/* Rows of a set to `at` of the device's memory, by way of `block`. */
+static int send_set(const ld_latent_store *s, ld_latent_set set, ld_device *d, char *at, char *block, int64_t most) {
+    int bad = 0;
+    for (int64_t first = 0; !bad && first < s->info.count; first += most) {
+        int64_t n = s->info.count - first < most ? s->info.count - first : most;
+        bad = ld_latent_store_read(s, set, first, n, block) ||
+              ld_device_upload(d, at + (size_t)first * s->info.row_bytes, block, (size_t)n * s->info.row_bytes) ||
+              ld_interrupted();
+    }
+    return bad ? ld_error_code() : 0;
+}
+
+static int send(const ld_latent_store *s, ld_device *d, char *at) {
+    size_t row = s->info.row_bytes;
+    int64_t most = (int64_t)(((size_t)1 << 22) / row) + 1;
+    char *block = malloc((size_t)most * row);
+    int bad = block ? 0 : ld_fail(LD_EMEM, "latents: out of host memory");
+    for (int k = 0; !bad && k < LD_LATENT_SETS; k++)
+        if (is_loaded(k) && s->info.set[k]) {
+            bad = send_set(s, (ld_latent_set)k, d, at, block, most);
+            at += (size_t)s->info.count * row;
+        }
+    free(block);
+    return bad;
+}
+
+static ld_tensor *place(const ld_latent_store *s, ld_device *d) {
+    const ld_latent_info *i = &s->info;
+    int64_t rows = i->set[LD_LATENT_MIRRORED_MEAN] ? 2 * i->count : i->count, places = (int64_t)i->height * i->width;
+    int64_t flat[2] = {rows, i->channels * places}, shape[4] = {rows, i->channels, i->height, i->width};
+    int64_t stride[4] = {flat[1], places, i->width, 1}; /* as in the file */
+    ld_tensor *all = ld_tensor_new(d, i->dtype, 2, flat, "latents"), *x = NULL;
+    if (all && !send(s, d, ld_tensor_data(all)))
+        x = ld_tensor_view(all, 4, shape, stride, 0);
+    ld_tensor_drop(all);
+    return x;
+}
+
+ld_tensor *ld_latent_store_place(ld_latent_store *s, ld_device *d) {
+    if (s->placed && s->placed->storage->device != d)
+        return ld_fail_null(LD_ESTATE, "latents: '%.900s' lies in the memory of %s", s->info.path,
+                            s->placed->storage->device->name);
+    if (!s->placed)
+        s->placed = place(s, d);
+    s->users += s->placed != NULL;
+    return s->placed;
+}
+
+void ld_latent_store_displace(ld_latent_store *s) {
+    if (--s->users)
+        return;
+    ld_tensor_drop(s->placed);
+    s->placed = NULL;
 }
 
 /* ---- the rest ------------------------------------------------------------------------------------------------------- */

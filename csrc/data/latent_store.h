@@ -128,6 +128,11 @@ void ld_latent_widen(const ld_latent_info *info, const void *row, float *out);
 int ld_latent_store_load(ld_latent_store *s);
 bool ld_latent_store_loaded(const ld_latent_store *s);
 size_t ld_latent_store_bytes(const ld_latent_store *s); /* that loading takes */
+/* The same in the memory of device d: (R,C,h,w) as they are stored, R the rows, or twice that with the mirrored ones behind;
+ * one for all who ask, as long as somebody has it. Whoever got it says ld_latent_store_displace when it is done with it. NULL:
+ * LD_EIO, LD_EMEM, LD_ESTATE (it lies on another device), LD_EINTERRUPT. */
+ld_tensor *ld_latent_store_place(ld_latent_store *s, ld_device *d);
+void ld_latent_store_displace(ld_latent_store *s);
 int ld_latent_store_name(const ld_latent_store *s, int64_t row, char *name, size_t n);
 int ld_latent_store_crc32(const ld_latent_store *s, int64_t first, int64_t count, int64_t *out);
 

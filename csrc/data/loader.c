@@ -1,4 +1,4 @@
-/* Batches of latents for training: from memory, or read ahead by threads. */
+/* Batches of latents for training: from memory, read ahead by threads, or gathered in the memory of a device. */
 #include "data/loader.h"
 
 #include "backend/device.h"
@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "base/thread.h"
+#include "data/augment.h"
+#include "op/check.h"
 #include "optim/grad_exchange.h"
 
 #include <stdio.h>
@@ -34,6 +36,10 @@ struct ld_loader {
     int64_t n;
     size_t numel;
     bool resident;
+    ld_device *device;        /* where batches are made: the CPU, or where the latents are placed */
+    ld_tensor *placed;        /* the store's (latent_store.h), or NULL */
+    bool plain;               /* rows are batches as they are */
+    ld_tensor *shift, *scale; /* (C) f32 on `device`, or NULL */
     double wait, spent;
     int64_t batches;
     slot *slot; /* a ring: `used` of them from `head` on */
@@ -59,10 +65,10 @@ int ld_loader_next(const ld_loader *l, int64_t *images) {
 
 /* This rank's share of a batch of `count`: how many rows, from *first on. */
 static int share_of(const ld_loader *l, int count, int *first) {
-    int own, behind, pieces = ld_sum_pieces(count, l->o.micro);
+    int own, behind, pieces = ld_sum_pieces(count, l->o.micro, l->o.ranks);
     ld_sum_own(pieces, l->o.rank, l->o.ranks, &own, &behind);
-    *first = own < pieces ? own * l->o.micro : count;
-    return (behind < pieces ? behind * l->o.micro : count) - *first;
+    *first = ld_sum_first(count, l->o.micro, pieces, own);
+    return ld_sum_first(count, l->o.micro, pieces, behind) - *first;
 }
 
 /* Row i of a share that begins at `first` of its batch, and whether it is mirrored. */
@@ -219,6 +225,22 @@ static void empty(ld_loader *l) {
     }
 }
 
+static void stop_threads(ld_loader *l) {
+    pthread_mutex_lock(&l->lock);
+    l->stop = true;
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->lock);
+    for (int i = 0; i < l->threads; i++)
+        pthread_join(l->thread[i], NULL);
+    l->threads = 0;
+    for (int k = 0; l->slot && k < l->o.ahead; k++) {
+        slot *s = &l->slot[k];
+        free(s->row), free(s->place), free(s->label), free(s->x);
+    }
+    free(l->slot);
+    l->slot = NULL;
+}
+
 /* Those that follow the last one, as many as there is room for. */
 static int look_ahead(ld_loader *l) {
     while (l->used < l->o.ahead) {
@@ -272,22 +294,99 @@ static int gather(ld_loader *l, int64_t images, int count, float *x, int64_t *la
     return bad;
 }
 
+/* x (dropped) as batches are: standardised and augmented. */
+static ld_tensor *finished(const ld_loader *l, ld_tensor *x, int64_t first) {
+    if (!x || l->plain)
+        return x;
+    ld_augment a = l->o.augment;
+    a.first = (uint64_t)first;
+    ld_tensor *y = ld_augment_gather(x, NULL, NULL, l->shift, l->scale, &a);
+    ld_tensor_drop(x);
+    return y;
+}
+
+static int host_batch(ld_loader *l, int64_t images, int count, int first, ld_tensor **x, ld_tensor **label) {
+    const ld_latent_info *info = ld_latent_store_info(ld_latents_store(l->data));
+    int64_t shape[4] = {(*label)->shape[0], info->channels, info->height, info->width};
+    *x = ld_tensor_new(l->device, LD_F32, 4, shape, "loader");
+    int bad = *x ? (l->resident ? gather : take)(l, images, count, ld_tensor_data(*x), ld_tensor_data(*label))
+                 : ld_error_code();
+    *x = bad ? ld_result(*x, bad) : finished(l, *x, images + first);
+    return *x ? 0 : ld_error_code();
+}
+
+/* ---- from a device's memory ------------------------------------------------------------------------------------------- */
+
+/* One copy to the device: row, sample and label of each picture, a line of n numbers each. */
+static int device_batch(ld_loader *l, int64_t images, int first, ld_tensor **x, ld_tensor **label) {
+    const ld_latent_store *s = ld_latents_store(l->data);
+    int64_t n = (*label)->shape[0], all = ld_latent_store_info(s)->count, stride = 1, lines[2] = {3, n};
+    ld_tensor *list = ld_tensor_new(ld_device_find("cpu"), LD_I64, 2, lines, "loader"), *there = NULL,
+              *part[3] = {NULL};
+    int64_t *v = list ? ld_tensor_data(list) : NULL;
+    for (int64_t i = 0; v && i < n; i++) {
+        int64_t row = row_of(l, images, first, (int)i);
+        v[i] = (row >> 1) + (row & 1 ? all : 0);
+        v[n + i] = images + first + i;
+        v[2 * n + i] = ld_latent_store_label(s, row >> 1);
+    }
+    there = list ? ld_tensor_to(list, LD_I64, l->device, "loader") : NULL;
+    for (int k = 0; there && k < 3; k++)
+        part[k] = ld_tensor_view(there, 1, &n, &stride, k * n);
+    *x = part[2] ? ld_augment_gather(l->placed, part[0], part[1], l->shift, l->scale, &l->o.augment) : NULL;
+    ld_tensor_drop(*label);
+    *label = part[2];
+    ld_tensor *drop[] = {list, there, part[0], part[1]};
+    for (int k = 0; k < 4; k++)
+        ld_tensor_drop(drop[k]);
+    return *x ? 0 : ld_error_code();
+}
+
+/* Vectors of the channels on device d. */
+static int channel_rows(const ld_loader *l, ld_device *d, ld_tensor **shift, ld_tensor **scale) {
+    ld_tensor **both[] = {shift, scale}, *const now[] = {l->shift, l->scale};
+    for (int k = 0; k < 2; k++) {
+        *both[k] = now[k] ? ld_tensor_to(now[k], LD_F32, d, "loader") : NULL;
+        if (now[k] && !*both[k])
+            return ld_error_code();
+    }
+    return 0;
+}
+
+int ld_loader_place(ld_loader *l, ld_device *d) {
+    if (l->placed || ld_on_host(d))
+        return l->device == d ? 0 : ld_fail(LD_ESTATE, "loader: its latents lie on %s", l->device->name);
+    ld_tensor *shift, *scale = NULL;
+    ld_tensor *placed = channel_rows(l, d, &shift, &scale) ? NULL : ld_latent_store_place(ld_latents_store(l->data), d);
+    if (!placed) {
+        ld_tensor_drop(shift);
+        ld_tensor_drop(scale);
+        return ld_error_code();
+    }
+    empty(l);
+    stop_threads(l);
+    ld_tensor_drop(l->shift);
+    ld_tensor_drop(l->scale);
+    l->placed = placed, l->shift = shift, l->scale = scale;
+    l->device = d;
+    l->resident = true;
+    return 0;
+}
+
 int ld_loader_batch(ld_loader *l, int64_t images, int count, ld_tensor **x, ld_tensor **label) {
     double started = ld_clock();
     if (check_batch(l, images, count))
         return ld_error_code();
-    const ld_latent_info *info = ld_latent_store_info(ld_latents_store(l->data));
-    ld_device *cpu = ld_device_find("cpu");
     int first;
-    int64_t shape[4] = {share_of(l, count, &first), info->channels, info->height, info->width};
-    *x = ld_tensor_new(cpu, LD_F32, 4, shape, "loader");
-    *label = *x ? ld_tensor_new(cpu, LD_I64, 1, shape, "loader") : NULL;
-    int bad = *label ? (l->resident ? gather : take)(l, images, count, ld_tensor_data(*x), ld_tensor_data(*label))
-                     : ld_error_code();
+    int64_t n = share_of(l, count, &first);
+    *x = NULL;
+    *label = ld_tensor_new(ld_device_find("cpu"), LD_I64, 1, &n, "loader");
+    int bad = !*label     ? ld_error_code()
+              : l->placed ? device_batch(l, images, first, x, label)
+                          : host_batch(l, images, count, first, x, label);
     if (bad) {
-        ld_tensor_drop(*x);
         ld_tensor_drop(*label);
-        *x = *label = NULL;
+        *label = NULL;
         return bad;
     }
     l->batches++;
@@ -305,12 +404,26 @@ static int check(const ld_loader *l) {
         return ld_fail(LD_EVALUE, "loader: rank %d of %d", o->rank, o->ranks);
     if (o->batch < 1 || o->batch > l->n)
         return ld_fail(LD_EVALUE, "loader: batches of %d of %lld pictures", o->batch, (long long)l->n);
-    if (o->micro < 1)
+    if (o->micro < 0)
         return ld_fail(LD_EVALUE, "loader: micro-batches of %d", o->micro);
     if (o->ahead < 1 || o->ahead > MOST || o->threads < 1 || o->threads > MOST)
         return ld_fail(LD_EVALUE, "loader: %d batches ahead by %d threads; 1 to %d are possible", o->ahead, o->threads,
                        MOST);
-    return 0;
+    return ld_augment_check("loader", &o->augment);
+}
+
+/* 1 / std is rounded to f32 as an operation on tensors would. */
+static int channels_of(ld_loader *l, const double *mean, const double *std) {
+    int64_t c = ld_latent_store_info(ld_latents_store(l->data))->channels;
+    if (!mean || !std)
+        return 0;
+    l->shift = ld_tensor_new(l->device, LD_F32, 1, &c, "loader");
+    l->scale = l->shift ? ld_tensor_new(l->device, LD_F32, 1, &c, "loader") : NULL;
+    for (int64_t i = 0; l->scale && i < c; i++) {
+        ((float *)ld_tensor_data(l->shift))[i] = (float)mean[i];
+        ((float *)ld_tensor_data(l->scale))[i] = 1 / (float)std[i];
+    }
+    return l->scale ? 0 : ld_error_code();
 }
 
 static bool fits(const ld_latent_store *s) {
@@ -344,16 +457,18 @@ ld_loader *ld_loader_new(const ld_latents *d, const ld_loader_options *o) {
     const ld_latent_info *info = ld_latent_store_info(ld_latents_store(d));
     l->o = *o;
     l->o.ranks = o->ranks ? o->ranks : 1;
-    l->o.micro = o->micro ? o->micro : (o->batch + l->o.ranks - 1) / l->o.ranks;
     l->o.ahead = o->ahead ? o->ahead : AHEAD;
     l->o.threads = o->threads ? o->threads : THREADS;
     l->o.mirror = o->mirror && info->set[LD_LATENT_MIRRORED_MEAN];
     l->n = ld_latents_count(d);
     l->numel = (size_t)info->channels * (size_t)info->height * (size_t)info->width;
+    l->device = ld_device_find("cpu");
+    l->o.augment.seed = o->seed;
+    l->plain = !o->mean && !o->augment.pad && !(o->augment.erase > 0) && !(o->augment.flip > 0);
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->work, NULL);
     pthread_cond_init(&l->ready, NULL);
-    if (!start(l))
+    if (!start(l) && !channels_of(l, o->mean, o->std))
         return l;
     ld_loader_drop(l);
     return NULL;
@@ -362,17 +477,11 @@ ld_loader *ld_loader_new(const ld_latents *d, const ld_loader_options *o) {
 void ld_loader_drop(ld_loader *l) {
     if (!l)
         return;
-    pthread_mutex_lock(&l->lock);
-    l->stop = true;
-    pthread_cond_broadcast(&l->work);
-    pthread_mutex_unlock(&l->lock);
-    for (int i = 0; i < l->threads; i++)
-        pthread_join(l->thread[i], NULL);
-    for (int k = 0; l->slot && k < l->o.ahead; k++) {
-        slot *s = &l->slot[k];
-        free(s->row), free(s->place), free(s->label), free(s->x);
-    }
-    free(l->slot);
+    stop_threads(l);
+    ld_tensor_drop(l->shift);
+    ld_tensor_drop(l->scale);
+    if (l->placed)
+        ld_latent_store_displace(ld_latents_store(l->data));
     pthread_cond_destroy(&l->ready);
     pthread_cond_destroy(&l->work);
     pthread_mutex_destroy(&l->lock);
@@ -388,5 +497,6 @@ void ld_loader_state(const ld_loader *l, ld_loader_stats *s) {
                            .wait = l->wait,
                            .spent = l->spent,
                            .resident = l->resident,
+                           .device = l->device->name,
                            .memory = l->resident ? ld_latent_store_bytes(store) : ahead};
 }

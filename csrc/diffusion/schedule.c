@@ -156,7 +156,7 @@ int ld_diffusion_batch(ld_training_batch *b, ld_tensor *z, ld_tensor *shift, dou
     if (!bad)
         bad = z->storage->device->backend->noised(LD_VIEW(b->x_t), b->x0 ? LD_VIEW(b->x0) : NULL, LD_VIEW(b->eps),
                                                   LD_VIEW(b->t), LD_VIEW(from), by ? LD_VIEW(by) : NULL, scale, seed,
-                                                  first);
+                                                  first, NULL);
     ld_tensor_drop(from);
     ld_tensor_drop(by);
     if (bad) {

@@ -27,6 +27,7 @@
 
 typedef struct host_options {
     const char *device; /* NULL when not given */
+    const char *comm;   /* the same */
     int threads;        /* 0 when not given */
     bool version, help, doctor, prompt, verbose, no_tune;
     int attach;     /* position of the folder after `attach`, 0 for none; a request may follow */

@@ -56,13 +56,17 @@ static void wait_without_spinning(char **argv, const host_options *o) {
     execv(path, argv); /* where that fails, the program goes on as it is */
 }
 
-/* package.loaded['ld.host'], which the Lua side reads. device and threads are nil when not given. */
+/* package.loaded['ld.host'], which the Lua side reads. device, comm and threads are nil when not given. */
 static void open_host(lua_State *L, const job *j) {
     lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
     lua_newtable(L);
     if (j->o.device) {
         lua_pushstring(L, j->o.device);
         lua_setfield(L, -2, "device");
+    }
+    if (j->o.comm) {
+        lua_pushstring(L, j->o.comm);
+        lua_setfield(L, -2, "comm");
     }
     if (j->o.threads) {
         lua_pushinteger(L, j->o.threads);

@@ -13,6 +13,7 @@ static const char help[] =
     "  -i             enter the prompt afterwards\n"
     "  -v             print the version, and full tracebacks on errors\n"
     "  --device DEV   default device: cpu, cuda, cuda:0, ...\n"
+    "  --comm WAY     how gradients go between ranks on CUDA devices: nccl, host, or auto (nccl where it can be)\n"
     "  --doctor       say what is here of what ldlua can use (libraries, driver, cards) and what is missing; so does\n"
     "                 `ldlua doctor`\n"
     "  --no-tune      choose ways to compute by a fixed rule, not by timing them once\n"
@@ -71,6 +72,14 @@ static int read_threads(host_options *o, const char *text) {
     return 0;
 }
 
+static int read_comm(host_options *o, const char *text) {
+    o->comm = text;
+    if (!strcmp(text, "auto") || !strcmp(text, "nccl") || !strcmp(text, "host"))
+        return 0;
+    fprintf(stderr, "ldlua: --comm takes auto, nccl or host, not '%s'\n", text);
+    return 2;
+}
+
 static int read_long(host_options *o, int argc, char **argv, int *i) {
     const char *value;
     if (!strcmp(argv[*i], "--version")) {
@@ -95,6 +104,8 @@ static int read_long(host_options *o, int argc, char **argv, int *i) {
         o->device = value;
         return *value ? 0 : refuse("a device is missing after", "--device");
     }
+    if ((value = value_of("--comm", argc, argv, i)))
+        return read_comm(o, value);
     return refuse("unknown option", argv[*i]);
 }
 

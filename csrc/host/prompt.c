@@ -85,19 +85,34 @@ static outcome compile_statement(lua_State *L, const char *text, statement *s) {
 
 /* ---- commands ------------------------------------------------------------------------------------------------------- */
 
-/* A Lua statement begins with neither ? nor a point; `who` alone is one of Lua only where a global has that name. */
-static bool is_command(lua_State *L, const char *line) {
+/* Whether a line is that word alone, also called without arguments, and no global has its name. */
+static bool is_word(lua_State *L, const char *line, const char *word) {
     bool variable;
+    size_t n = strlen(word);
     line += strspn(line, " \t");
-    if (*line == '?' || (*line == '.' && line[1] >= 'a' && line[1] <= 'z'))
-        return true;
-    if (strncmp(line, "who", 3) || line[3 + strspn(line + 3, " \t")])
+    if (strncmp(line, word, n))
         return false;
-    lua_pushliteral(L, "who");
+    line += n;
+    if (!strncmp(line, "()", 2))
+        line += 2;
+    if (line[strspn(line, " \t")])
+        return false;
+    lua_pushstring(L, word);
     lua_rawget(L, LUA_GLOBALSINDEX);
     variable = !lua_isnil(L, -1);
     lua_pop(L, 1);
     return !variable;
+}
+
+/* A Lua statement begins with neither ? nor a point. */
+static bool is_command(lua_State *L, const char *line) {
+    const char *text = line + strspn(line, " \t");
+    return *text == '?' || (*text == '.' && text[1] >= 'a' && text[1] <= 'z') || is_word(L, line, "who") ||
+           is_word(L, line, "help");
+}
+
+static bool is_end(lua_State *L, const char *line) {
+    return is_word(L, line, "exit") || is_word(L, line, "quit");
 }
 
 static int l_command(lua_State *L) {
@@ -133,6 +148,8 @@ static edit_result read_statement(lua_State *L, outcome *o, statement *s) {
     edit_result r = edit_read("> ", &line);
     if (r != EDIT_LINE)
         return r;
+    if (is_end(L, line))
+        return EDIT_END;
     lua_pushstring(L, line);
     if (is_command(L, line)) {
         edit_remember(line);

@@ -94,7 +94,6 @@ ld_terminal_answer ld_terminal_ask(void) {
     quiet.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
     quiet.c_cc[VMIN] = 1;
     quiet.c_cc[VTIME] = 0;
-    fflush(stdout);
     if (tcsetattr(STDIN_FILENO, TCSADRAIN, &quiet))
         return kept;
     if (!readable(0)) {

@@ -36,7 +36,7 @@ int ld_init_uniform_(ld_tensor *x, double lo, double hi) {
     if (bad)
         return bad;
     const ld_backend *b = x->storage->device->backend;
-    return touched(x, b->uniform(LD_VIEW(x), lo, hi, ld_random.seed, LD_RNG_INIT, ld_random.draws++, false));
+    return touched(x, b->uniform(LD_VIEW(x), lo, hi, ld_random.seed, LD_RNG_INIT, ld_random.draws++, false, NULL));
 }
 
 static int normal(const char *op, ld_tensor *x, double mean, double std) {
@@ -46,7 +46,7 @@ static int normal(const char *op, ld_tensor *x, double mean, double std) {
     if (bad)
         return bad;
     const ld_backend *b = x->storage->device->backend;
-    return touched(x, b->normal(LD_VIEW(x), mean, std, ld_random.seed, LD_RNG_INIT, ld_random.draws++, false));
+    return touched(x, b->normal(LD_VIEW(x), mean, std, ld_random.seed, LD_RNG_INIT, ld_random.draws++, false, NULL));
 }
 
 int ld_init_normal_(ld_tensor *x, double mean, double std) {

@@ -38,6 +38,7 @@ int luaopen_ld_core(lua_State *L) {
     ldl_open_shape(L);
     ldl_open_layer(L);
     ldl_open_optim(L);
+    ldl_open_graph(L);
     ldl_open_diffusion(L);
     ldl_open_io(L);
     ldl_open_data(L);

@@ -102,6 +102,7 @@ void ldl_open_tune(lua_State *L);
 void ldl_open_profile(lua_State *L);
 void ldl_open_layer(lua_State *L);
 void ldl_open_optim(lua_State *L);
+void ldl_open_graph(lua_State *L);
 void ldl_open_diffusion(lua_State *L);
 void ldl_open_io(lua_State *L);
 void ldl_open_data(lua_State *L);

@@ -130,6 +130,48 @@ static int l_flip(lua_State *L) {
     return 1;
 }
 
+/* The numbers (from 1, at most n) of the list at i as i64 on device d; they are counted from 0 there. The list's copy on the host
+ * goes by way of a userdata, so that an error leaks nothing. */
+static ld_tensor *row_list(lua_State *L, int i, int64_t n, ld_device *d, const char *who) {
+    luaL_checktype(L, i, LUA_TTABLE);
+    int64_t count = (int64_t)lua_objlen(L, i);
+    int64_t *v = lua_newuserdata(L, ((size_t)count + 1) * sizeof *v);
+    for (int64_t k = 0; k < count; k++) {
+        lua_rawgeti(L, i, (int)k + 1);
+        v[k] = ldl_int(L, lua_gettop(L), who, "a row") - 1;
+        if (v[k] < 0 || v[k] >= n)
+            ldl_error(L, "%s: row %lld; x has %lld", who, (long long)v[k] + 1, (long long)n);
+        lua_pop(L, 1);
+    }
+    ld_tensor *t = ld_tensor_new(d, LD_I64, 1, &count, who);
+    if (t && ld_device_upload(d, ld_tensor_data(t), v, (size_t)count * sizeof *v)) {
+        ld_tensor_drop(t);
+        t = NULL;
+    }
+    if (!t)
+        ldl_raise(L);
+    return t;
+}
+
+/* gather(x, rows or nil, {shift, scale, pad = 0, erase = 0, max = 4, flip = 0, seed = 0, first = 0}): a new tensor */
+static int l_gather(lua_State *L) {
+    static const char who[] = "augment.gather";
+    ld_tensor *x = ldl_tensor(L, 1, who);
+    ldl_options(L, 3, who, "shift scale pad erase max flip seed first");
+    ld_tensor *shift = ldl_field_tensor(L, 3, "shift", who), *scale = ldl_field_tensor(L, 3, "scale", who);
+    ld_augment a = {.pad = (int)ldl_field_int(L, 3, "pad", 0, who),
+                    .erase = ldl_field_number(L, 3, "erase", 0, who),
+                    .erases = (int)ldl_field_int(L, 3, "max", 4, who),
+                    .flip = ldl_field_number(L, 3, "flip", 0, who),
+                    .seed = (uint64_t)ldl_field_int(L, 3, "seed", 0, who),
+                    .first = (uint64_t)ldl_field_int(L, 3, "first", 0, who)};
+    bool listed = !lua_isnoneornil(L, 2) && x->ndim > 0;
+    ld_tensor *rows = listed ? row_list(L, 2, x->shape[0], x->storage->device, who) : NULL;
+    ld_tensor *y = ld_augment_gather(x, rows, NULL, shift, scale, &a);
+    ld_tensor_drop(rows);
+    return ldl_push(L, y);
+}
+
 void ldl_open_data(lua_State *L) {
     static const luaL_Reg functions[] = {{"load_image", l_load_image},
                                          {"save_image", l_save_image},
@@ -138,8 +180,11 @@ void ldl_open_data(lua_State *L) {
                                          {"terminal_size", l_terminal_size},
                                          {"terminal_picture", l_terminal_picture},
                                          {NULL, NULL}};
-    static const luaL_Reg augment[] = {
-        {"pad_crop", l_pad_crop}, {"rand_erase", l_rand_erase}, {"random_flip", l_flip}, {NULL, NULL}};
+    static const luaL_Reg augment[] = {{"gather", l_gather},
+                                       {"pad_crop", l_pad_crop},
+                                       {"rand_erase", l_rand_erase},
+                                       {"random_flip", l_flip},
+                                       {NULL, NULL}};
     luaL_register(L, NULL, functions);
     lua_newtable(L);
     luaL_register(L, NULL, augment);

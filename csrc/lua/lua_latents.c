@@ -248,11 +248,29 @@ static int resident_field(lua_State *L, int i, const char *who) {
     return v;
 }
 
-/* d:loader{batch, seed = 0, rank = 1, ranks = 1, micro = 0, mirror = true, resident = 'auto', ahead = 4, threads = 4} */
+/* Numbers by channel in the list in field `key`, of the store's channels; NULL when absent. They stay on the stack. */
+static const double *channel_list(lua_State *L, int i, const char *key, const ld_latents *d, const char *who) {
+    lua_getfield(L, i, key);
+    if (lua_isnil(L, -1))
+        return NULL;
+    int n = ld_latent_store_info(ld_latents_store(d))->channels;
+    if (!lua_istable(L, -1) || (int)lua_objlen(L, -1) != n)
+        ldl_error(L, "%s: %s must be a list of %d numbers", who, key, n);
+    double *v = lua_newuserdata(L, (size_t)n * sizeof *v);
+    for (int k = 0; k < n; k++) {
+        lua_rawgeti(L, -2, k + 1);
+        v[k] = lua_tonumber(L, -1);
+        lua_pop(L, 1);
+    }
+    return v;
+}
+
+/* d:loader{batch, seed = 0, rank = 1, ranks = 1, micro = 0, mirror = true, resident = 'auto', ahead = 4, threads = 4, pad = 0,
+ * erase = 0, max = 4, flip = 0, mean = nil, std = nil} */
 static int l_loader(lua_State *L) {
     static const char who[] = "loader";
     const ld_latents *d = self(L, who);
-    ldl_options(L, 2, who, "batch seed rank ranks micro mirror resident ahead threads");
+    ldl_options(L, 2, who, "batch seed rank ranks micro mirror resident ahead threads pad erase max flip mean std");
     ld_loader_options o = {.batch = (int)ldl_field_int(L, 2, "batch", 0, who),
                            .seed = (uint64_t)ldl_field_int(L, 2, "seed", 0, who),
                            .rank = (int)ldl_field_int(L, 2, "rank", 1, who) - 1,
@@ -261,7 +279,13 @@ static int l_loader(lua_State *L) {
                            .mirror = ldl_field_bool(L, 2, "mirror", true, who),
                            .resident = resident_field(L, 2, who),
                            .ahead = (int)ldl_field_int(L, 2, "ahead", 0, who),
-                           .threads = (int)ldl_field_int(L, 2, "threads", 0, who)};
+                           .threads = (int)ldl_field_int(L, 2, "threads", 0, who),
+                           .augment = {.pad = (int)ldl_field_int(L, 2, "pad", 0, who),
+                                       .erase = ldl_field_number(L, 2, "erase", 0, who),
+                                       .erases = (int)ldl_field_int(L, 2, "max", 4, who),
+                                       .flip = ldl_field_number(L, 2, "flip", 0, who)},
+                           .mean = channel_list(L, 2, "mean", d, who),
+                           .std = channel_list(L, 2, "std", d, who)};
     ldl_push_object(L, ld_loader_new(d, &o), CLASS_LOADER);
     return 1;
 }
@@ -279,6 +303,24 @@ static int l_batch(lua_State *L) {
     return 2;
 }
 
+/* l:place(device = the default): the latents into its memory. nil and why where it has no room */
+static int l_place(lua_State *L) {
+    ld_loader *l = ldl_object(L, 1, CLASS_LOADER, "place");
+    ld_device *d =
+        lua_isnoneornil(L, 2) ? ldl_default_device() : ld_device_find(ldl_string(L, 2, "place", "the device"));
+    if (!d)
+        return ldl_raise(L);
+    if (ld_loader_place(l, d) == 0) {
+        lua_pushboolean(L, true);
+        return 1;
+    }
+    if (ld_error_code() != LD_EMEM)
+        return ldl_raise(L);
+    lua_pushnil(L);
+    lua_pushstring(L, ld_error());
+    return 2;
+}
+
 /* l:next(images): where the next batch begins at or after that clock, and its size */
 static int l_next(lua_State *L) {
     const ld_loader *l = ldl_object(L, 1, CLASS_LOADER, "next");
@@ -289,7 +331,7 @@ static int l_next(lua_State *L) {
     return 2;
 }
 
-/* l:stats(): {batches, wait (seconds waited for the disk), spent (seconds in batch), resident, memory (bytes)} */
+/* l:stats(): {batches, wait (seconds waited for the disk), spent (seconds in batch), resident, device, memory (bytes)} */
 static int l_stats(lua_State *L) {
     ld_loader_stats s;
     ld_loader_state(ldl_object(L, 1, CLASS_LOADER, "stats"), &s);
@@ -299,6 +341,8 @@ static int l_stats(lua_State *L) {
     set_number(L, "spent", s.spent);
     set_number(L, "memory", (double)s.memory);
     set_bool(L, "resident", s.resident);
+    lua_pushstring(L, s.device);
+    lua_setfield(L, -2, "device");
     return 1;
 }
 
@@ -328,8 +372,9 @@ void ldl_open_latents(lua_State *L) {
                                        {"close", l_close},
                                        {"__gc", l_close},
                                        {NULL, NULL}};
-    static const luaL_Reg loader[] = {{"batch", l_batch},        {"next", l_next},         {"stats", l_stats},
-                                      {"close", l_loader_close}, {"__gc", l_loader_close}, {NULL, NULL}};
+    static const luaL_Reg loader[] = {{"batch", l_batch}, {"next", l_next},          {"place", l_place},
+                                      {"stats", l_stats}, {"close", l_loader_close}, {"__gc", l_loader_close},
+                                      {NULL, NULL}};
     static const luaL_Reg functions[] = {{"store_open", l_open}, {NULL, NULL}};
     ldl_class(L, CLASS, methods);
     ldl_class(L, CLASS_LOADER, loader);

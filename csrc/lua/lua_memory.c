@@ -20,23 +20,43 @@ static ld_device *device_at(lua_State *L, int i, const char *who) {
     return d;
 }
 
+/* The operations whose blocks take most: {op, bytes, blocks} each. */
+static void push_users(lua_State *L, const ld_pool *pool) {
+    enum { USERS = 12 };
+    ld_pool_user u[USERS];
+    int n = ld_pool_users(pool, u, USERS);
+    lua_createtable(L, n, 0);
+    for (int i = 0; i < n; i++) {
+        lua_createtable(L, 0, 3);
+        lua_pushstring(L, u[i].who);
+        lua_setfield(L, -2, "op");
+        set_number(L, "bytes", (double)u[i].bytes);
+        set_number(L, "blocks", (double)u[i].blocks);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "largest");
+}
+
 /* memory(): {live, cached, packed (weights in a kernel's form, kept while a network stays the same, given back when memory
- * runs short), peak of live (bytes), blocks, tensors}; memory('reset') also sets peak to live; 'trim' frees the cache. Of the
- * default device, or of the one named: memory('', 'cpu'). */
+ * runs short), peak of live, graphs (of live, held by recorded steps; bytes), blocks, tensors}; memory('reset') also sets peak to live; 'trim' frees the cache; 'largest'
+ * adds `largest`, the operations that hold most, {op, bytes, blocks} each. Of the default device, or of the one named: memory('', 'cpu'). */
 static int l_memory(lua_State *L) {
     lua_remove(L, 1); /* the table that is called */
     ld_pool *pool = device_at(L, 2, "memory")->pool;
     const char *what = lua_isnoneornil(L, 1) ? "" : ldl_string(L, 1, "memory", "what to do");
-    if (*what && strcmp(what, "trim") && strcmp(what, "reset"))
-        ldl_error(L, "memory: unknown word '%s'; known: reset trim", what);
+    if (*what && strcmp(what, "trim") && strcmp(what, "reset") && strcmp(what, "largest"))
+        ldl_error(L, "memory: unknown word '%s'; known: reset trim largest", what);
     if (!strcmp(what, "trim"))
         ld_pool_trim(pool);
     ld_pool_stats s = ld_pool_figures(pool);
-    lua_createtable(L, 0, 7);
+    lua_createtable(L, 0, 9);
     set_number(L, "live", (double)s.live);
     set_number(L, "cached", (double)s.cached);
     set_number(L, "packed", (double)s.spare);
     set_number(L, "peak", (double)s.peak);
+    set_number(L, "graphs", (double)s.graphs);
+    if (!strcmp(what, "largest"))
+        push_users(L, pool);
     set_number(L, "blocks", (double)s.blocks);
     set_number(L, "allocations", (double)s.allocations);
     set_number(L, "tensors", (double)ld_tensor_count());

@@ -3,6 +3,7 @@
 
 #include "comm/comm.h"
 #include "io/hash.h"
+#include "op/op.h"
 #include "optim/grad_exchange.h"
 #include "optim/grad_sum.h"
 
@@ -113,12 +114,27 @@ static int l_sum(lua_State *L) {
     return 1;
 }
 
-/* pieces(count, micro): how many micro-batches of `micro` pictures a batch of `count` has */
+/* pieces(count, micro): how many micro-batches of `micro` pictures (0: a rank's share) a batch of `count` has, and a list of
+ * how many pictures lie before each of them, and before the end */
 static int l_pieces(lua_State *L) {
     int64_t count = ldl_int(L, 1, "pieces", "the batch"), micro = ldl_int(L, 2, "pieces", "the micro-batch");
-    if (count < 1 || micro < 1)
+    if (count < 1 || micro < 0)
         return ldl_error(L, "pieces: micro-batches of %d of a batch of %d", (int)micro, (int)count);
-    lua_pushinteger(L, ld_sum_pieces((int)count, (int)micro));
+    int n = ld_sum_pieces((int)count, (int)micro, ld_comm_ranks());
+    lua_pushinteger(L, n);
+    lua_createtable(L, n + 1, 0);
+    for (int i = 0; i <= n; i++) {
+        lua_pushinteger(L, ld_sum_first((int)count, (int)micro, n, i));
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 2;
+}
+
+/* sync_norms(on): batch norm in training takes its statistics over all ranks from here on, or no longer; returns which
+ * it was */
+static int l_sync_norms(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TBOOLEAN);
+    lua_pushboolean(L, ld_set_norm_ranks(lua_toboolean(L, 1)));
     return 1;
 }
 
@@ -145,11 +161,21 @@ static ld_tensor **list(lua_State *L, int i, int *n) {
     return xs;
 }
 
-/* grad_sum(parameters, buffers) */
+/* grad_sum(parameters, buffers[, any_order[, way]]): whether a device may add in its library's order, and how numbers go
+ * between ranks: "auto", "nccl" (from device to device) or "host" */
 static int l_new(lua_State *L) {
     int n, m;
     ld_tensor **params = list(L, 1, &n), **buffers = list(L, 2, &m);
-    ldl_push_object(L, ld_grad_sum_new(params, n, buffers, m), CLASS);
+    const char *way = luaL_optstring(L, 4, "auto");
+    ld_sum_how how = {.any_order = lua_toboolean(L, 3)};
+    how.way = !strcmp(way, "host") ? LD_SUM_HOST : !strcmp(way, "nccl") ? LD_SUM_DEVICE : LD_SUM_AUTO;
+    ldl_push_object(L, ld_grad_sum_new(params, n, buffers, m, how), CLASS);
+    return 1;
+}
+
+/* text(): how gradients go between ranks, "" on the CPU and for one rank */
+static int l_text(lua_State *L) {
+    lua_pushstring(L, ld_grad_sum_text(ldl_object(L, 1, CLASS, "text")));
     return 1;
 }
 
@@ -224,11 +250,12 @@ void ldl_open_ranks(lua_State *L) {
                                          {"own", l_own},
                                          {"grad_sum", l_new},
                                          {"pieces", l_pieces},
+                                         {"sync_norms", l_sync_norms},
                                          {"on_stop", l_on_stop},
                                          {"finish", l_end},
                                          {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"begin", l_begin},   {"watch", l_watch}, {"add", l_add},
-                                       {"finish", l_finish}, {"__gc", l_gc},     {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"begin", l_begin}, {"watch", l_watch}, {"add", l_add}, {"finish", l_finish},
+                                       {"text", l_text},   {"__gc", l_gc},     {NULL, NULL}};
     ldl_class(L, CLASS, methods);
     lua_newtable(L);
     luaL_register(L, NULL, functions);

@@ -1,5 +1,6 @@
 #include "op/check.h"
 
+#include "backend/graph.h"
 #include "base/error.h"
 
 int ld_check_devices(const char *op, ld_tensor *const *xs, int n) {
@@ -91,11 +92,13 @@ int ld_check_dim(const char *op, int dim, const ld_tensor *x) {
     return dim < 0 ? dim + x->ndim : dim;
 }
 
-/* The values are looked at on the host. */
+/* The values are looked at on the host, unless the work is recorded: kernels keep to their tables whatever the values. */
 int ld_check_positions(const char *op, const char *what, ld_tensor *idx, int64_t limit) {
     if (idx->dtype != LD_I64)
         return ld_fail(LD_EDTYPE, "%s: the %s are %s; i64 is needed: convert with :i64()", op, what,
                        ld_tensor_text(idx));
+    if (ld_graph_watches(idx->storage->device))
+        return 0;
     ld_tensor *host = ld_tensor_to(idx, LD_I64, ld_device_find("cpu"), op);
     if (!host)
         return ld_error_code();

@@ -2,6 +2,7 @@
  * innermost. */
 #include "base/error.h"
 #include "op/inner.h"
+#include "op/norm_ranks.h"
 
 static int check_norm(const char *op, ld_tensor *x, ld_tensor *w, ld_tensor *b, ld_tensor *film, double eps,
                       int64_t c) {
@@ -40,6 +41,7 @@ typedef struct norm_call {
     const char *op;
     ld_tensor *in[4]; /* x, w, b, film; all but x may be NULL */
     ld_norm_spec spec;
+    double rows;                 /* of all ranks; 0: of this one alone */
     ld_tensor *x, *w, *b, *film; /* block and dense vectors */
     ld_tensor *y, *stats;        /* stats: for the backward; of layer norm the means (M) */
     ld_tensor *mean, *var;       /* (C) of batch norm: constants, or statistics for the running ones */
@@ -57,6 +59,11 @@ static int prepare(norm_call *c, int dim) {
     return 0;
 }
 
+typedef struct norm_attr {
+    ld_norm_spec spec;
+    double rows;
+} norm_attr;
+
 /* What the tape keeps, in this order: enough for the gradient and to make the result again. */
 enum { X, STATS, W, B, FILM, RSTD, SAVED };
 
@@ -64,7 +71,9 @@ enum { X, STATS, W, B, FILM, RSTD, SAVED };
 static ld_tensor *finish(norm_call *c, int bad, int dim, ld_backward_fn backward, ld_again_fn again) {
     ld_tensor *x = c->in[0], *y = ld_inner_back(ld_result(c->y, bad), dim, x->ndim, x->shape, c->op);
     ld_tensor *save[SAVED] = {[X] = x, [STATS] = c->stats, [W] = c->w, [B] = c->b, [FILM] = c->film, [RSTD] = c->rstd};
-    y = ld_record(y, c->op, backward, c->in, 4, save, SAVED, &c->spec, sizeof c->spec);
+    norm_attr attr = {c->spec, c->rows};
+    attr.spec.join = NULL;
+    y = ld_record(y, c->op, backward, c->in, 4, save, SAVED, &attr, sizeof attr);
     ld_record_again(y, again);
     ld_tensor *made[] = {c->x, c->w, c->b, c->film, c->stats, c->mean, c->var, c->rstd};
     for (size_t i = 0; i < sizeof made / sizeof *made; i++)
@@ -133,7 +142,7 @@ static ld_view positions(const ld_tensor *block, const ld_tensor *x, const ld_te
 }
 
 static ld_tensor *norm_again(ld_node *n) {
-    ld_norm_spec spec = *(const ld_norm_spec *)ld_node_attr(n);
+    ld_norm_spec spec = ((const norm_attr *)ld_node_attr(n))->spec;
     const char *op = ld_node_op(n);
     ld_tensor *saved[SAVED];
     if (load_saved(n, saved))
@@ -151,7 +160,10 @@ static ld_tensor *norm_again(ld_node *n) {
 }
 
 static int norm_backward(ld_node *n, ld_tensor *g) {
-    const ld_norm_spec *spec = ld_node_attr(n);
+    const norm_attr *attr = ld_node_attr(n);
+    ld_norm_join join = {ld_norm_join_sums, attr->rows};
+    ld_norm_spec with_ranks = attr->spec, *spec = &with_ranks;
+    spec->join = attr->rows > 0 ? &join : NULL;
     norm_gradients d;
     int bad = load(&d, n, g, 1);
     if (!bad) {
@@ -188,10 +200,15 @@ static norm_call call_of(const char *op, ld_tensor *x, ld_tensor *w, ld_tensor *
 
 /* ---- batch norm ----------------------------------------------------------------------------------------------------- */
 
+/* Values a channel. */
+static double rows_of(const ld_tensor *x) {
+    return x->shape[1] ? (double)(ld_tensor_numel(x) / x->shape[1]) : 0;
+}
+
 /* running = (1 - momentum) running + momentum batch; the variance unbiased. */
 static int update_running(const norm_call *c, ld_tensor *running_mean, ld_tensor *running_var, double momentum) {
     const ld_backend *be = LD_BACKEND(c->x);
-    double rows = (double)(ld_tensor_numel(c->x) / c->in[0]->shape[1]), unbiased = rows / (rows - 1);
+    double rows = c->rows > 0 ? c->rows : rows_of(c->in[0]), unbiased = rows / (rows - 1);
     int bad = running_mean ? be->axpby(LD_VIEW(running_mean), LD_VIEW(c->mean), momentum, 1 - momentum) : 0;
     if (!bad && running_mean)
         ld_tensor_touch(running_mean);
@@ -218,17 +235,16 @@ static int check_batch_norm(const norm_call *c, ld_tensor *running_mean, ld_tens
     ld_tensor *x = c->in[0];
     if (x->ndim < 2 || x->ndim > 4)
         return ld_fail(LD_ESHAPE, "%s: x is %s; (N,C), (N,C,L) or (N,C,H,W) is needed", c->op, ld_tensor_text(x));
-    int64_t channels = x->shape[1], rows = channels ? ld_tensor_numel(x) / channels : 0;
-    int bad = check_norm(c->op, x, c->in[1], c->in[2], c->in[3], c->spec.eps, channels);
+    int bad = check_norm(c->op, x, c->in[1], c->in[2], c->in[3], c->spec.eps, x->shape[1]);
     if (!bad)
         bad = check_running(x, running_mean, "running_mean", training);
     if (!bad)
         bad = check_running(x, running_var, "running_var", training);
     if (!bad && !training && (!running_mean || !running_var))
         bad = ld_fail(LD_EVALUE, "%s: outside training, running_mean and running_var are needed", c->op);
-    if (!bad && training && rows < 2)
-        bad = ld_fail(LD_EVALUE, "%s: %s has %lld value%s a channel; training needs two or more", c->op,
-                      ld_tensor_text(x), (long long)rows, rows == 1 ? "" : "s");
+    if (!bad && training && rows_of(x) < 2 && !ld_norm_ranks()) /* of all ranks: ld_norm_join_moments counts */
+        bad = ld_fail(LD_EVALUE, "%s: %s has %g value%s a channel; training needs two or more", c->op,
+                      ld_tensor_text(x), rows_of(x), rows_of(x) == 1 ? "" : "s");
     return bad;
 }
 
@@ -245,8 +261,11 @@ ld_tensor *ld_batch_norm_fused(ld_tensor *x, ld_tensor *w, ld_tensor *b, ld_tens
         c.var = !c.mean ? NULL : training ? statistics(x, x->shape[1], c.op) : ld_tensor_canonical(running_var, c.op);
         bad = c.var ? 0 : ld_error_code();
     }
+    ld_norm_join join = {ld_norm_join_moments, rows_of(x)};
+    c.spec.join = training && ld_norm_ranks() ? &join : NULL;
     if (!bad)
         bad = compute(&c);
+    c.rows = c.spec.join ? join.rows : 0;
     if (!bad && training)
         bad = update_running(&c, running_mean, running_var, momentum);
     return finish(&c, bad, 1, norm_backward, norm_again);
@@ -304,7 +323,7 @@ static int layer_norm_backward(ld_node *n, ld_tensor *g) {
 
 /* The statistics come out as they are. */
 static ld_tensor *layer_norm_again(ld_node *n) {
-    const ld_norm_spec *spec = ld_node_attr(n);
+    const ld_norm_spec *spec = &((const norm_attr *)ld_node_attr(n))->spec;
     const char *op = ld_node_op(n);
     ld_tensor *saved[SAVED];
     if (load_saved(n, saved))

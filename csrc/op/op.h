@@ -137,6 +137,11 @@ typedef struct ld_norm_fused {
  * running statistics that require a gradient. Source: Ioffe & Szegedy 2015, arXiv:1502.03167. */
 ld_tensor *ld_batch_norm(ld_tensor *x, ld_tensor *w, ld_tensor *b, ld_tensor *running_mean, ld_tensor *running_var,
                          bool training, double momentum, double eps);
+/* Batch norm over ranks: between set(true) and set(false), which return what was set before, batch norm in training takes its
+ * statistics over the rows of all ranks, in the order of ranks and in f64, and its gradient likewise; running_var by all
+ * rows. So all ranks must come to the same norms in the same order, forward and backward (a backward belongs to its forward,
+ * whatever is set then). Off at the start, and nothing for a single rank. LD_EINTERRUPT, LD_EINTERNAL: the other ranks. */
+bool ld_set_norm_ranks(bool on);
 ld_tensor *ld_batch_norm_fused(ld_tensor *x, ld_tensor *w, ld_tensor *b, ld_tensor *running_mean,
                                ld_tensor *running_var, bool training, double momentum, double eps,
                                const ld_norm_fused *f);

@@ -26,7 +26,8 @@ typedef struct source {
 
 static int fill(ld_tensor *x, const source *s) {
     const ld_backend *be = LD_BACKEND(x);
-    return (s->normal ? be->normal : be->uniform)(LD_VIEW(x), s->a, s->b, s->seed, s->purpose, s->sample, s->by_row);
+    return (s->normal ? be->normal : be->uniform)(LD_VIEW(x), s->a, s->b, s->seed, s->purpose, s->sample, s->by_row,
+                                                  NULL);
 }
 
 static ld_tensor *new_random(const char *op, ld_device *d, ld_dtype t, int ndim, const int64_t *shape, source s) {
@@ -99,7 +100,7 @@ static int dropout_backward(ld_node *n, ld_tensor *g) {
     const dropout_attr *t = ld_node_attr(n);
     ld_tensor *dx = ld_tensor_like(g, "dropout");
     if (dx)
-        dx = ld_result(dx, LD_BACKEND(g)->dropout(LD_VIEW(dx), LD_VIEW(g), t->p, t->seed, t->sample));
+        dx = ld_result(dx, LD_BACKEND(g)->dropout(LD_VIEW(dx), LD_VIEW(g), t->p, t->seed, t->sample, NULL));
     return ld_node_give(n, 0, dx);
 }
 
@@ -114,6 +115,6 @@ ld_tensor *ld_dropout(ld_tensor *x, double p, bool training) {
     if (!y)
         return NULL;
     dropout_attr t = {p, ld_random.seed, draw()};
-    y = ld_result(y, LD_BACKEND(x)->dropout(LD_VIEW(y), LD_VIEW(x), p, t.seed, t.sample));
+    y = ld_result(y, LD_BACKEND(x)->dropout(LD_VIEW(y), LD_VIEW(x), p, t.seed, t.sample, NULL));
     return ld_record(y, "dropout", dropout_backward, &x, 1, NULL, 0, &t, sizeof t);
 }

@@ -151,7 +151,7 @@ static int update_other(ld_tensor *s, ld_tensor *x, double decay) {
                                        : b->copy(LD_VIEW(s), LD_VIEW(x));
 }
 
-int ld_ema_update_others(ld_ema *e, const bool *done) {
+int ld_ema_update_others(ld_ema *e, const bool *done, const ld_cell *cell) {
     double decay = ld_ema_decay_now(e);
     ld_update *list = calloc((size_t)e->n, sizeof *list);
     int n = 0, bad = list ? 0 : ld_fail(LD_EMEM, "ema: out of host memory");
@@ -164,21 +164,24 @@ int ld_ema_update_others(ld_ema *e, const bool *done) {
             list[n] =
                 (ld_update){.dtype = x->dtype, .n = ld_tensor_numel(x), .p = ld_tensor_data(x), .s = ld_tensor_data(s)};
             n++;
+        } else if (cell && ld_dtype_is_float(x->dtype)) {
+            bad =
+                ld_fail(LD_ESTATE, "ema: averages of %s are no part of what can be recorded", ld_dtype_names[x->dtype]);
         } else {
             bad = update_other(s, x, decay);
         }
     }
     if (!bad && n)
-        bad = e->live[0]->storage->device->backend->update(list, n, 1, decay);
+        bad = e->live[0]->storage->device->backend->update(list, n, 1, decay, cell);
     free(list);
-    if (!bad)
+    if (!bad && !cell)
         e->updates++;
     return bad;
 }
 
 int ld_ema_update(ld_ema *e) {
     int bad = ld_ema_ready(e);
-    return bad ? bad : ld_ema_update_others(e, NULL);
+    return bad ? bad : ld_ema_update_others(e, NULL, NULL);
 }
 
 int ld_ema_swap(ld_ema *e) {

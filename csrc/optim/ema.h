@@ -25,9 +25,10 @@ double ld_ema_decay_now(const ld_ema *e); /* of the next update */
 int ld_ema_update(ld_ema *e);
 
 /* Its two halves, for an update that does some of the averaging itself (optim/step.c). ready: everything that can fail
- * before a change. update_others: the averages i without done[i] (NULL: all), and the count. */
+ * before a change. update_others: the averages i without done[i] (NULL: all), and the count; with a
+ * cell its decay, where it is ok, and no count. */
 int ld_ema_ready(ld_ema *e);
-int ld_ema_update_others(ld_ema *e, const bool *done);
+int ld_ema_update_others(ld_ema *e, const bool *done, const ld_cell *cell);
 
 /* Exchange the contents of the live tensors and the averages, without copying; again to undo. A live tensor keeps its
  * header; other headers over its storage (views, detached tensors) keep what they saw. */

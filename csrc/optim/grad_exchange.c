@@ -1,7 +1,7 @@
 #include "optim/grad_exchange.h"
 
 #include "base/error.h"
-#include "comm/comm.h"
+#include "optim/grad_bucket.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -9,38 +9,22 @@
 
 #define WHO "ranks"
 
-enum { BUCKET = 1 << 22 }; /* numbers in a bucket, about: small enough to begin early, large enough not to wait */
-
-/* Items first to last - 1: n numbers. */
-typedef struct bucket {
-    ld_comm_job job;
-    ld_exchange *e;
-    int first, last, missing; /* items: which, and how many of them have not been given yet */
-    int64_t n;
-    float *out, *in; /* what this rank sends: its nodes' parts by owner; what it gets, and in the end the sums */
-} bucket;
-
-struct ld_exchange {
-    int n, n_buckets, rank, ranks;
-    ld_tensor **item; /* borrowed */
-    bucket *buckets;
-    int pieces;
-    int *nodes; /* of every rank */
-    ld_sum_node *at;
-    int *table;         /* counts and places of all ranks, twice */
-    ld_sum_node *order; /* a copy of `at` */
-    int posted;         /* buckets */
-    int *home;          /* the bucket of an item */
-    uint8_t *present;   /* items of which some rank has numbers */
-    bool *given;
-    bool stuck; /* a message never came back: its memory is left to the thread that waits for it */
-};
+/* Numbers in a bucket, about: small enough to begin early, large enough not to wait. LD_RANKS_BUCKET says otherwise. */
+enum { BUCKET = 1 << 22 };
 
 /* ---- the tree -------------------------------------------------------------------------------------------------------- */
 
-int ld_sum_pieces(int count, int micro) {
+int ld_sum_pieces(int count, int micro, int ranks) {
+    if (!micro)
+        return count >= 2 * ranks ? ranks : 1;
     int n = count / micro + (count % micro >= 2);
     return n > 0 ? n : 1;
+}
+
+int ld_sum_first(int count, int micro, int pieces, int i) {
+    if (i >= pieces)
+        return count;
+    return micro ? i * micro : (int)((int64_t)count * i / pieces);
 }
 
 void ld_sum_own(int pieces, int rank, int ranks, int *first, int *last) {
@@ -61,13 +45,18 @@ int ld_sum_nodes(int pieces, int rank, int ranks, ld_sum_node *at) {
     return n;
 }
 
-static void add(float *restrict to, const float *restrict from, int64_t n) {
+static int add(float *restrict to, const float *restrict from, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         to[i] += from[i];
+    return 0;
+}
+
+void ld_sum_tree(float *x, int64_t n, int nodes, ld_sum_node *at) {
+    ld_sum_tree_by(x, n, nodes, at, add);
 }
 
 /* Numbers of a pair that is merged stand where the left ones stood; the list gets shorter, the numbers stay. */
-void ld_sum_tree(float *x, int64_t n, int nodes, ld_sum_node *at) {
+int ld_sum_tree_by(float *x, int64_t n, int nodes, ld_sum_node *at, int (*by)(float *, const float *, int64_t)) {
     int place[2 * LD_SUM_DEPTH], depth = 0;
     ld_sum_node stack[2 * LD_SUM_DEPTH];
     for (int k = 0; k < nodes; k++) {
@@ -76,26 +65,24 @@ void ld_sum_tree(float *x, int64_t n, int nodes, ld_sum_node *at) {
         bool rest = k == nodes - 1; /* what has no right neighbour is its parent */
         while (depth > 1 && (rest || ld_sum_siblings(stack[depth - 2], stack[depth - 1]))) {
             depth--;
-            add(x + n * place[depth - 1], x + n * place[depth], n);
+            int bad = by(x + n * place[depth - 1], x + n * place[depth], n);
+            if (bad)
+                return bad;
             stack[depth - 1] = (ld_sum_node){stack[depth - 1].level + 1, stack[depth - 1].index / 2};
         }
     }
+    return 0;
 }
 
 /* ---- one bucket ------------------------------------------------------------------------------------------------------ */
 
-/* The part of a bucket that rank r owns. */
-static int64_t part(const bucket *b, int r) {
-    return b->n * r / b->e->ranks;
-}
-
-static int64_t part_size(const bucket *b, int r) {
-    return part(b, r + 1) - part(b, r);
+static int64_t part_size(const ld_bucket *b, int r) {
+    return ld_bucket_part(b, r + 1) - ld_bucket_part(b, r);
 }
 
 /* Runs on the thread of messages, one after the other: they share e->table and e->order. */
 static int run_bucket(ld_comm_job *job) {
-    bucket *b = (bucket *)job;
+    ld_bucket *b = (ld_bucket *)job;
     ld_exchange *e = b->e;
     int R = e->ranks, size = (int)sizeof(float), all = 0;
     int *sent = e->table, *from = sent + R, *taken = from + R, *put = taken + R;
@@ -105,7 +92,7 @@ static int run_bucket(ld_comm_job *job) {
     int mine = (int)part_size(b, e->rank), own = e->nodes[e->rank];
     for (int r = 0, put_at = 0; r < R; r++) {
         sent[r] = own * (int)part_size(b, r) * size;
-        from[r] = own * (int)part(b, r) * size;
+        from[r] = own * (int)ld_bucket_part(b, r) * size;
         taken[r] = e->nodes[r] * mine * size;
         put[r] = put_at;
         put_at += taken[r];
@@ -115,44 +102,64 @@ static int run_bucket(ld_comm_job *job) {
         ld_sum_tree(b->in, mine, all, e->order);
         for (int r = 0; r < R; r++) {
             sent[r] = (int)part_size(b, r) * size;
-            from[r] = (int)part(b, r) * size;
+            from[r] = (int)ld_bucket_part(b, r) * size;
         }
         bad = ld_comm_spread(b->in, sent, from, b->out);
     }
     return bad;
 }
 
-/* Item i of node k, canonical and on the host, into the parts of the bucket: numbers [at, at + n) of it. */
-static void place_item(bucket *b, int k, int own, int64_t at, const float *from, int64_t n) {
-    for (int r = 0; r < b->e->ranks && n; r++) {
-        int64_t first = part(b, r), size = part_size(b, r);
+static int put(const ld_bucket *b, float *to, const float *from, int64_t n, bool added) {
+    if (b->e->device)
+        return ld_bucket_put(b, to, from, n, added);
+    if (from)
+        memcpy(to, from, (size_t)n * sizeof *to);
+    else
+        memset(to, 0, (size_t)n * sizeof *to);
+    return 0;
+}
+
+/* Numbers [at, at + n) of node k, in the memory of the bucket, into its parts; where the order does not matter, all nodes are
+ * one. */
+static int place_item(ld_bucket *b, int k, int own, int64_t at, const float *from, int64_t n) {
+    bool one = b->e->any_order;
+    int bad = 0;
+    if (one)
+        return put(b, b->out + at, from, n, k > 0);
+    for (int r = 0; r < b->e->ranks && n && !bad; r++) {
+        int64_t first = ld_bucket_part(b, r), size = part_size(b, r);
         if (at >= first + size)
             continue;
         int64_t here = first + size - at < n ? first + size - at : n;
-        float *to = b->out + own * first + k * size + (at - first);
-        if (from)
-            memcpy(to, from, (size_t)here * sizeof *to);
-        else
-            memset(to, 0, (size_t)here * sizeof *to);
+        bad = put(b, b->out + own * first + k * size + (at - first), from, here, false);
         from = from ? from + here : NULL;
         at += here;
         n -= here;
     }
+    return bad;
+}
+
+/* x = the sums that lie at `at` in the bucket. */
+static int take(const ld_bucket *b, ld_tensor *x, int64_t at) {
+    if (b->e->device)
+        return ld_bucket_take(b, x, at);
+    ld_view there = ld_tensor_as_view(x);
+    there.data = b->out + at;
+    return ld_tensor_fill_from(x, &there, WHO);
 }
 
 /* The sums, which lie in b->out one after the other, into new tensors. */
-static int unpack(bucket *b, const uint8_t *present, int n_params) {
-    float *from = b->out;
+static int unpack(ld_bucket *b) {
+    const uint8_t *present = b->e->present;
+    int n_params = b->e->n_params;
+    int64_t at = 0;
     for (int i = b->first; i < b->last; i++) {
         ld_tensor *x = b->e->item[i];
-        int64_t n = ld_tensor_numel(x);
         ld_tensor *sum = i >= n_params || present[i] ? ld_tensor_like(x, WHO) : NULL;
         if ((i >= n_params || present[i]) && !sum)
             return ld_error_code();
         if (sum) {
-            ld_view there = ld_tensor_as_view(sum);
-            there.data = from;
-            int bad = ld_tensor_fill_from(sum, &there, WHO);
+            int bad = take(b, sum, at);
             if (!bad && i >= n_params && !(bad = ld_tensor_assign(x, sum, WHO)))
                 ld_tensor_touch(x);
             if (bad || i >= n_params) {
@@ -164,25 +171,25 @@ static int unpack(bucket *b, const uint8_t *present, int n_params) {
         }
         if (i < n_params)
             ld_tensor_set_grad(x, sum);
-        from += n;
+        at += ld_tensor_numel(x);
     }
     return 0;
 }
 
 /* ---- all of them ----------------------------------------------------------------------------------------------------- */
 
-/* From the last parameter to the first, as backward goes; buffers, which stand behind the parameters, go first. */
-static int make_buckets(ld_exchange *e) {
-    e->buckets = calloc((size_t)e->n + 1, sizeof *e->buckets);
-    if (!e->buckets)
-        return ld_fail(LD_EMEM, WHO ": out of host memory");
-    for (int i = e->n; i > 0;) {
-        bucket *b = &e->buckets[e->n_buckets++];
-        *b = (bucket){.job.run = run_bucket, .e = e, .last = i};
+/* Items first to last - 1, from the last one to the first. */
+static int add_buckets(ld_exchange *e, int first, int last) {
+    const char *asked = getenv("LD_RANKS_BUCKET");
+    int64_t least = asked && atoll(asked) > 0 ? atoll(asked) : BUCKET;
+    for (int i = last; i > first;) {
+        ld_bucket *b = &e->buckets[e->n_buckets++];
+        *b = (ld_bucket){.job.run = run_bucket, .e = e, .last = i};
         do
             b->n += ld_tensor_numel(e->item[--i]);
-        while (i > 0 && b->n < BUCKET);
+        while (i > first && b->n < least);
         b->first = i;
+        b->whole = b->n;
         for (int k = i; k < b->last; k++)
             e->home[k] = e->n_buckets - 1;
         if (b->n > INT_MAX / (int64_t)sizeof(float) / (2 * LD_SUM_DEPTH))
@@ -192,7 +199,16 @@ static int make_buckets(ld_exchange *e) {
     return 0;
 }
 
-ld_exchange *ld_exchange_new(ld_tensor *const *item, int n) {
+/* Parameters in the order in which backward is through with them; then buffers, which are given after it. */
+static int make_buckets(ld_exchange *e) {
+    e->buckets = calloc((size_t)e->n + 1, sizeof *e->buckets);
+    if (!e->buckets)
+        return ld_fail(LD_EMEM, WHO ": out of host memory");
+    int bad = add_buckets(e, 0, e->n_params);
+    return bad ? bad : add_buckets(e, e->n_params, e->n);
+}
+
+ld_exchange *ld_exchange_new(ld_tensor *const *item, int n, int n_params, ld_sum_how how) {
     for (int i = 0; i < n; i++)
         if (item[i]->dtype != LD_F32)
             return ld_fail_null(LD_EDTYPE, WHO ": %s; f32 can be summed over ranks", ld_tensor_text(item[i]));
@@ -202,6 +218,7 @@ ld_exchange *ld_exchange_new(ld_tensor *const *item, int n) {
     if (!e)
         return ld_fail_null(LD_EMEM, WHO ": out of host memory");
     e->n = n;
+    e->n_params = n_params;
     e->rank = ld_comm_rank();
     e->ranks = ld_comm_ranks();
     size_t ranks = (size_t)e->ranks;
@@ -222,16 +239,34 @@ ld_exchange *ld_exchange_new(ld_tensor *const *item, int n) {
         ld_exchange_drop(e);
         return NULL;
     }
+    e->any_order = how.any_order;
+    if (ld_exchange_choose(e, how.way)) {
+        ld_exchange_drop(e);
+        return NULL;
+    }
+    e->any_order = e->any_order && e->device;
     return e;
 }
 
-void ld_exchange_drop(ld_exchange *e) {
-    if (!e || e->stuck)
-        return;
-    for (int i = 0; i < e->n_buckets; i++) {
-        free(e->buckets[i].out);
-        free(e->buckets[i].in);
+const char *ld_exchange_text(const ld_exchange *e) {
+    return e->text;
+}
+
+static void drop_bucket(ld_bucket *b) {
+    if (b->e->device)
+        ld_bucket_drop(b);
+    else {
+        free(b->out);
+        free(b->in);
     }
+}
+
+void ld_exchange_drop(ld_exchange *e) {
+    if (!e || e->busy)
+        return;
+    for (int i = 0; i < e->n_buckets; i++)
+        drop_bucket(&e->buckets[i]);
+    ld_tensor_drop(e->planned);
     free(e->buckets);
     free(e->item);
     free(e->nodes);
@@ -244,18 +279,30 @@ void ld_exchange_drop(ld_exchange *e) {
     free(e);
 }
 
-/* Room for the most nodes there can be now, and which nodes those are. */
+/* Which nodes there are of that many pieces; tells how many this rank has (1 at least, so that there is room for the sums), and
+ * all. */
+static void find_nodes(ld_exchange *e, int pieces, int *own, int *all) {
+    *all = 0;
+    for (int r = 0; r < e->ranks; r++) {
+        e->nodes[r] = ld_sum_nodes(pieces, r, e->ranks, e->at + *all);
+        *all += e->nodes[r];
+    }
+    *own = e->nodes[e->rank] > 1 ? e->nodes[e->rank] : 1;
+}
+
 static int prepare(ld_exchange *e, int pieces) {
+    int own, all;
     if (e->pieces == pieces)
         return 0;
-    int all = 0;
-    for (int r = 0; r < e->ranks; r++) {
-        e->nodes[r] = ld_sum_nodes(pieces, r, e->ranks, e->at + all);
-        all += e->nodes[r];
-    }
-    int64_t own = e->nodes[e->rank] > 1 ? e->nodes[e->rank] : 1;
+    e->pieces = 0;
+    find_nodes(e, pieces, &own, &all);
     for (int i = 0; i < e->n_buckets; i++) {
-        bucket *b = &e->buckets[i];
+        ld_bucket *b = &e->buckets[i];
+        if (e->device) {
+            if (ld_bucket_new(b, own, all))
+                return ld_error_code();
+            continue;
+        }
         free(b->out);
         free(b->in);
         b->out = malloc((size_t)(own * b->n + 1) * sizeof *b->out);
@@ -267,7 +314,27 @@ static int prepare(ld_exchange *e, int pieces) {
     return 0;
 }
 
+int ld_exchange_plan(ld_exchange *e, int pieces) {
+    int64_t n = 0;
+    int own, all;
+    ld_exchange_planned(e);
+    if (!e->device || e->pieces == pieces)
+        return 0;
+    find_nodes(e, pieces, &own, &all);
+    e->pieces = 0; /* the nodes are those of this plan now */
+    for (int i = 0; i < e->n_buckets; i++)
+        n += ld_bucket_room(&e->buckets[i], own, all);
+    e->planned = ld_tensor_new(e->device, LD_F32, 1, &n, WHO);
+    return e->planned ? 0 : ld_error_code();
+}
+
+void ld_exchange_planned(ld_exchange *e) {
+    ld_tensor_drop(e->planned);
+    e->planned = NULL;
+}
+
 int ld_exchange_begin(ld_exchange *e, int pieces) {
+    ld_exchange_planned(e);
     e->posted = 0;
     memset(e->present, 0, (size_t)e->n);
     memset(e->given, 0, (size_t)e->n);
@@ -276,24 +343,34 @@ int ld_exchange_begin(ld_exchange *e, int pieces) {
     return prepare(e, pieces);
 }
 
+static int post(ld_exchange *e, ld_bucket *b) {
+    e->busy = true;
+    if (e->device)
+        return ld_bucket_post(b);
+    ld_comm_post(&b->job);
+    return 0;
+}
+
 int ld_exchange_give(ld_exchange *e, int i, int nodes, ld_tensor *const *x) {
-    bucket *b = &e->buckets[e->home[i]];
+    ld_bucket *b = &e->buckets[e->home[i]];
     int64_t at = 0, n = ld_tensor_numel(e->item[i]);
+    int bad = 0;
     for (int k = b->first; k < i; k++)
         at += ld_tensor_numel(e->item[k]);
-    for (int k = 0; k < nodes; k++) {
-        ld_tensor *host = x[k] ? ld_tensor_host(x[k], WHO) : NULL;
-        if (x[k] && !host)
+    /* a rank without pieces adds nothing to the others' */
+    for (int k = 0; (k < nodes || (k == 0 && e->any_order)) && !bad; k++) {
+        ld_tensor *from = k < nodes ? x[k] : NULL, *here = NULL;
+        if (from && !(here = e->device ? ld_tensor_canonical(from, WHO) : ld_tensor_host(from, WHO)))
             return ld_error_code();
-        place_item(b, k, nodes, at, host ? ld_tensor_data(host) : NULL, n);
-        ld_tensor_drop(host);
-        e->present[i] |= x[k] != NULL;
+        bad = place_item(b, k, nodes, at, here ? ld_tensor_data(here) : NULL, n);
+        ld_tensor_drop(here);
+        e->present[i] |= from != NULL;
     }
     e->given[i] = true;
     b->missing--;
-    while (e->posted < e->n_buckets && !e->buckets[e->posted].missing)
-        ld_comm_post(&e->buckets[e->posted++].job);
-    return 0;
+    while (e->posted < e->n_buckets && !e->buckets[e->posted].missing && !bad)
+        bad = post(e, &e->buckets[e->posted++]);
+    return bad;
 }
 
 /* present[i]: some rank has item i. */
@@ -309,19 +386,19 @@ static int find_present(ld_exchange *e) {
     return bad;
 }
 
-int ld_exchange_finish(ld_exchange *e, int n_params) {
+int ld_exchange_finish(ld_exchange *e) {
     static ld_tensor *const nothing[2 * LD_SUM_DEPTH];
     int bad = 0;
     for (int i = 0; i < e->n && !bad; i++)
         if (!e->given[i])
             bad = ld_exchange_give(e, i, e->nodes[e->rank], nothing);
-    int waited = ld_comm_wait();
-    e->stuck = waited == LD_EINTERRUPT;
+    int waited = e->device ? ld_buckets_wait(e) : ld_comm_wait();
+    e->busy = waited != 0;
     bad = bad ? bad : waited;
     if (!bad)
         bad = find_present(e);
     for (int i = 0; i < e->n_buckets && !bad; i++)
-        bad = unpack(&e->buckets[i], e->present, n_params);
+        bad = unpack(&e->buckets[i]);
     return bad;
 }
 

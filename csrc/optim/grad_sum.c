@@ -57,7 +57,8 @@ static int by_address(const void *a, const void *b, void *arg) {
     return x < y ? -1 : x > y;
 }
 
-ld_grad_sum *ld_grad_sum_new(ld_tensor *const *params, int n, ld_tensor *const *buffers, int n_buffers) {
+ld_grad_sum *ld_grad_sum_new(ld_tensor *const *params, int n, ld_tensor *const *buffers, int n_buffers,
+                             ld_sum_how how) {
     ld_grad_sum *s = calloc(1, sizeof *s);
     size_t most = (size_t)n + (size_t)n_buffers + 1;
     if (s) {
@@ -83,7 +84,7 @@ ld_grad_sum *ld_grad_sum_new(ld_tensor *const *params, int n, ld_tensor *const *
     for (int i = 0; i < n_buffers; i++)
         if (!summed(buffers[i]))
             s->item[s->n_all++] = ld_tensor_ref(buffers[i]);
-    if (ld_comm_ranks() > 1 && !(s->exchange = ld_exchange_new(s->item, s->n))) {
+    if (ld_comm_ranks() > 1 && !(s->exchange = ld_exchange_new(s->item, s->n, s->n_params, how))) {
         ld_grad_sum_drop(s);
         return NULL;
     }
@@ -105,6 +106,10 @@ void ld_grad_sum_drop(ld_grad_sum *s) {
     free(s);
 }
 
+const char *ld_grad_sum_text(const ld_grad_sum *s) {
+    return s->exchange ? ld_exchange_text(s->exchange) : "";
+}
+
 int ld_grad_sum_begin(ld_grad_sum *s, int pieces) {
     if (pieces < 1 || pieces > 1 << (LD_SUM_DEPTH - 1))
         return ld_fail(LD_EVALUE, WHO ": %d pieces; from 1 to %d can be", pieces, 1 << (LD_SUM_DEPTH - 1));
@@ -112,7 +117,9 @@ int ld_grad_sum_begin(ld_grad_sum *s, int pieces) {
     s->pieces = pieces;
     s->watching = false;
     memset(s->settled, 0, (size_t)s->n * sizeof *s->settled);
-    int bad = s->exchange && !ld_planning() ? ld_exchange_begin(s->exchange, pieces) : 0;
+    int bad = !s->exchange    ? 0
+              : ld_planning() ? ld_exchange_plan(s->exchange, pieces)
+                              : ld_exchange_begin(s->exchange, pieces);
     if (bad)
         return bad;
     ld_sum_own(pieces, ld_comm_rank(), ld_comm_ranks(), &s->next, &s->last);
@@ -126,14 +133,16 @@ int ld_grad_sum_begin(ld_grad_sum *s, int pieces) {
 
 /* ---- one piece ------------------------------------------------------------------------------------------------------- */
 
-/* Item i of a piece, owned; NULL with *bad 0 for a parameter without a gradient. A buffer goes back to what it was. */
+/* Item i of a piece, owned, canonical and of the item's dtype; NULL with *bad 0 for a parameter without a gradient. A buffer goes
+ * back to what it was. */
 static ld_tensor *take_item(ld_grad_sum *s, int i, double weight, int *bad) {
     ld_tensor *x = s->item[i], *y;
     *bad = 0;
     if (i < s->n_params) {
         if (!x->grad)
             return NULL;
-        y = ld_tensor_canonical(x->grad, WHO);
+        y = x->grad->dtype == x->dtype ? ld_tensor_canonical(x->grad, WHO)
+                                       : ld_tensor_to(x->grad, x->dtype, x->storage->device, WHO);
         *bad = y ? ld_tensor_set_grad(x, NULL) : ld_error_code();
         return y;
     }
@@ -189,7 +198,14 @@ static int settle_item(ld_grad_sum *s, int i) {
     for (int d = 0; d < depth; d++)
         x[d] = s->stack[d].x[i];
     bool last = s->exchange && s->next == s->last - 1 && !ld_planning();
-    return bad || !last ? bad : ld_exchange_give(s->exchange, i, depth, x);
+    if (bad || !last)
+        return bad;
+    bad = ld_exchange_give(s->exchange, i, depth, x);
+    for (int d = 0; d < depth; d++) { /* the exchange has them */
+        ld_tensor_drop(x[d]);
+        s->stack[d].x[i] = NULL;
+    }
+    return bad;
 }
 
 static int position(const ld_grad_sum *s, const ld_tensor *x) {
@@ -276,7 +292,7 @@ int ld_grad_sum_finish(ld_grad_sum *s) {
         return 0;
     int bad = 0;
     if (s->exchange && !ld_planning()) {
-        bad = ld_exchange_finish(s->exchange, s->n_params);
+        bad = ld_exchange_finish(s->exchange);
         for (int i = s->n; i < s->n_all && !bad; i++)
             bad = ld_exchange_first(s->item[i]);
     } else {
@@ -288,6 +304,8 @@ int ld_grad_sum_finish(ld_grad_sum *s) {
         }
         bad = bad || !s->depth ? bad : give(s, &s->stack[0]);
     }
+    if (s->exchange)
+        ld_exchange_planned(s->exchange);
     clear(s);
     return bad;
 }

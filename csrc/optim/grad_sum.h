@@ -12,18 +12,22 @@
  * Partial sums are 1 + log2(own pieces) gradients at most. Between ranks every node's numbers go to the rank that owns their
  * part of the flat list, which adds them up in the tree's order, and come back from there: as many bytes as a ring needs when
  * the ranks are a power of two. Parameters are cut into buckets, last ones first; with several ranks a bucket is on its
- * way as soon as backward is through with it. */
+ * way as soon as backward is through with it. Gradients on a device go from card to card where they can; unless the order is to
+ * be the tree's, the cards' library adds them up. Gradients of 16 bits are summed in f32. */
 #ifndef LD_GRAD_SUM_H
 #define LD_GRAD_SUM_H
 
 #include "grad/node.h"
+#include "optim/grad_exchange.h"
 
 typedef struct ld_grad_sum ld_grad_sum;
 
-/* Holds references to parameters and buffers; LD_EDTYPE: several ranks, and one that is not
- * f32. LD_EMEM. */
-ld_grad_sum *ld_grad_sum_new(ld_tensor *const *params, int n, ld_tensor *const *buffers, int n_buffers);
+/* Holds references to parameters and buffers; `how` is for several ranks. LD_EDTYPE: several ranks, and one that is not
+ * f32. LD_EMEM. What ld_exchange_new fails with. */
+ld_grad_sum *ld_grad_sum_new(ld_tensor *const *params, int n, ld_tensor *const *buffers, int n_buffers, ld_sum_how how);
 void ld_grad_sum_drop(ld_grad_sum *s);
+/* How gradients go between ranks, for people: ld_exchange_text; "" for a single rank. */
+const char *ld_grad_sum_text(const ld_grad_sum *s);
 
 /* A batch of `pieces` begins; gradients that are there are let go. LD_EVALUE. */
 int ld_grad_sum_begin(ld_grad_sum *s, int pieces);

@@ -54,6 +54,10 @@ int ld_optim_step(ld_optim *o);
  * ld_ema_update: for Adam in one pass over memory. drop: the gradients are let go. SGD multiplies the gradients
  * in memory where scale is not 1. LD_ESTATE: e is swapped in. */
 int ld_optim_step_with(ld_optim *o, struct ld_ema *e, double scale, bool drop);
+/* The same for a step that is recorded (backend/graph.h): learning rate, beta1, scale, decay and whether anything happens come
+ * from the cell, in the device's memory. Nothing is counted: optim/graph.h. The gradients are let go. LD_ESTATE: SGD, or
+ * averages that `update` does not take. */
+int ld_optim_step_recorded(ld_optim *o, struct ld_ema *e, const ld_cell *cell);
 int ld_optim_check(const ld_optim *o); /* the options, as they are now: LD_EVALUE */
 /* While memory is planned: what happens to o from now on is put back at the end. Called by whatever changes it. LD_EMEM. */
 int ld_optim_plan(ld_optim *o);

@@ -11,8 +11,9 @@ typedef struct job {
     ld_optim *o;
     ld_ema *e; /* or NULL */
     double scale;
-    ld_tensor **g;  /* o->n gradients laid out as their parameters, owned; NULL where there is none */
-    bool *averaged; /* e->n: the update takes care of this one */
+    const ld_cell *cell; /* recorded: it has the numbers, and nothing is counted; or NULL */
+    ld_tensor **g;       /* o->n gradients laid out as their parameters, owned; NULL where there is none */
+    bool *averaged;      /* e->n: the update takes care of this one */
     ld_update *updates;
     int n_updates;
 } job;
@@ -80,12 +81,12 @@ static ld_update update_of(const job *j, int i) {
                        .g = ld_tensor_data(j->g[i]),
                        .g_dtype = j->g[i]->dtype,
                        .shadow = ld_tensor_shadow_data(p->x, LD_BF16),
-                       .adam = {.lr = o->opt.lr * p->lr_scale,
+                       .adam = {.lr = j->cell ? p->lr_scale : o->opt.lr * p->lr_scale,
                                 .beta1 = o->opt.beta1,
                                 .beta2 = o->opt.beta2,
                                 .eps = o->opt.eps,
                                 .weight_decay = o->opt.weight_decay * p->decay_scale,
-                                .step = p->steps + 1,
+                                .step = j->cell ? p->steps : p->steps + 1,
                                 .decoupled = o->kind == LD_ADAMW}};
 }
 
@@ -126,7 +127,7 @@ static int compute(job *j) {
     double decay = j->e ? ld_ema_decay_now(j->e) : 0;
     int bad = 0;
     if (o->kind != LD_SGD && j->n_updates)
-        bad = o->param[0].x->storage->device->backend->update(j->updates, j->n_updates, j->scale, decay);
+        bad = o->param[0].x->storage->device->backend->update(j->updates, j->n_updates, j->scale, decay, j->cell);
     for (int i = 0; i < o->n && !bad; i++) {
         ld_optim_param *p = &o->param[i];
         if (!j->g[i])
@@ -136,12 +137,12 @@ static int compute(job *j) {
         if (bad)
             continue;
         bool narrow = o->kind != LD_SGD && ld_tensor_shadow_data(p->x, LD_BF16); /* the update has written it */
-        p->steps++;
+        p->steps += !j->cell;
         ld_tensor_touch(p->x);
         if (narrow)
             ld_tensor_shadow_written(p->x);
     }
-    return !bad && j->e ? ld_ema_update_others(j->e, j->averaged) : bad;
+    return !bad && j->e ? ld_ema_update_others(j->e, j->averaged, j->cell) : bad;
 }
 
 static int gather(job *j) {
@@ -158,8 +159,10 @@ static int gather(job *j) {
     return 0;
 }
 
-int ld_optim_step_with(ld_optim *o, ld_ema *e, double scale, bool drop) {
-    job j = {.o = o, .e = e, .scale = scale};
+static int step(job *k, bool drop) {
+    job j = *k;
+    ld_optim *o = j.o;
+    ld_ema *e = j.e;
     int bad = ld_optim_check(o);
     if (!bad && e)
         bad = ld_ema_ready(e);
@@ -176,9 +179,19 @@ int ld_optim_step_with(ld_optim *o, ld_ema *e, double scale, bool drop) {
     free(j.g);
     free(j.averaged);
     free(j.updates);
-    if (!bad)
+    if (!bad && !j.cell)
         o->step++;
     return !bad && drop ? ld_optim_zero_grad(o, true) : bad;
+}
+
+int ld_optim_step_with(ld_optim *o, ld_ema *e, double scale, bool drop) {
+    return step(&(job){.o = o, .e = e, .scale = scale}, drop);
+}
+
+int ld_optim_step_recorded(ld_optim *o, ld_ema *e, const ld_cell *cell) {
+    if (o->kind == LD_SGD)
+        return ld_fail(LD_ESTATE, "sgd: its learning rate is no part of what can be recorded; adam's and adamw's are");
+    return step(&(job){.o = o, .e = e, .scale = 1, .cell = cell}, true);
 }
 
 int ld_optim_step(ld_optim *o) {

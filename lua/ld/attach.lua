@@ -261,6 +261,7 @@ local function serve_some(run)
   for _ = 1, 16 do
     local client, line = run.server:poll()
     if not client then return end
+    run:settle() -- answers are of all steps so far
     run.server:answer(client, core.json_encode(answer(run, line)))
   end
 end

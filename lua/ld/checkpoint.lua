@@ -4,6 +4,14 @@ local core = require 'ld.core'
 
 local checkpoint = {}
 
+-- Names in an order of their own, so that equal contents give equal bytes.
+local function in_order(t)
+  local names = {}
+  for name in pairs(t) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
 --- write(path, parts): parts.model (a module), parts.tensors ({group = {name = tensor}}), parts.record (a table of
 -- plain values, stored as JSON). Written safely: whoever reads `path` sees the old file or the new one, whose bytes
 -- have been read back and summed.
@@ -20,8 +28,8 @@ function checkpoint.write(path, parts)
       f:attribute('/model', 'options', core.json_encode(parts.model.options or {}))
       f:attribute('/model', 'layout', 'tensors by dotted path; weights (out, in, height, width)')
     end
-    for group, tensors in pairs(groups) do
-      for name, x in pairs(tensors) do f:write(group .. '/' .. name, x) end
+    for _, group in ipairs(in_order(groups)) do
+      for _, name in ipairs(in_order(groups[group])) do f:write(group .. '/' .. name, groups[group][name]) end
     end
   end)
   if not ok then

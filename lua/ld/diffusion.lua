@@ -93,16 +93,60 @@ function Model:statistics(store, batch, seed)
   return function(i) self:loss(store:random_batch(batch, i).x, {seed = seed, first = i * batch}) end
 end
 
+-- The network at times t, a tensor (N), with labels and guidance as in Model:predict.
+local function predict_at(net, x, t, label, guidance)
+  local n = x.shape[1]
+  if not label or guidance == 1 then return net(x, t, label) end
+  local none = core.full({n}, net.options.classes, {dtype = 'i64', device = x.device})
+  local both = net(core.concat({x, x}, 1), core.concat({t, t}, 1), core.concat({label, none}, 1))
+  local with, without = both:slice(1, 1, n), both:slice(1, n + 1, 2 * n)
+  return without + (with - without) * guidance
+end
+
 --- One call of the network for a whole batch at time t. With labels and a guidance w other than 1 it is called for the
 -- batch without labels too: eps_none + w (eps_label - eps_none).
 function Model:predict(x, t, label, guidance)
-  local n = x.shape[1]
-  if not label or guidance == 1 then return self.net(x, core.full({n}, t, {device = x.device}), label) end
-  local none = core.full({n}, self.net.options.classes, {dtype = 'i64', device = x.device})
-  local both = self.net(core.concat({x, x}, 1), core.full({2 * n}, t, {device = x.device}),
-                        core.concat({label, none}, 1))
-  local with, without = both:slice(1, 1, n), both:slice(1, n + 1, 2 * n)
-  return without + (with - without) * guidance
+  return predict_at(self.net, x, core.full({x.shape[1]}, t, {device = x.device}), label, guidance)
+end
+
+-- The network's prediction for batches of one shape at times t, recorded at the second call where the device can: a
+-- step is then one replay and the few operations of the sampler around it. New labels are computed with once, which
+-- looks at them. drop() lets the recording go.
+local function predictor(model, steps, guidance)
+  local calls, seen, g, x_in, t_in, label_in, out = 0, nil, nil, nil, nil, nil, nil
+  local unfit = steps < 4 or not core.graph_able() or model.net:device() ~= core.default_device()
+  local function record(x, label)
+    x_in, t_in = core.keep(x:clone()), core.keep(core.full({x.shape[1]}, 0, {device = x.device}))
+    label_in = label and core.keep(label:clone())
+    g = core.graph()
+    local function f() return core.keep(predict_at(model.net, x_in, t_in, label_in, guidance)) end
+    local function tried() f():release() end
+    local bytes = g:probe(tried, tried, 1)
+    out = g:record(f, 0, bytes)
+  end
+  local self = {}
+  function self.drop()
+    for _, x in pairs{x_in or false, t_in or false, label_in or false, out or false} do if x then x:release() end end
+    if g then g:drop() end
+    g, x_in, t_in, label_in, out = nil, nil, nil, nil, nil
+  end
+  function self.predict(x, t, label)
+    calls = calls + 1
+    local known = rawequal(label, seen)
+    seen = label
+    if calls == 2 and known and not unfit and not pcall(record, x, label) then
+      unfit = true
+      self.drop()
+    end
+    local fits = g and known and table.concat(x.shape, ',') == table.concat(x_in.shape, ',')
+    if not fits then return model:predict(x, t, label, guidance) end
+    x_in:copy_(x)
+    t_in:fill_(t)
+    if label then label_in:copy_(label) end
+    g:replay()
+    return out
+  end
+  return self
 end
 
 -- Classes of n samples as a tensor: one number for all of them, a list, or a tensor.
@@ -144,10 +188,11 @@ function Model:sample(options)
   o.label = labels_of(o.label, o.n, self.net:device())
   local was_training = self.net.training
   self.net:eval()
+  local network = predictor(self, sampler:steps(), o.guidance)
   local function draw(first, n)
     local parts = {}
     for at = 0, n - 1, o.batch do
-      parts[#parts + 1] = self:sample_batch(o, sampler, first + at, math.min(o.batch, n - at))
+      parts[#parts + 1] = self:sample_batch(o, sampler, first + at, math.min(o.batch, n - at), network)
     end
     return #parts == 1 and parts[1] or core.concat(parts, 1)
   end
@@ -155,13 +200,14 @@ function Model:sample(options)
     if o.split then return require('ld.ranks').split(o.n, draw) end
     return draw(0, o.n)
   end)
+  network.drop()
   self.net:train(was_training)
   if not ok then error(out, 0) end
   return out
 end
 
 -- Samples at + 1 .. at + n of what was asked for, as far as those go: shares of ranks may go beyond.
-function Model:sample_batch(o, sampler, at, n)
+function Model:sample_batch(o, sampler, at, n, network)
   local shape, device, first = {n, o.channels, o.size, o.size}, self.net:device(), o.first + at
   local function noise(step)
     return core.diffusion.sampler_noise(shape, {seed = o.seed, first = first, step = step, device = device})
@@ -179,7 +225,7 @@ function Model:sample_batch(o, sampler, at, n)
   end
   for i = start, sampler:steps() do
     x = core.scope(function()
-      local eps = sampler:needs_eps(i) and self:predict(x, sampler:t(i), label, o.guidance) or nil
+      local eps = sampler:needs_eps(i) and network.predict(x, sampler:t(i), label) or nil
       local following, x0 = sampler:step(i, x, eps, sampler:needs_noise(i) and noise(i) or nil)
       if o.each then o.each(i, x0) end
       return following

@@ -1,6 +1,7 @@
 -- Latents as data sets: a store of latents read from its file, splits of it, batches for training. Nothing is held for
 -- each picture here: which row comes when is computed (csrc/data/loader.h). The file: csrc/data/latent_store.h.
 local core = require 'ld.core'
+local resident = require 'ld.resident'
 local take = require 'ld.take'
 
 local latents = {}
@@ -49,20 +50,17 @@ end
 
 --- latents.open(path, {split = 'train' or 'valid', share = 0.1, resident = 'auto', mirror = true, unfinished}): a store
 -- as a data set. split divides by position without shuffling: the last `share` of the rows is 'valid' (fast.ai's rule);
--- pictures in class folders come class by class: divide those with shuffled_split. resident: hold the latents in memory
--- for training; 'auto' does when they take at most half of what is free, else batches are read ahead. mirror: where the
--- store has latents of mirrored pictures, training takes those half of the time. unfinished = true: a store in the
--- making too.
+-- pictures in class folders come class by class: divide those with shuffled_split. resident: hold the latents in the
+-- memory of the device that trains; 'auto' does when they take at most half of what a step leaves there (the host's:
+-- half of what is free), else batches are read ahead. mirror: where the store has latents of mirrored pictures,
+-- training takes those half of the time. unfinished = true: a store in the making too.
 function latents.open(path, options)
   local o = take('latents.open', options, {split = take.optional, share = 0.1, resident = take.optional,
                                            mirror = true, unfinished = false})
   if o.split and o.split ~= 'train' and o.split ~= 'valid' then
     core.fail(("latents.open: unknown split '%s'; known: train valid"):format(tostring(o.split)))
   end
-  if o.resident == nil then o.resident = 'auto' end
-  if type(o.resident) ~= 'boolean' and o.resident ~= 'auto' then
-    core.fail(("latents.open: resident is '%s'; known: true false 'auto'"):format(tostring(o.resident)))
-  end
+  o.resident = resident.check('latents.open', o.resident)
   local data = core.store_open(path, o.unfinished)
   local info, statistics = data:info(), data:statistics()
   local self = setmetatable({path = path, data = data, count = data:count(), shape = info.shape, dtype = info.dtype,
@@ -78,25 +76,63 @@ function latents.open(path, options)
   return with_rows(self, o.split == 'train' and data:part(1, cut) or data:part(cut + 1, self.count - cut))
 end
 
---- get(indices): {x = (n,C,h,w) f32 raw latents, label = (n) i64}, on the default device.
-function Store:get(indices)
+--- get(indices): {x = (n,C,h,w) f32 raw latents, label = (n) i64}, on the default device. With `first` (images seen)
+-- and `seed` as training takes them, see augmented.
+function Store:get(indices, first, seed)
   return core.scope(function()
     local x, label = self.data:get(indices)
-    local here = core.default_device()
-    return {x = x:to(here), label = label:to(here)}
+    local here, a = core.default_device(), first and self.augment
+    x = x:to(here)
+    if a then
+      local c = #self.mean
+      x = core.augment.gather(x, nil, {pad = a.pad, erase = a.erase, max = a.max, flip = a.flip, first = first,
+        seed = seed or 0, shift = a.standardise and self.mean_tensor:to(here):reshape(c) or nil,
+        scale = a.standardise and self.inverse_std:to(here):reshape(c) or nil})
+    end
+    return {x = x, label = label:to(here)}
   end)
 end
 
---- loader{batch, seed = 0, rank = 1, ranks = 1, micro = 0, ahead = 4, threads = 4}: batches by the clock of images
--- seen, each epoch in an order of its own. A rank's share of one are its micro-batches of `micro` pictures (0: equal
--- shares). loader:batch(images, count) gives x (n,C,h,w) f32 and label (n) i64 of the share, loader:next(images) where
--- the next batch begins and its size, loader:stats() {batches, wait (seconds waited for the disk), spent (seconds in
--- all), resident, memory (bytes)}. ld.run uses it by itself.
+--- augmented{standardise = false, pad = 0, erase = 0, max = 4, flip = 0}: the same rows; what training takes of them
+-- (run:batches, loader) is standardised, cropped after padding, erased and mirrored, in this order, by (seed, images
+-- seen + position). get and in_order give rows as they are.
+function Store:augmented(options)
+  local o = take('augmented', options, {standardise = false, pad = 0, erase = 0, max = 4, flip = 0})
+  local copy = with_rows(self, self.data)
+  copy.augment = o
+  return copy
+end
+
+--- resident_bytes(): what the latents take in memory.
+function Store:resident_bytes() return self.data:info().bytes end
+
+--- loader{batch, seed = 0, rank = 1, ranks = 1, micro = 0, ahead = 4, threads = 4, resident, device, mirror}: batches
+-- by the clock of images seen, each epoch in an order of its own. A rank's share of one are its micro-batches of
+-- `micro` pictures (0: equal shares). loader:batch(images, count) gives x (n,C,h,w) f32 and label (n) i64 of the share,
+-- loader:next(images) where the next batch begins and its size, loader:place(device) takes the latents into its memory
+-- (nil and the reason where it has no room), loader:stats() {batches, wait (seconds waited for the disk), spent
+-- (seconds in all), resident, device, memory (bytes)}. resident: in the memory of `device`, which is the default
+-- device; on 'auto' when that is comfortable (resident.lua) without knowing of a step. ld.run uses it by itself.
 function Store:loader(options)
   local o = take('loader', options, {batch = take.optional, seed = 0, rank = 1, ranks = 1, micro = 0, ahead = 4,
-                                     threads = 4, resident = take.optional, mirror = self.mirror}, {'batch'})
+                                     threads = 4, resident = take.optional, device = take.optional,
+                                     mirror = self.mirror}, {'batch'})
   if o.resident == nil then o.resident = self.resident end
+  local device, wanted = o.device or core.default_device(), o.resident
+  o.device = nil
+  if device ~= 'cpu' then
+    if wanted == 'auto' then wanted = resident.comfortable(self:resident_bytes()) end
+    o.resident = o.resident == 'auto' and not wanted and 'auto'
+  end
+  if self.augment then
+    for _, key in ipairs{'pad', 'erase', 'max', 'flip'} do o[key] = self.augment[key] end
+    if self.augment.standardise then o.mean, o.std = self.mean, self.std end
+  end
   local loader = self.data:loader(o) -- no tail call, so that errors have the caller's line
+  if device ~= 'cpu' and wanted then
+    local ok, why = loader:place(device)
+    if not ok then resident.refuse('loader', self:resident_bytes(), device, why) end
+  end
   return loader
 end
 

@@ -73,6 +73,7 @@ local common = {
   steps = 'steps of the sampler',
   store = 'store of latents; named when it has moved',
   strength = 'how far from the picture to begin: 0 keeps it, 1 forgets it',
+  sync_bn = 'with several ranks: batch norm takes its statistics over all of them',
   tensorboard = 'event files for TensorBoard, in tb of the run\'s folder',
   train = 'store of latents to train on',
   transform = 'how pictures become square (docs/data.md)',

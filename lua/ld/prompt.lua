@@ -5,6 +5,9 @@ local help = require 'ld.help'
 
 local prompt = {}
 
+-- Help, as wide as the terminal.
+local function tell(text) print(require('ld.help.fit')(text, select(2, core.terminal()))) end
+
 local function statements() return debug.getregistry()['ld.statements'] or {} end
 
 -- ---- commands -------------------------------------------------------------------------------------------------------
@@ -84,7 +87,7 @@ commands['.save'] = function(text)
   local path = needed(text, '.save', '.save session.lua'):gsub('^[\'"](.*)[\'"]$', '%1')
   local list = {}
   for _, s in ipairs(statements()) do
-    if s:match('^%s*who%s*$') then s = '' end -- a command, as what does not compile
+    if s:match('^%s*who%s*$') or s:match('^%s*help%s*$') then s = '' end -- a command, as what does not compile
     if s ~= '' and loadstring(s) then list[#list + 1] = s
     elseif s ~= '' and loadstring('return ' .. s) then list[#list + 1] = ('print(%s)'):format((s:gsub('%s+$', ''))) end
   end
@@ -92,7 +95,7 @@ commands['.save'] = function(text)
   print(('%d statements in %s'):format(#list, path))
 end
 
-commands['.help'] = function(text) print(help.show(text ~= '' and text or nil)) end
+commands['.help'] = function(text) tell(help.show(text ~= '' and text or nil)) end
 
 -- The text of a tensor in the list of who.
 local function row(name, x, maker)
@@ -180,11 +183,11 @@ end
 
 --- Runs a line that is no Lua: one that begins with ? or . and the word who.
 function prompt.command(line)
-  local text = line:match('^%s*(.-)%s*$')
+  local text = line:match('^%s*(.-)%s*$'):gsub('^(%a+)%(%)$', '%1')
   local word = text:match('^%?%?%s*(.*)$')
-  if word then return print(word == '' and help.show() or help.found(word)) end
-  local name = text:match('^%?%s*(.*)$')
-  if name then return print(help.show(name)) end
+  if word then return tell(word == '' and help.show() or help.found(word)) end
+  local name = text:match('^%?%s*(.*)$') or (text == 'help' and '')
+  if name then return tell(help.show(name)) end
   local command, rest = text:match('^(%S+)%s*(.*)$')
   if commands[command] then return commands[command](rest) end
   error(("there is no command '%s'; known: ? ?? who .help .load .profile .save .time"):format(command), 0)

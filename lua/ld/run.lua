@@ -23,13 +23,14 @@ Run.__index, Run.__name = Run, 'run'
 
 local known = {opt = take.optional, model = take.optional, optim = take.optional, schedule = take.optional,
                ema = take.optional, clip = 0, seed = 0, save_minutes = 5, log_every = 20, record = take.optional,
-               quiet = false, plan = true, deterministic = false, micro = 0, precision = 'f32',
+               quiet = false, plan = true, deterministic = false, micro = 0, sync_bn = false, precision = 'f32',
                tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0,
-               keep = take.optional, attach = true}
+               keep = take.optional, attach = true, graph = take.optional}
 
 local now = core.clock
 
-for _, part in ipairs{'ld.run_state', 'ld.run_step', 'ld.run_micro', 'ld.run_log', 'ld.run_health'} do
+for _, part in ipairs{'ld.run_state', 'ld.run_data', 'ld.run_step', 'ld.run_graph', 'ld.run_micro', 'ld.run_log',
+                     'ld.run_health'} do
   for name, method in pairs(require(part)) do Run[name] = method end
 end
 for name, method in pairs(keep.methods) do Run[name] = method end
@@ -47,18 +48,24 @@ end
 -- save_minutes = 5, log_every = 20 (steps), record (a table stored with every checkpoint), plan = true (the memory),
 -- deterministic = false (true: no ways of computing are timed from here on, tune(false); the fixed rule chooses),
 -- micro = 0 (pictures of a micro-batch: gradients of a batch are summed from so many at a time; 0: a batch is cut into
--- as many as there are ranks), precision = 'f32' (or 'bf16': what the functions of run:step and run:averaged compute
--- in, see ld.precision),
+-- as many as there are ranks), sync_bn = false (true: batch norm's statistics in training are those of all ranks'
+-- pictures together; not with micro), precision = 'f32' (or 'bf16': what the functions of run:step and run:averaged
+-- compute in, see ld.precision),
 -- quiet = false (true: nothing is printed), tensorboard = false (true: event files in <folder>/tb), report_minutes = 5
 -- (between versions of <folder>/report.html, 0 = none), outlier = 8 (deviations from the median from which a step is
 -- flagged, 0 = none), compare_every = 200 (steps between comparisons of the gradients of the parts mse and perceptual,
 -- 0 = none), overfit = 0 (k: train on the first k batches only, in <folder>/overfit),
 -- keep = {last = 2, best = 1, every = 0}: how many checkpoints stay, and every how many images one stays for
--- good, attach = true (`ldlua attach <folder>` may ask while it trains)})
+-- good, attach = true (`ldlua attach <folder>` may ask while it trains), graph (false: the function computes every
+-- step; by default a device that can records the step, run_graph.lua)})
 local function new(folder, options)
   local o = take('run', options, known, {'model', 'optim'})
   if o.micro ~= 0 and not (o.micro >= 2 and o.micro % 1 == 0) then
     core.fail(('run: micro is %g; a whole number, at least 2, or 0 for the whole batch is needed'):format(o.micro))
+  end
+  if o.sync_bn and o.micro > 0 then
+    core.fail(('run: sync_bn = true and micro = %d: statistics over the whole batch need all of it at once, and '
+      .. 'micro-batches come one after the other; use one of the two'):format(o.micro))
   end
   o.keep = keep.options(o.keep)
   if o.overfit > 0 then folder = folder .. '/overfit' end
@@ -141,7 +148,8 @@ local function here(batch)
   return batch
 end
 
--- A data set with a loader has it read ahead, in the order of Run:indices, which are listed when they are asked for.
+-- A data set with a loader has it read ahead (or gather, run_data.lua), in the order of Run:indices, which are listed
+-- when they are asked for.
 function Run:make_batch(data, count)
   local images, batch = self.images, {}
   if self.loader then
@@ -150,7 +158,7 @@ function Run:make_batch(data, count)
     setmetatable(batch, {__index = function(_, key) return key == 'indices' and self:indices(images, count) or nil end})
   else
     local indices = self:indices(images, count)
-    batch = data.get and here(core.keep(data:get(indices, images))) or batch
+    batch = data.get and here(core.keep(data:get(indices, images, self.seed))) or batch
     batch.indices = indices
   end
   batch.first, batch.epoch, batch.count = images, math.floor(images / self.n) + 1, count
@@ -171,8 +179,7 @@ function Run:start(data, size, epochs)
   n = data.count
   size = math.min(size, n)
   self.n, self.batch_size, self.total_images, self.data_name = n, size, n * epochs, data.name
-  self.loader = data.loader and data:loader{batch = size, seed = self.seed, micro = self.micro,
-                                            rank = ranks.rank() + 1, ranks = ranks.count()}
+  self:open_data(data)
   self.total_steps = epochs * steps_per_epoch(n, size)
   self.images, self.counted, self.advance = self:seen(), 0, 0
   self.started, self.start_images, self.saved_at = now(), self.images, now()
@@ -201,7 +208,8 @@ function Run:check_ranks()
   local clock = {self.images, self.n, self.batch_size, seed, draws, self.serial}
   ranks.equal({core.tensor(clock, {dtype = 'f64'})}, 'clock or data set')
   if self.micro == 0 and self.deterministic then
-    self:say('another number of ranks gives other weights: a batch of %d is cut into %d; option micro fixes that',
+    self:say(self.sync_bn and 'another number of ranks rounds otherwise: a batch of %d is cut into %d'
+      or 'another number of ranks gives other weights: a batch of %d is cut into %d; option micro fixes that',
       self.batch_size, ranks.count())
   end
 end
@@ -265,6 +273,7 @@ end
 --- averaged(f, batches, count, width): f's results with the averaged weights in the network, as ema:use; with the live
 -- ones, in eval mode, when the run keeps no average.
 function Run:averaged(f, batches, count, width)
+  self:settle()
   return precision.within(self.precision, self.with_averages, self, f, batches, count, width)
 end
 
@@ -307,8 +316,10 @@ end
 --- finish(): the last checkpoint, and a summary line. Other processes may train in the folder now.
 function Run:finish()
   self:flush_log()
+  self:forget_graphs()
   self:save_at_end()
   if host.on_stop then host.on_stop(false) end
+  self:close_data()
   self.finished = true
   self:log{event = 'finished'}
   self:write_report()

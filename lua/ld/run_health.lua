@@ -8,25 +8,28 @@ local Run = {}
 local now = core.clock
 
 -- After every step that counted: flags one that stands out.
-function Run:watch(value, norm)
+function Run:watch(value, norm, at)
   self.steps_done = (self.steps_done or 0) + 1
   if self.outlier > 0 then
     self.watcher = self.watcher or health.outliers(self.outlier)
     local found = self.watcher:see(value, norm)
     if found then
       self.outliers = self.outliers + 1
-      self:log{event = 'outlier', images = self.images, loss = value, gradient_norm = norm,
+      self:log{event = 'outlier', images = at and at.before or self.images, loss = value, gradient_norm = norm,
                loss_deviations = found.loss, norm_deviations = found.norm}
     end
   end
   self:tell_time()
 end
 
+function Run:comparable(a, b)
+  return self.compare_every > 0 and core.is_tensor(a) and core.is_tensor(b) and a.requires_grad and b.requires_grad
+end
+
 -- Before the loss's own backward, every compare_every steps: how MSE and perceptual term pull on the weights.
 function Run:compare_gradients(parts)
   local a, b = parts and parts.mse, parts and parts.perceptual
-  if self.compare_every <= 0 or not (core.is_tensor(a) and core.is_tensor(b)) then return end
-  if not (self.steps_done and a.requires_grad and b.requires_grad) then return end -- not while the memory is planned
+  if not (self.steps_done and self:comparable(a, b)) then return end -- not while the memory is planned
   self.until_compared = (self.until_compared or 1) - 1
   if self.until_compared > 0 then return end
   self.until_compared = self.compare_every
@@ -125,6 +128,7 @@ function Run:find_lr(data, size, f, options)
   for key, value in pairs(options or {}) do o[key] = value end
   data = self:few(data, size)
   local count = math.min(size, data.count)
+  local per_epoch = math.floor(data.count / count)
   local run, batch = setmetatable({images = 0, n = data.count, loader = false}, {__index = self}), {}
   local function release()
     for _, value in pairs(batch) do
@@ -133,9 +137,9 @@ function Run:find_lr(data, size, f, options)
   end
   function o.loss(k)
     release() -- the last one's
-    run.images = (k - 1) % math.floor(data.count / count) * count
+    local epoch, at = math.floor((k - 1) / per_epoch), (k - 1) % per_epoch
+    run.images = epoch * data.count + at * count -- noise and augmentation go on
     batch = run:make_batch(data, count)
-    batch.first = (k - 1) * count -- noise and augmentation go on
     return (f(batch)) -- without the parts
   end
   local found = require('ld.find_lr')(o)
@@ -153,8 +157,9 @@ function Run:few(data, size)
   local n = self.overfit * size
   if self.overfit <= 0 or n >= data.count then return data end
   if data.part then return data:part(1, n) end
-  local get = data.get and function(_, indices, first) return data:get(indices, first) end
-  return setmetatable({count = n, get = get, loader = false}, {__index = data})
+  local get = data.get and function(_, ...) return data:get(...) end
+  local place = data.place and function(_, device) return data:place(device) end
+  return setmetatable({count = n, get = get, place = place, loader = false}, {__index = data})
 end
 
 return Run

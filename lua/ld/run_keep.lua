@@ -87,6 +87,7 @@ end
 -- a path, that file alone. An error when it cannot be written; what was there before stays.
 function Run:save(path)
   if ranks.rank() > 0 then return end
+  self:settle()
   if path and path ~= self.last then return self:write_state(path) end
   self:write_generation('', self.last)
   self.saved_at = now()
@@ -95,10 +96,11 @@ end
 
 -- While steps are skipped nothing is saved: the weights may be what makes the loss not finite.
 function Run:save_is_due()
-  if self.in_a_row > 0 then return false end
   local every, before = self.keep.every, self.images - self.advance
-  return now() - self.saved_at >= self.save_minutes * 60
-         or (every > 0 and math.floor(self.images / every) > math.floor(before / every))
+  local due = now() - self.saved_at >= self.save_minutes * 60
+              or (every > 0 and math.floor(self.images / every) > math.floor(before / every))
+  if due then self:settle() end
+  return due and self.in_a_row == 0
 end
 
 -- The words for what there is when a checkpoint could not be written.
@@ -123,6 +125,7 @@ end
 
 -- The last checkpoint before the program ends has to be there.
 function Run:save_at_end()
+  self:settle()
   if self.in_a_row > 0 then return end
   local ok, message = pcall(self.save, self)
   if not ok then error(('%s; %s'):format(message, left(self)), 0) end
@@ -130,6 +133,7 @@ end
 
 --- best(value): keep best.h5 when `value` is the highest so far; returns whether it was.
 function Run:best(value)
+  self:settle()
   if value ~= value or (self.best_value and value <= self.best_value) then return false end
   local before = self.best_value
   self.best_value = value

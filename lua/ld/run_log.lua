@@ -31,23 +31,46 @@ function Run:empty_sums()
   return {n = 0, parts = {}, busy = 0, waited = 0, images = 0}
 end
 
--- A step that counted: its loss, parts and gradient's norm join the sums of the next log line.
-function Run:count(value, parts, norm)
+-- The time since the batch was asked for, or since this was called last in the step.
+function Run:time_step()
+  local t = now()
+  if self.asked then
+    self.sums.busy = self.sums.busy + (t - self.asked)
+    self.asked = t
+  end
+end
+
+-- The step's pictures and the wait for them, of the next log line.
+function Run:count_pictures()
+  self.sums.waited, self.sums.images = self.sums.waited + self.waited, self.sums.images + self.batch.count
+  self.waited = 0
+end
+
+-- A step that counted: its loss, parts and gradient's norm join the sums of the next log line. at: where the run was in
+-- a step that is counted later (run_graph.lua).
+function Run:count(value, parts, norm, at)
   self.in_a_row = 0
   local s = self.sums
   s.n, s.loss, s.norm = s.n + 1, (s.loss or 0) + value, (s.norm or 0) + norm
   for key, part in pairs(parts or {}) do
     s.parts[key] = (s.parts[key] or 0) + (type(part) == 'number' and part or part:item())
   end
-  if self.asked then s.busy = s.busy + (now() - self.asked) end
-  s.waited, s.images = s.waited + self.waited, s.images + self.batch.count
-  self.asked, self.waited = nil, 0
-  self:watch(value, norm)
-  if s.n >= self.log_every then self:flush_log() end
+  self:time_step()
+  if not at then
+    self:count_pictures()
+    self.asked = nil
+  end
+  self:watch(value, norm, at)
+  if s.n >= self.log_every then self:write_sums() end
   self:line()
 end
 
 function Run:flush_log()
+  self:settle()
+  self:write_sums()
+end
+
+function Run:write_sums()
   local s = self.sums
   if s.n == 0 then return end
   local entry = {images = self:seen(), loss = s.loss / s.n, gradient_norm = s.norm / s.n, lr = self.optim.lr}

@@ -11,22 +11,16 @@ local PARTS = 15   -- of a loss, that ranks tell each other
 
 local function finite(v) return v == v and v ~= math.huge and v ~= -math.huge end
 
--- How many micro-batches a batch has, and their size.
-function Run:pieces(count)
-  local micro = self.micro > 0 and self.micro or math.ceil(self.batch_size / ranks.count())
-  return core.ranks.pieces(count, micro), micro
-end
-
 -- How many pictures of a batch lie before this rank's, of which a loader gives no others.
 function Run:share(count)
-  local n, micro = self:pieces(count)
-  return math.min((core.ranks.own(n) - 1) * micro, count)
+  local n, cut = core.ranks.pieces(count, self.micro)
+  return cut[(core.ranks.own(n))]
 end
 
--- Micro-batch i of n: the batch's tensors cut, its numbers moved on.
-local function piece(batch, i, n, micro)
-  local first = (i - 1) * micro
-  local count = i < n and micro or batch.count - first
+-- Micro-batch i: the batch's tensors cut, its numbers moved on.
+local function piece(batch, i, cut)
+  local first = cut[i]
+  local count = cut[i + 1] - first
   local part = {first = batch.first + first, count = count, epoch = batch.epoch, seed = batch.seed}
   for key, value in pairs(batch) do
     if type(value) == 'userdata' and core.is_tensor(value) then
@@ -43,8 +37,9 @@ local function piece(batch, i, n, micro)
   end})
 end
 
-local function call(run, f, batch)
-  local loss, parts = precision.within(run.precision, f, batch)
+-- f of the batch in the run's precision: the loss and its parts.
+function Run:call(f, batch)
+  local loss, parts = precision.within(self.precision, f, batch)
   if not core.is_tensor(loss) then
     core.fail(('run:step: the function returned %s; the loss, a tensor of one element, was needed'):format(type(loss)))
   end
@@ -78,24 +73,54 @@ local function must_take_batch(f)
   end
 end
 
-function Run:micro_gradient(f, n, micro)
+-- The sum of gradients, and a word on how they go between cards.
+local function new_sum(run)
+  local host = package.loaded['ld.host'] or {}
+  local sum = core.ranks.grad_sum(run.parameters, run.model:buffers(), not run.deterministic, host.comm)
+  local text = sum:text()
+  if text ~= '' and text ~= run.gradients_go then
+    run:say('gradients go between ranks %s', text)
+    run:log{event = 'ranks', count = ranks.count(), gradients = text}
+  end
+  run.gradients_go = text
+  return sum
+end
+
+-- f with batch norm's statistics over all ranks, each of which has its part of the batch. The others' losses must be
+-- known before backward, which all of them run or none: the third result.
+function Run:synchronised(f, part)
+  local was = core.ranks.sync_norms(true)
+  local ok, loss, parts = pcall(self.call, self, f, part)
+  core.ranks.sync_norms(was)
+  if not ok then error(loss, 0) end
+  local all_finite = true
+  for _, one in ipairs(self.planning and {} or ranks.gather{finite(loss:item()) and 1 or 0}) do
+    all_finite = all_finite and one[1] == 1
+  end
+  return loss, parts, all_finite
+end
+
+function Run:micro_gradient(f, n, cut)
   must_take_batch(f)
   local batch, first, last = self.batch, core.ranks.own(n)
   local seed, draws = core.seed()
   local host = package.loaded['ld.host'] or {}
   local mine, names, width = {host.stop_requested and host.stop_requested() and 1 or 0}, {}, 1 + PARTS
   for i = 2, 1 + math.ceil(n / ranks.count()) * width do mine[i] = 0 end
-  self.grad_sum = self.grad_sum or core.ranks.grad_sum(self.parameters, self.model:buffers())
+  if not self.grad_sum then self.grad_sum = new_sum(self) end
   self.grad_sum:begin(n)
+  local sync = self.sync_bn and ranks.count() > 1 and n == ranks.count()
   for i = first, last do
     core.seed(seed, draws + (i - 1) * DRAWS)
     core.scope(function()
-      local part = piece(batch, i, n, micro)
-      local loss, parts = call(self, f, part)
+      local part = piece(batch, i, cut)
+      local loss, parts, all_finite
+      if sync then loss, parts, all_finite = self:synchronised(f, part) else loss, parts = self:call(f, part) end
       local weight, value, at = part.count / batch.count, loss:item(), 2 + (i - first) * width
-      if finite(value) then
+      if sync and all_finite or not sync and finite(value) then
+        if i == 1 or sync then self:compare_gradients(parts) end
         local weighted = loss * weight
-        self.grad_sum:watch()
+        if not sync then self.grad_sum:watch() end -- else gradients and norms' sums could pass each other on the way
         weighted:backward()
       end
       mine[at], names = value * weight, {}
@@ -113,9 +138,9 @@ end
 
 -- Leaves the gradients of the batch's loss in the parameters, if that is finite; returns the loss and its parts.
 function Run:gradient(f)
-  local n, micro = self:pieces(self.batch.count)
-  if n > 1 or ranks.count() > 1 then return self:micro_gradient(f, n, micro) end
-  local loss, parts = call(self, f, self.batch)
+  local n, cut = core.ranks.pieces(self.batch.count, self.micro)
+  if n > 1 or ranks.count() > 1 then return self:micro_gradient(f, n, cut) end
+  local loss, parts = self:call(f, self.batch)
   local value = loss:item()
   if finite(value) then
     self:compare_gradients(parts)

@@ -31,6 +31,7 @@ end
 -- Writes model, optimiser, averages and clock. Timed choices are written first, so that the process that resumes
 -- computes as this one did.
 function Run:write_state(path)
+  self:settle()
   if host.save_tuning then host.save_tuning() end
   core.scope(function()
     local parts = {model = self.model, tensors = {optimizer = self.optim:state()}, record = self:state_record()}

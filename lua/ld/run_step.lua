@@ -2,6 +2,7 @@
 local core = require 'ld.core'
 local ranks = require 'ld.ranks'
 local attach = require 'ld.attach'
+local amount = require('ld.resident').amount
 
 local Run = {}
 
@@ -53,12 +54,6 @@ function Run:compute(f)
   return ok, value, parts, norm
 end
 
-local function amount(bytes)
-  local mib = bytes / 2 ^ 20
-  if mib < 1 then return ('%.3g KiB'):format(bytes / 1024) end
-  return mib < 1000 and ('%.3g MiB'):format(mib) or ('%.3g GiB'):format(mib / 1024)
-end
-
 -- What steps like this one need, found by one that computes nothing (ld.memory.plan), in run.memory.
 function Run:plan_memory(f)
   self.planning = true
@@ -71,8 +66,10 @@ function Run:plan_memory(f)
       .. 'first step to plan the memory, without computing, and what it makes then is zeros: make what is kept before '
       .. 'the first step, or give ld.run plan = false'):format(amount(p.outlived), p.outlived_op))
   end
-  self:say('memory: a step needs %s (%s held between steps, %s activations and gradients, %s workspace), %s with what '
-    .. 'is kept for reuse; %s here', amount(p.peak), amount(p.before), amount(p.peak - p.before - p.workspace),
+  local data = self:plan_data(p)
+  self:say('memory: a step needs %s (%s held between steps%s, %s activations and gradients, %s workspace), %s with '
+    .. 'what is kept for reuse; %s here', amount(p.peak), amount(p.before),
+    data and (', %s of it the data set'):format(amount(data)) or '', amount(p.peak - p.before - p.workspace),
     amount(p.workspace), amount(p.held), amount(p.room))
   if p.held > p.room then
     self:say('warning: that is %s more than this process may have, and the system may end it; use a smaller batch',
@@ -83,7 +80,7 @@ end
 --- step(f): f(batch) returns the loss (and parts of it by name: tensors or numbers); then come backward, clipping,
 -- update, average. A step with a loss or gradient that is not finite changes nothing and is counted; ten in a row stop
 -- the run. Before the first step f is run once more, without computing, to plan the memory; option plan = false leaves
--- that out.
+-- that out. Returns whether the step counts; a recorded one (run_graph.lua) says true, and is counted later.
 function Run:step(f)
   if not self.batch then core.fail('run:step: call it inside `for batch in run:batches(...)`') end
   self:set_learning_rate()
@@ -91,6 +88,9 @@ function Run:step(f)
     self.plan = false
     self:plan_memory(f)
   end
+  self:place_data()
+  if core.scope(function() return self:step_recorded(f) end) then return true end
+  self:settle()
   return core.scope(function()
     local done, ok, value, parts, norm = pcall(self.compute, self, f)
     if not done then self:lost(ok) end
@@ -111,9 +111,9 @@ function Run:lost(message)
   error(message, 0)
 end
 
-function Run:skip(value, norm)
+function Run:skip(value, norm, at)
   self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
-  self:log{event = 'skipped', images = self.images, loss = value, gradient_norm = norm}
+  self:log{event = 'skipped', images = at and at.before or self.images, loss = value, gradient_norm = norm}
   if self.in_a_row >= MAX_SKIPPED then
     core.fail(('run: the loss or its gradient was not finite in %d steps in a row (loss %g); the last good checkpoint '
       .. 'is %s'):format(self.in_a_row, value, core.file_kind(self.last) and self.last or 'none'))

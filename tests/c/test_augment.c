@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -200,6 +201,167 @@ static void flips(void **s) {
     ld_tensor_drop(was);
 }
 
+/* ---- out of a data set ---------------------------------------------------------------------------------------------- */
+
+/* One sample, channel by channel, as the draws of base/rng.h say. Products and sums of f64 are rounded one by one. */
+static void plainly(float *v, int c, int h, int w, const ld_augment *a, uint64_t sample) {
+    int n = c * h * w, dy = 0, dx = 0, eh = (int)(a->erase * h), ew = (int)(a->erase * w), cells = c * eh * ew;
+    float *was = malloc((size_t)(n + 1) * sizeof *was), *noise = malloc((size_t)(cells + 1) * sizeof *noise), u[2];
+    if (a->pad) {
+        dy = (int)ld_rng_below(2 * (uint32_t)a->pad + 1, a->seed, LD_RNG_AUGMENT, sample, 0) - a->pad;
+        dx = (int)ld_rng_below(2 * (uint32_t)a->pad + 1, a->seed, LD_RNG_AUGMENT, sample, 1) - a->pad;
+    }
+    memcpy(was, v, (size_t)n * sizeof *v);
+    for (int k = 0; k < n; k++) {
+        int y = k / w % h + dy, x = k % w + dx;
+        v[k] = y >= 0 && y < h && x >= 0 && x < w ? was[k / (h * w) * h * w + y * w + x] : 0;
+    }
+    volatile double mean = 0, squares = 0, step;
+    float lo = INFINITY, hi = -INFINITY;
+    for (int k = 0; k < n; k++) {
+        mean += v[k];
+        lo = fminf(lo, v[k]);
+        hi = fmaxf(hi, v[k]);
+    }
+    mean /= n;
+    for (int k = 0; k < n; k++) {
+        step = v[k] - mean;
+        step *= step;
+        squares += step;
+    }
+    uint32_t times = ld_rng_below((uint32_t)a->erases + 1, a->seed, LD_RNG_AUGMENT + (1 << 8), sample, 0);
+    for (uint32_t t = 0; t < times && cells; t++) {
+        ld_rng_uniform(u, 2, a->seed, LD_RNG_AUGMENT + (1 << 8), sample, 1 + 2 * t);
+        ld_rng_normal(noise, cells, a->seed, LD_RNG_AUGMENT + (2 << 8), sample, (int64_t)t * cells);
+        int top = (int)(u[0] * (1 - a->erase) * h), left = (int)(u[1] * (1 - a->erase) * w);
+        for (int k = 0; k < cells; k++) {
+            step = (n > 1 ? sqrt(squares / (n - 1)) : 0) * noise[k];
+            step += mean;
+            v[k / (eh * ew) * h * w + (top + k / ew % eh) * w + left + k % ew] = fminf(fmaxf((float)step, lo), hi);
+        }
+    }
+    ld_rng_uniform(u, 1, a->seed, LD_RNG_AUGMENT + (3 << 8), sample, 0);
+    memcpy(was, v, (size_t)n * sizeof *v);
+    for (int k = 0; k < n && u[0] < a->flip; k++)
+        v[k] = was[k / w * w + w - 1 - k % w];
+    free(was);
+    free(noise);
+}
+
+static ld_tensor *numbers(ld_dtype t, int64_t n, const double *v) {
+    ld_tensor *x = ld_tensor_new(ld_device_find("cpu"), t, 1, &n, "test");
+    for (int64_t i = 0; i < n; i++)
+        ld_dtype_set(t, (char *)ld_tensor_data(x) + i * (int64_t)ld_dtype_size(t), v[i]);
+    return x;
+}
+
+/* A set of 5 pictures in dtype t; `planes`: as files have them, channel by channel. */
+static ld_tensor *set_of(ld_dtype t, bool planes, int64_t c, int64_t h, int64_t w) {
+    int64_t shape[4] = {5, c, h, w}, stride[4] = {c * h * w, h * w, w, 1}, flat[2] = {5, c * h * w};
+    ld_device *cpu = ld_device_find("cpu");
+    ld_tensor *all = planes ? ld_tensor_new(cpu, t, 2, flat, "test") : ld_tensor_new(cpu, t, 4, shape, "test");
+    ld_tensor *x = planes ? ld_tensor_view(all, 4, shape, stride, 0) : ld_tensor_ref(all);
+    float v[5000];
+    ld_rng_normal(v, 5 * c * h * w, 9, LD_RNG_USER, 0, 0);
+    for (int64_t i = 0; i < 5 * c * h * w; i++) {
+        int64_t at = i / (c * h * w) * x->stride[0] + i / (h * w) % c * x->stride[1] + i / w % h * x->stride[2] +
+                     i % w * x->stride[3];
+        ld_dtype_set(t, (char *)ld_tensor_data(x) + at * (int64_t)ld_dtype_size(t),
+                     t == LD_U8 ? fabs(v[i]) * 60 : v[i] * 3 + 1);
+    }
+    ld_tensor_drop(all);
+    return x;
+}
+
+static void gather_case(ld_tensor *x, const ld_augment *a, bool standard, bool listed) {
+    static const double row[] = {4, 0, 0, 3, 2, 4}, sample[] = {7, 1e12, 3, 4, 5, 6}, mean[] = {0.5, -1, 2},
+                        factor[] = {0.3, 1.7, 1};
+    int64_t c = x->shape[1], h = x->shape[2], w = x->shape[3], m = listed ? 6 : 5;
+    ld_tensor *rows = listed ? numbers(LD_I64, m, row) : NULL, *samples = listed ? numbers(LD_I64, m, sample) : NULL;
+    ld_tensor *shift = standard ? numbers(LD_F32, c, mean) : NULL,
+              *scale = standard ? numbers(LD_F32, c, factor) : NULL;
+    ld_tensor *y = ld_augment_gather(x, rows, samples, shift, scale, a);
+    assert_non_null(y);
+    assert_true(ld_tensor_is_canonical(y) && y->dtype == LD_F32 && y->shape[0] == m);
+    float v[1000];
+    for (int64_t i = 0; i < m; i++) {
+        int64_t from = listed ? (int64_t)row[i] : i;
+        for (int64_t k = 0; k < c * h * w; k++) {
+            int64_t at =
+                from * x->stride[0] + k / (h * w) * x->stride[1] + k / w % h * x->stride[2] + k % w * x->stride[3];
+            v[k] = (float)ld_dtype_get(x->dtype, (char *)ld_tensor_data(x) + at * (int64_t)ld_dtype_size(x->dtype));
+            if (standard) {
+                v[k] -= (float)mean[k / (h * w)];
+                v[k] *= (float)factor[k / (h * w)];
+            }
+        }
+        plainly(v, (int)c, (int)h, (int)w, a, listed ? (uint64_t)sample[i] : a->first + (uint64_t)i);
+        for (int64_t k = 0; k < c * h * w; k++)
+            assert_memory_equal(&v[k], cell(y, i, k / (h * w), k / w % h, k % w), sizeof *v);
+    }
+    ld_tensor *drop[] = {rows, samples, shift, scale, y};
+    for (int k = 0; k < 5; k++)
+        ld_tensor_drop(drop[k]);
+}
+
+/* To the byte what is written above, whatever the dtype and layout of the set, in whichever sizes. */
+static void gathers(void **s) {
+    (void)s;
+    static const int64_t sizes[][3] = {{3, 7, 5}, {1, 1, 1}, {2, 1, 33}, {3, 16, 8}};
+    static const ld_augment all[] = {{0},
+                                     {.pad = 2, .seed = 1, .first = 9},
+                                     {.pad = 40, .erase = 0.4, .erases = 3, .seed = 2, .first = 1u << 31},
+                                     {.erase = 0.25, .erases = LD_AUGMENT_ERASES, .flip = 0.5, .seed = 1ull << 40},
+                                     {.pad = 1, .erase = 0.7, .erases = 4, .flip = 0.5, .seed = 5, .first = 77}};
+    static const ld_dtype types[] = {LD_F32, LD_F16, LD_BF16, LD_F64, LD_U8};
+    for (int k = 0; k < 4; k++)
+        for (int t = 0; t < 5; t++)
+            for (int planes = 0; planes < 2; planes++) {
+                ld_tensor *x = set_of(types[t], planes, sizes[k][0], sizes[k][1], sizes[k][2]);
+                for (int i = 0; i < 5; i++)
+                    for (int how = 0; how < 4; how++)
+                        gather_case(x, &all[i], how & 1, how & 2);
+                ld_tensor_drop(x);
+            }
+}
+
+/* All at once is one after another. */
+static void in_place_is_the_same(void **s) {
+    (void)s;
+    ld_tensor *x = batch(8, 100);
+    ld_augment a = {.pad = 2, .erase = 0.2, .erases = 4, .flip = 0.5, .seed = 6, .first = 50};
+    ld_tensor *y = ld_augment_gather(x, NULL, NULL, NULL, NULL, &a);
+    assert_int_equal(ld_augment_pad_crop(x, 2, 6, 50) || ld_augment_rand_erase(x, 0.2, 4, 6, 50), 0);
+    assert_int_equal(ld_augment_flip(x, 0.5, 6, 50), 0);
+    for (int i = 0; i < 8; i++)
+        assert_true(difference(x, i, y, i) == 0);
+    ld_tensor_drop(x);
+    ld_tensor_drop(y);
+}
+
+static void gather_errors(void **s) {
+    (void)s;
+    ld_augment none = {0}, bad[] = {{.pad = -1}, {.erase = 1}, {.erases = LD_AUGMENT_ERASES + 1}, {.flip = -0.1}};
+    ld_tensor *x = set_of(LD_F16, true, 3, 4, 4), *i32 = numbers(LD_I32, 2, (double[]){0, 1});
+    ld_tensor *far = numbers(LD_I64, 2, (double[]){0, 5}), *c = numbers(LD_F32, 3, (double[]){0, 0, 0});
+    for (int k = 0; k < 4; k++) {
+        assert_null(ld_augment_gather(x, NULL, NULL, NULL, NULL, &bad[k]));
+        assert_int_equal(ld_error_code(), LD_EVALUE);
+    }
+    assert_null(ld_augment_gather(x, i32, NULL, NULL, NULL, &none));
+    assert_int_equal(ld_error_code(), LD_ESHAPE);
+    assert_null(ld_augment_gather(x, NULL, far, NULL, NULL, &none)); /* 2 samples, 5 rows */
+    assert_int_equal(ld_error_code(), LD_ESHAPE);
+    assert_null(ld_augment_gather(x, NULL, NULL, c, NULL, &none));
+    assert_int_equal(ld_error_code(), LD_EVALUE);
+    assert_null(ld_augment_gather(x, far, NULL, NULL, NULL, &none));
+    assert_int_equal(ld_error_code(), LD_EINDEX);
+    assert_string_equal(ld_error(), "gather_augment: index 5 at position 1; there are 5 rows, counted from 0");
+    ld_tensor *drop[] = {x, i32, far, c};
+    for (int k = 0; k < 4; k++)
+        ld_tensor_drop(drop[k]);
+}
+
 static void errors(void **s) {
     (void)s;
     ld_tensor *x = batch(1, 0);
@@ -229,6 +391,9 @@ int main(void) {
         LEAK_TEST(pad_crop),
         LEAK_TEST(rand_erase),
         LEAK_TEST(flips),
+        LEAK_TEST(gathers),
+        LEAK_TEST(in_place_is_the_same),
+        LEAK_TEST(gather_errors),
         LEAK_TEST(errors),
     };
     return cmocka_run_group_tests_name("augment", tests, NULL, NULL);

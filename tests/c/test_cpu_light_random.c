@@ -20,8 +20,8 @@ static float number(bool normal, uint64_t of_sample, int64_t element) {
 /* Element i, in logical order, is number i of the sample; by row, number i mod (elements of a row) of the row's sample. */
 static void random_case(ld_dtype t, layout l, const shape_case *s, bool normal, bool by_row) {
     ld_view *y = make_view(t, l, s->ndim, s->shape);
-    ok(normal ? ld_cpu_normal(y, 0.5, 2, SEED, PURPOSE, sample, by_row)
-              : ld_cpu_uniform(y, -1, 3, SEED, PURPOSE, sample, by_row));
+    ok(normal ? ld_cpu_normal(y, 0.5, 2, SEED, PURPOSE, sample, by_row, NULL)
+              : ld_cpu_uniform(y, -1, 3, SEED, PURPOSE, sample, by_row, NULL));
     int64_t n = ld_view_numel(y), row = by_row && s->ndim > 0 && n > 0 ? n / s->shape[0] : n;
     for (int64_t i = 0; i < n; i++) {
         uint64_t e;
@@ -55,11 +55,11 @@ static void rows_are_samples(void **state) {
     ld_view *last = make_view(LD_F32, CANONICAL, 4, (int64_t[]){2, 3, 7, 6});
     for (int normal = 0; normal < 2; normal++) {
         if (normal) {
-            ok(ld_cpu_normal(all, 0, 1, SEED, PURPOSE, 10, true));
-            ok(ld_cpu_normal(last, 0, 1, SEED, PURPOSE, 13, true));
+            ok(ld_cpu_normal(all, 0, 1, SEED, PURPOSE, 10, true, NULL));
+            ok(ld_cpu_normal(last, 0, 1, SEED, PURPOSE, 13, true, NULL));
         } else {
-            ok(ld_cpu_uniform(all, 0, 1, SEED, PURPOSE, 10, true));
-            ok(ld_cpu_uniform(last, 0, 1, SEED, PURPOSE, 13, true));
+            ok(ld_cpu_uniform(all, 0, 1, SEED, PURPOSE, 10, true, NULL));
+            ok(ld_cpu_uniform(last, 0, 1, SEED, PURPOSE, 13, true, NULL));
         }
         for (int64_t i = 0; i < 2 * 126; i++)
             assert_true(get(last, i) == get(all, 3 * 126 + i));
@@ -70,7 +70,7 @@ static void rows_are_samples(void **state) {
 static void dropout_case(ld_dtype t, layout ly, layout lx, const shape_case *s, double p) {
     ld_view *y = make_view(t, ly, s->ndim, s->shape), *x = make_view(t, lx, s->ndim, s->shape);
     randomise(x, 1, 3);
-    ok(ld_cpu_dropout(y, x, p, SEED, 9));
+    ok(ld_cpu_dropout(y, x, p, SEED, 9, NULL));
     int64_t dropped = 0, n = ld_view_numel(y);
     for (int64_t i = 0; i < n; i++) {
         float u;
@@ -81,7 +81,7 @@ static void dropout_case(ld_dtype t, layout ly, layout lx, const shape_case *s, 
     if (n > 900)
         assert_true(fabs((double)dropped / (double)n - p) < 0.1);
     check_guards(y);
-    ok(ld_cpu_dropout(x, x, p, SEED, 9)); /* y may be x */
+    ok(ld_cpu_dropout(x, x, p, SEED, 9, NULL)); /* y may be x */
     for (int64_t i = 0; i < n; i++)
         assert_true(get(x, i) == get(y, i));
     check_guards(x);
@@ -111,9 +111,9 @@ static void dropout_at_the_threshold(void **state) {
     for (int64_t i = 0; i < n; i++) {
         float u;
         ld_rng_uniform(&u, 1, SEED, LD_RNG_DROPOUT, 9, i);
-        ok(ld_cpu_dropout(y, x, (double)u, SEED, 9));
+        ok(ld_cpu_dropout(y, x, (double)u, SEED, 9, NULL));
         assert_true(get(y, i) != 0);
-        ok(ld_cpu_dropout(y, x, (double)u + 1e-12, SEED, 9));
+        ok(ld_cpu_dropout(y, x, (double)u + 1e-12, SEED, 9, NULL));
         assert_true(get(y, i) == 0);
     }
 }
@@ -154,7 +154,7 @@ static void adam_case(ld_dtype t, int64_t n, bool decoupled) {
         randomise(k.g, 1, 0.2);
         ok(ld_cpu_update(
             &(ld_update){.dtype = t, .n = n, .p = k.p->data, .m = k.m->data, .v = k.v->data, .g = k.g->data, .adam = s},
-            1, 1, 0));
+            1, 1, 0, NULL));
         double c1 = 1 - pow(s.beta1, (double)s.step), c2 = 1 - pow(s.beta2, (double)s.step);
         for (int64_t i = 0; i < n; i++) {
             double g = get(k.g, i) + (decoupled ? 0 : s.weight_decay * p[i]);
@@ -194,7 +194,7 @@ static void ema_case(ld_dtype t, int64_t n) {
         randomise(k.g, 1, 0);
         for (int64_t i = 0; i < n; i++)
             s[i] = 0.75 * (step ? s[i] : get(k.p, i)) + 0.25 * get(k.g, i);
-        ok(ld_cpu_update(&(ld_update){.dtype = t, .n = n, .p = k.g->data, .s = k.p->data}, 1, 1, 0.75));
+        ok(ld_cpu_update(&(ld_update){.dtype = t, .n = n, .p = k.g->data, .s = k.p->data}, 1, 1, 0.75, NULL));
     }
     check_group(&k, s);
     free(s);

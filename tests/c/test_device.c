@@ -139,7 +139,7 @@ static void the_host_cannot_read(void **state) {
     assert_non_null(strstr(ld_error(), "views of host memory"));
     assert_int_equal(fake->backend->sumsq(&(double){0}, LD_VIEW(h), 1), LD_EINTERNAL);
     ld_update u = {.dtype = LD_F32, .n = 3, .p = ld_tensor_data(x), .s = ld_tensor_data(h)};
-    assert_int_equal(fake->backend->update(&u, 1, 1, 0.5), LD_EINTERNAL);
+    assert_int_equal(fake->backend->update(&u, 1, 1, 0.5, NULL), LD_EINTERNAL);
     ld_tensor_drop(x);
     ld_tensor_drop(h);
 }

@@ -99,7 +99,7 @@ static void test_pieces_of_one_rank(void **state) {
         ld_tensor *p[2] = {leaf(), leaf()}, *mean = leaf(),
                   *count = ld_tensor_full(ld_device_find("cpu"), LD_I64, 0, NULL, 3, "test");
         mean->requires_grad = false;
-        ld_grad_sum *s = ld_grad_sum_new(p, 2, (ld_tensor *[]){mean, count}, 2);
+        ld_grad_sum *s = ld_grad_sum_new(p, 2, (ld_tensor *[]){mean, count}, 2, (ld_sum_how){LD_SUM_AUTO, false});
         assert_non_null(s);
         assert_int_equal(ld_grad_sum_begin(s, pieces), 0);
         float x[9 * N], sum[N];

@@ -254,7 +254,7 @@ static void mirrored(void **state) {
         batch(l, images, count, a);
         batch(m, images, count, b);
         assert_memory_equal(a, b, (size_t)count * sizeof *a);
-        int before_it = count - 8 >= 2 ? 8 : count; /* micro-batches of 8, the last one not of a single row */
+        int before_it = count >= 4 ? count / 2 : count; /* half each, unless that were fewer than two */
         assert_int_equal(batch(second, images, count, half), count - before_it);
         assert_memory_equal(half, a + before_it, (size_t)(count - before_it) * sizeof *a);
         for (int i = 0; i < count; i++) {

@@ -255,6 +255,64 @@ static void threads(void **state) {
     assert_int_equal(ld_threads(), 1);
 }
 
+/* What a recording gave back is given out again while it lasts, and only then; it all comes back when it is dropped and
+ * nothing in it is in use. */
+static void a_recording_keeps_its_memory(void **state) {
+    ld_pool *p = *state;
+    void *before = ld_pool_take(p, 1000, "before");
+    ld_pool_capture *c = ld_pool_capture_begin(p, 4096);
+    char *a = ld_pool_take(p, 1000, "a"), *b = ld_pool_take(p, 1000, "b");
+    assert_true(a && b && a != b && ((uintptr_t)a & 255) == 0);
+    ld_pool_give(p, before); /* of the pool, not of the recording */
+    ld_pool_give(p, a);
+    assert_ptr_equal(ld_pool_take(p, 700, "again"), a);
+    char *more = ld_pool_take(p, 100000, "more"); /* does not fit */
+    assert_non_null(more);
+    memset(more, 1, 100000);
+    ld_pool_give(p, more);
+    assert_null(ld_pool_take_spare(p, 100));
+    ld_pool_trim(p);
+    ld_pool_capture_end(p);
+    size_t held = ld_pool_capture_bytes(c);
+    assert_true(held >= 104096);
+    assert_int_equal(ld_pool_figures(p).graphs, held);
+    assert_int_equal(ld_pool_figures(p).live, held);
+    for (int i = 0; i < 200; i++) {
+        char *x = ld_pool_take(p, 512, "after");
+        assert_true(x + 512 <= more || x >= more + 100000);
+        assert_true(x + 512 <= a || x >= a + 4096);
+        ld_pool_give(p, x);
+    }
+    ld_pool_capture_drop(p, c);
+    assert_int_equal(ld_pool_figures(p).graphs, held); /* a and b are in use */
+    ld_pool_give(p, a);
+    ld_pool_give(p, b);
+    assert_int_equal(ld_pool_figures(p).graphs, 0);
+    assert_int_equal(ld_pool_figures(p).live, 0);
+    ld_pool_capture_drop(p, NULL);
+    ld_pool_set_limit(p, 100000);
+    assert_null(ld_pool_capture_begin(p, 200000));
+    assert_int_equal(ld_error_code(), LD_EMEM);
+}
+
+static void who_holds_what(void **state) {
+    ld_pool *p = *state;
+    void *x[6];
+    for (int i = 0; i < 6; i++)
+        x[i] = ld_pool_take(p, i < 3 ? 1024 : 256, i < 3 ? "conv2d" : i < 5 ? "norm" : "a name that is longer than 23");
+    ld_pool_user u[8];
+    assert_int_equal(ld_pool_users(p, u, 8), 3);
+    assert_string_equal(u[0].who, "conv2d");
+    assert_int_equal(u[0].bytes, 3072);
+    assert_int_equal(u[0].blocks, 3);
+    assert_string_equal(u[1].who, "norm");
+    assert_string_equal(u[2].who, "a name that is longer t");
+    assert_int_equal(ld_pool_users(p, u, 1), 1);
+    for (int i = 0; i < 6; i++)
+        ld_pool_give(p, x[i]);
+    assert_int_equal(ld_pool_users(p, u, 8), 0);
+}
+
 static void slots_have_names(void **state) {
     (void)state;
     assert_string_equal(ld_slot_names[0], "fill");
@@ -278,6 +336,8 @@ int main(void) {
         POOL_TEST(the_host_is_asked_to_collect),
         POOL_TEST(the_kth_take_fails),
         POOL_TEST(many_live_blocks),
+        POOL_TEST(a_recording_keeps_its_memory),
+        POOL_TEST(who_holds_what),
         cmocka_unit_test(the_cpu_device),
         cmocka_unit_test(threads),
         cmocka_unit_test(slots_have_names),

@@ -1,5 +1,5 @@
-/* The plug-in's errors and memory over a runtime and a driver that are written out here: which errors take the device with them
- * and what is said then, and the arena's chunks. */
+/* The plug-in's errors, memory and graphs over a runtime and a driver that are written out here: which errors take the device
+ * with them and what is said then, the arena's chunks, and what a recorded copy reads. */
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/library.h"
 #include "base/error.h"
@@ -29,6 +29,20 @@ const ld_backend *ld_cuda_plan(void) {
 static cudaError_t pending, sticky; /* the next call's error; every call's error */
 static int copies, waits;
 
+/* Copies that a capture has. */
+static struct copy {
+    void *to;
+    const void *from;
+    size_t n;
+} captured[16];
+static int n_captured;
+static bool late; /* copies wait until somebody waits for them */
+static void do_late(void) {
+    for (int i = 0; late && i < n_captured; i++)
+        memcpy(captured[i].to, captured[i].from, captured[i].n);
+    n_captured = late ? 0 : n_captured;
+}
+
 static cudaError_t take(void) {
     cudaError_t e = sticky ? sticky : pending;
     pending = cudaSuccess;
@@ -37,9 +51,11 @@ static cudaError_t take(void) {
 cudaError_t cudaGetLastError(void) {
     return take();
 }
+static bool capturing, spoilt; /* a stream that is captured was asked for something that waits */
 cudaError_t cudaStreamQuery(cudaStream_t s) {
     (void)s;
-    return sticky;
+    spoilt |= capturing;
+    return capturing ? cudaErrorStreamCaptureUnsupported : sticky;
 }
 const char *cudaGetErrorString(cudaError_t e) {
     return e == cudaErrorIllegalAddress     ? "an illegal memory access"
@@ -48,8 +64,11 @@ const char *cudaGetErrorString(cudaError_t e) {
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, enum cudaMemcpyKind kind, cudaStream_t s) {
     (void)kind, (void)s;
-    memcpy(to, from, n);
     copies++;
+    if (capturing || late)
+        captured[n_captured++] = (struct copy){to, from, n};
+    else
+        memcpy(to, from, n);
     return take();
 }
 cudaError_t cudaMemsetAsync(void *to, int v, size_t n, cudaStream_t s) {
@@ -60,6 +79,8 @@ cudaError_t cudaMemsetAsync(void *to, int v, size_t n, cudaStream_t s) {
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
     (void)s;
     waits++;
+    spoilt |= capturing;
+    do_late();
     return take();
 }
 cudaError_t cudaMemGetInfo(size_t *unused, size_t *total) {
@@ -73,6 +94,78 @@ cudaError_t cudaMalloc(void **p, size_t n) {
 }
 cudaError_t cudaFree(void *p) {
     free(p);
+    return cudaSuccess;
+}
+
+static int pinned_blocks, graphs, launches;
+cudaError_t cudaMallocHost(void **p, size_t n) {
+    *p = malloc(n);
+    pinned_blocks++;
+    return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void *p) {
+    pinned_blocks -= p != NULL;
+    free(p);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode mode) {
+    (void)s, (void)mode;
+    capturing = true;
+    spoilt = false;
+    n_captured = 0;
+    return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g) {
+    (void)s;
+    capturing = false;
+    *g = spoilt ? NULL : (cudaGraph_t)(uintptr_t)1;
+    return spoilt ? (pending = cudaErrorStreamCaptureInvalidated) : cudaSuccess;
+}
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *e, cudaGraph_t g, unsigned long long flags) {
+    (void)g, (void)flags;
+    *e = (cudaGraphExec_t)(uintptr_t)1;
+    graphs++;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t g) {
+    (void)g;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t e) {
+    (void)e;
+    graphs--;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t s) {
+    (void)e, (void)s;
+    launches++;
+    for (int i = 0; i < n_captured; i++)
+        memcpy(captured[i].to, captured[i].from, captured[i].n);
+    return take();
+}
+static bool event_there;
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags) {
+    (void)flags;
+    *e = (cudaEvent_t)(uintptr_t)1;
+    return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
+    (void)e, (void)s;
+    event_there = false;
+    return take();
+}
+cudaError_t cudaEventQuery(cudaEvent_t e) {
+    (void)e;
+    return event_there ? cudaSuccess : (pending = cudaErrorNotReady);
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t e) {
+    (void)e;
+    event_there = true;
+    do_late();
+    return take();
+}
+cudaError_t cudaEventDestroy(cudaEvent_t e) {
+    (void)e;
     return cudaSuccess;
 }
 
@@ -253,6 +346,73 @@ static void errors_that_pass(void **state) {
     assert_int_equal(ld_cuda_lost("x"), 0);
 }
 
+/* Copies of some size go by way of pinned memory: the host's may change at once, and no piece is written to before its copy is
+ * done. */
+static void staged_copies(void **state) {
+    (void)state;
+    enum { N = 100000, COPIES = 11 };
+    const ld_device_ops *o = ld_cuda_memory(0);
+    static char from[N], to[COPIES][N];
+    late = true;
+    n_captured = waits = 0;
+    for (int i = 0; i < COPIES; i++) {
+        memset(from, 'a' + i, N);
+        assert_int_equal(o->upload(to[i], from, N), 0);
+    }
+    assert_int_equal(waits, 0);
+    assert_int_equal(o->wait(), 0);
+    late = false;
+    for (int i = 0; i < COPIES; i++)
+        assert_true(to[i][0] == 'a' + i && to[i][N - 1] == 'a' + i);
+    assert_int_equal(pinned_blocks, 1);
+    pinned_blocks = 0; /* it stays */
+}
+
+/* A copy to the device is recorded with what it read, not with the address; a copy to the host is refused, and an error in
+ * between leaves the device as it was. */
+static void recordings(void **state) {
+    (void)state;
+    const ld_device_ops *o = ld_cuda_memory(0);
+    const ld_graph_ops *g = o->graph;
+    char a[8] = "abcdefg", b[8] = "hijklmn", x[8] = "", y[8] = "";
+    void *graph = NULL, *mark = NULL;
+    assert_int_equal(g->begin(), 0);
+    assert_true(ld_cuda_recording());
+    assert_int_equal(o->upload(x, a, 8) || o->upload(y, b, 8), 0);
+    assert_int_equal(o->download(a, x, 8), LD_ESTATE);
+    pending = cudaErrorInvalidConfiguration;
+    assert_int_equal(ld_cuda_launched("k_norm"), LD_EINTERNAL);
+    assert_false(spoilt); /* the stream was not asked */
+    assert_int_equal(g->end(&graph), 0);
+    assert_false(ld_cuda_recording());
+    assert_int_equal(x[0], 0); /* nothing has been done */
+    memset(a, 'z', 8);
+    for (int i = 0; i < 2; i++) {
+        memset(x, 0, 8);
+        assert_int_equal(g->replay(graph), 0);
+        assert_string_equal(x, "abcdefg");
+        assert_string_equal(y, "hijklmn");
+    }
+    assert_int_equal(g->mark(&mark), 0);
+    assert_int_equal(g->reached(mark, false), 0);
+    assert_int_equal(cudaGetLastError(), cudaSuccess); /* that it is not there yet is no error */
+    assert_int_equal(g->reached(mark, true), 1);
+    g->mark_free(mark);
+    g->release(graph);
+    assert_int_equal(graphs, 0);
+    assert_int_equal(pinned_blocks, 0);
+    /* one that is forgotten, and one that something spoils */
+    graph = NULL;
+    assert_int_equal(g->begin() || g->end(NULL), 0);
+    assert_int_equal(g->begin(), 0);
+    cudaStreamQuery(ld_cuda.stream);
+    assert_int_equal(g->end(&graph), LD_EINTERNAL);
+    assert_null(graph);
+    assert_int_equal(ld_cuda_lost("x"), 0);
+    assert_int_equal(graphs, 0);
+    assert_int_equal(pinned_blocks, 0);
+}
+
 /* The last test: nothing comes after it on this device. */
 static void an_error_that_stays(void **state) {
     (void)state;
@@ -280,6 +440,8 @@ int main(void) {
                                        cmocka_unit_test(without_address_space),
                                        cmocka_unit_test(copies_and_planning),
                                        cmocka_unit_test(errors_that_pass),
+                                       cmocka_unit_test(staged_copies),
+                                       cmocka_unit_test(recordings),
                                        cmocka_unit_test(an_error_that_stays)};
     space = calloc(1, (size_t)8 << 30);
     return space ? cmocka_run_group_tests(tests, NULL, NULL) : 1;

@@ -33,6 +33,15 @@ const ld_device_ops *ld_cuda_memory(int ordinal) {
     return &ops;
 }
 
+/* And error.c: nothing is recorded here. */
+bool ld_cuda_recording(void) {
+    return false;
+}
+
+const ld_device_ranks *ld_cuda_ranks(void) {
+    return NULL;
+}
+
 static struct {
     cudaError_t count, properties, set, stream;
     int cards, major;

@@ -5,12 +5,14 @@
  * the copies know that. So a part of the
  * program that follows an address into a tensor without asking the device crashes at once, and a slot that is handed host
  * memory says so. Fresh memory is poisoned. LD_FAKE_FAULT=n: the n-th slot call from the start fails as a card that got lost
- * does, and so does everything after it. LD_FAKE_MEMORY=bytes: the device has no more. LD_FAKE_IDLE=1: the slots compute
- * nothing and fresh memory reads as zeros, so that a program goes its way at full size in no time; with LD_FAKE_LOG, which lists
- * the convolutions that are planned, those that run are listed as well. */
+ * does, and so does everything after it. LD_FAKE_MEMORY=bytes: the device has no more. LD_FAKE_NO_GRAPHS: it cannot record
+ * (capture.cpp). Messages between ranks: ranks.h. LD_FAKE_IDLE=1: the slots compute nothing and fresh memory reads as zeros, so
+ * that a program goes its way at full size in no time; with LD_FAKE_LOG, which lists the convolutions that are planned, those
+ * that run are listed as well. */
 #define _GNU_SOURCE
 
-#include "backend/plugin.h"
+#include "fake.h"
+
 #include "backend/slot_calls.h"
 #include "base/error.h"
 
@@ -34,7 +36,7 @@ static size_t small_used, plan_used, committed_top, room_left = (size_t)1 << 36;
 static long fault_at, calls;
 static bool lost, idle; /* idle: LD_FAKE_IDLE */
 
-static int fail(int code, const char *fmt, ...) {
+int fake_fail(int code, const char *fmt, ...) {
     char text[512];
     va_list more;
     va_start(more, fmt);
@@ -44,7 +46,7 @@ static int fail(int code, const char *fmt, ...) {
 }
 
 static int check_lost(const char *who) {
-    return lost ? fail(LD_EDEVICE, "%s: fake:0 is lost since an earlier operation; end the program", who) : 0;
+    return lost ? fake_fail(LD_EDEVICE, "%s: fake:0 is lost since an earlier operation; end the program", who) : 0;
 }
 
 /* ---- memory ---------------------------------------------------------------------------------------------------------- */
@@ -53,13 +55,13 @@ static bool inside(const void *p) {
     return (const char *)p >= region && (const char *)p < region + REGION;
 }
 
-static void *behind(const void *p) {
+void *fake_behind(const void *p) {
     return p ? (char *)(uintptr_t)p + distance : NULL;
 }
 
 static void poison(void *p, size_t n) {
     if (!idle)
-        memset(behind(p), 0xFF, n); /* NaN in every float, -1 in every integer */
+        memset(fake_behind(p), 0xFF, n); /* NaN in every float, -1 in every integer */
 }
 
 static void *take_small(size_t n) {
@@ -74,6 +76,7 @@ static void *take_small(size_t n) {
 
 /* Addresses are never given out twice, so that use after this shows. */
 static void give_small(void *p, size_t n) {
+    fake_drain();
     room_left += n;
     poison(p, n);
 }
@@ -99,7 +102,8 @@ static bool commit(void *p, size_t n) {
 
 static void purge(void *p, size_t n) {
     size_t at = (size_t)((char *)p - (region + THIRD));
-    madvise(behind(p), n, MADV_DONTNEED);
+    fake_drain();
+    madvise(fake_behind(p), n, MADV_DONTNEED);
     if (at + n >= committed_top && at < committed_top) {
         room_left += committed_top - at;
         committed_top = at;
@@ -119,30 +123,45 @@ static void plan_give(void *p, size_t n) {
 }
 
 static bool plan_keep(void *p, size_t n) {
-    memset(behind(p), 0, n);
+    fake_drain();
+    memset(fake_behind(p), 0, n);
     return true;
+}
+
+/* LD_FAKE_COPIES=file: a line a copy, `to` or `from` the device and its bytes. */
+static void log_copy(const char *way, size_t n) {
+    static FILE *log;
+    const char *path = getenv("LD_FAKE_COPIES");
+    if (log || (path && (log = fopen(path, "a"))))
+        fprintf(log, "%s %zu\n", way, n);
 }
 
 static int upload(void *to, const void *from, size_t n) {
     if (check_lost("copy to the device"))
         return LD_EDEVICE;
     if (!inside(to) || inside(from))
-        return fail(LD_EINTERNAL, "fake: a copy to the device from %p to %p", from, to);
-    memcpy(behind(to), from, n);
+        return fake_fail(LD_EINTERNAL, "fake: a copy to the device from %p to %p", from, to);
+    log_copy("to", n);
+    if (fake_later())
+        return fake_upload_later(to, from, n);
+    memcpy(fake_behind(to), from, n);
     return 0;
 }
 
 static int download(void *to, const void *from, size_t n) {
-    if (check_lost("copy from the device"))
+    if (fake_recording())
+        return fake_fail(LD_ESTATE, "fake: a copy from the device cannot be recorded");
+    if (fake_drain() || check_lost("copy from the device"))
         return LD_EDEVICE;
     if (inside(to) || !inside(from))
-        return fail(LD_EINTERNAL, "fake: a copy from the device from %p to %p", from, to);
-    memcpy(to, behind(from), n);
+        return fake_fail(LD_EINTERNAL, "fake: a copy from the device from %p to %p", from, to);
+    memcpy(to, fake_behind(from), n);
+    log_copy("from", n);
     return 0;
 }
 
 static int wait_for_it(void) {
-    return check_lost("wait");
+    return fake_drain() ? LD_EDEVICE : check_lost("wait");
 }
 
 static size_t room(void) {
@@ -169,26 +188,38 @@ static const ld_view *view_behind(const ld_view *v) {
         bad_argument++;
     ld_view *t = &translated[n_translated++ % SLOTS];
     *t = *v;
-    t->data = behind(v->data);
+    t->data = fake_behind(v->data);
     return t;
+}
+
+/* Bases of sample numbers. */
+static const uint64_t *base_behind(const uint64_t *base) {
+    bad_argument += base && !inside(base);
+    return fake_behind(base);
 }
 
 static int begin(const char *who) {
     n_translated = bad_argument = 0;
-    if (fault_at && ++calls >= fault_at)
+    calls++;
+    if (fault_at && calls >= fault_at)
         lost = true;
     return check_lost(who);
 }
 
 static int host_memory(const char *who) {
-    return fail(LD_EINTERNAL, "%s: fake:0 was handed %d views of host memory", who, bad_argument);
+    return fake_fail(LD_EINTERNAL, "%s: fake:0 was handed %d views of host memory", who, bad_argument);
 }
 
 #include "narrow.h"
 
 /* An argument as it is passed on: views are translated, all else stays. */
 #define VIEW_OR_NULL(a) _Generic((a), const ld_view * : (a), default : NULL)
-#define IN(a)           _Generic((a), const ld_view * : view_behind(VIEW_OR_NULL(a)), default : (a))
+#define BASE_OR_NULL(a) _Generic((a), const uint64_t * : (a), default : NULL)
+#define IN(a)                                                                                                          \
+    _Generic((a), const ld_view *                                                                                      \
+             : view_behind(VIEW_OR_NULL(a)), const uint64_t *                                                          \
+             : base_behind(BASE_OR_NULL(a)), default                                                                   \
+             : (a))
 
 #define EACH_1(a)                                        IN(a)
 #define EACH_2(a, ...)                                   IN(a), EACH_1(__VA_ARGS__)
@@ -233,11 +264,21 @@ static int host_memory(const char *who) {
         return narrow(&call_, bad_ ? bad_ : host->cpu->slot(__VA_ARGS__));                                             \
     }                                                                                                                  \
     __attribute__((unused)) static int fake_##slot params {                                                            \
+        if (fake_later())                                                                                              \
+            return fake_held.slot(__VA_ARGS__);                                                                        \
         return begin(#slot) ? LD_EDEVICE : wrapped_##slot(EACH(__VA_ARGS__));                                          \
     }
 LD_SLOT_CALLS(WRAP)
 
-static int list_update(const ld_update *u, int n, double scale, double decay) {
+/* Cells are of the device too. */
+static const ld_cell *cell_behind(const ld_cell *cell) {
+    bad_argument += cell && !inside(cell);
+    return fake_behind(cell);
+}
+
+static int list_update(const ld_update *u, int n, double scale, double decay, const ld_cell *cell) {
+    if (fake_later())
+        return fake_held.update(u, n, scale, decay, cell);
     ld_update *list = malloc((size_t)(n + 1) * sizeof *list);
     int bad = begin("update");
     for (int i = 0; i < n && !bad; i++) {
@@ -245,16 +286,36 @@ static int list_update(const ld_update *u, int n, double scale, double decay) {
         for (int k = 0; k < 6; k++)
             bad_argument += at[k] && !inside(at[k]) && u[i].n;
         list[i] = u[i];
-        list[i].p = behind(u[i].p), list[i].m = behind(u[i].m), list[i].v = behind(u[i].v);
-        list[i].s = behind(u[i].s), list[i].g = behind(u[i].g), list[i].shadow = behind(u[i].shadow);
+        list[i].p = fake_behind(u[i].p), list[i].m = fake_behind(u[i].m), list[i].v = fake_behind(u[i].v);
+        list[i].s = fake_behind(u[i].s), list[i].g = fake_behind(u[i].g), list[i].shadow = fake_behind(u[i].shadow);
     }
-    if (!bad)
-        bad = bad_argument ? host_memory("update") : update_mixed(list, n, scale, decay);
+    if (!bad) {
+        cell = cell_behind(cell);
+        bad = bad_argument ? host_memory("update") : update_mixed(list, n, scale, decay, cell);
+    }
+    free(list);
+    return bad;
+}
+
+static int list_judge(ld_cell *cell, const ld_view *loss, const ld_view *xs, int n) {
+    if (fake_later())
+        return fake_held.judge(cell, loss, xs, n);
+    ld_view *list = malloc((size_t)(n + 1) * sizeof *list);
+    int bad = begin("judge");
+    for (int i = 0; i < n && !bad; i++)
+        list[i] = *view_behind(&xs[i]);
+    if (!bad) {
+        ld_cell *there = (ld_cell *)(uintptr_t)cell_behind(cell);
+        loss = view_behind(loss);
+        bad = bad_argument ? host_memory("judge") : judge_mixed(there, loss, list, n);
+    }
     free(list);
     return bad;
 }
 
 static int list_sumsq(double *sum, const ld_view *xs, int n) {
+    if (fake_later())
+        return fake_held.sumsq(sum, xs, n);
     ld_view *list = malloc((size_t)(n + 1) * sizeof *list);
     int bad = begin("sumsq");
     for (int i = 0; i < n && !bad; i++)
@@ -324,6 +385,8 @@ static int log_conv2d_dw(const ld_view *dw, const ld_view *db, const ld_view *x,
     return log_conv("weight", g, x, dw, db != NULL, s);
 }
 
+#include "ranks.h"
+
 /* ---- the plug-in ----------------------------------------------------------------------------------------------------- */
 
 #define ENTRY(slot, params, ...) .slot = fake_##slot,
@@ -331,17 +394,20 @@ static int log_conv2d_dw(const ld_view *dw, const ld_view *db, const ld_view *x,
 static ld_backend table = {.name = "fake", .halves = true, LD_SLOT_CALLS(ENTRY)},
                   plan_table = {.name = "fake", .halves = true, LD_SLOT_CALLS(EMPTY)};
 
-static const ld_device_ops ops = {.alloc = take_small,
-                                  .free = give_small,
-                                  .reserve = reserve,
-                                  .commit = commit,
-                                  .purge = purge,
-                                  .planned = {plan_take, plan_give, plan_keep},
-                                  .upload = upload,
-                                  .download = download,
-                                  .wait = wait_for_it,
-                                  .room = room,
-                                  .plan = &plan_table};
+const ld_backend *const fake_table = &table;
+
+static ld_device_ops ops = {.alloc = take_small,
+                            .free = give_small,
+                            .reserve = reserve,
+                            .commit = commit,
+                            .purge = purge,
+                            .planned = {plan_take, plan_give, plan_keep},
+                            .upload = upload,
+                            .download = download,
+                            .wait = wait_for_it,
+                            .room = room,
+                            .plan = &plan_table,
+                            .graph = &fake_graph_ops};
 
 static struct sigaction before;
 
@@ -359,12 +425,14 @@ static void on_fault(int sig, siginfo_t *info, void *context) {
 }
 
 static int count(void) {
-    return getenv("LD_FAKE_NONE") ? fail(LD_EDEVICE, "fake: there is no driver"), -1 : 2;
+    const char *cards = getenv("LD_FAKE_CARDS");
+    return getenv("LD_FAKE_NONE") ? fake_fail(LD_EDEVICE, "fake: there is no driver"), -1 : cards ? atoi(cards) : 2;
 }
 
 static int open_device(int i, ld_device *d) {
-    if (i > 0)
-        return fail(LD_EDEVICE, "device: %s does not open", d->name);
+    if (i > 0 && !getenv("LD_FAKE_CARDS"))
+        return fake_fail(LD_EDEVICE, "device: %s does not open", d->name);
+    device_number = i;
     const char *fault = getenv("LD_FAKE_FAULT"), *bytes = getenv("LD_FAKE_MEMORY");
     fault_at = fault ? atol(fault) : 0;
     if (bytes)
@@ -372,12 +440,15 @@ static int open_device(int i, ld_device *d) {
     region = mmap(NULL, REGION, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     char *memory = mmap(NULL, REGION, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (region == MAP_FAILED || memory == MAP_FAILED)
-        return fail(LD_EMEM, "fake: no address space");
+        return fake_fail(LD_EMEM, "fake: no address space");
     distance = memory - region;
     struct sigaction act = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
     sigaction(SIGSEGV, &act, &before);
+    if (idle || getenv("LD_FAKE_NO_GRAPHS"))
+        ops.graph = NULL;
     d->ops = &ops;
     d->backend = idle ? &plan_table : &table;
+    d->ranks = fake_ranks();
     snprintf(d->text, sizeof d->text, "the CPU, behind memory that the host cannot read");
     return 0;
 }
@@ -385,12 +456,14 @@ static int open_device(int i, ld_device *d) {
 static void doctor(ld_plugin_say *say, void *arg) {
     say(arg, "driver", "none is needed");
     say(arg, "device fake:0", "the CPU, behind memory that the host cannot read");
+    say(arg, "NCCL, for several ranks", ld_nccl_version("doctor") ? ld_nccl_file() : ld_error());
 }
 
 const ld_plugin *ld_plugin_entry(const ld_plugin_host *h) {
     static const ld_plugin plugin = {LD_PLUGIN_INTERFACE, "fake", count, open_device, doctor};
     host = h;
     table.update = list_update;
+    table.judge = list_judge;
     table.sumsq = list_sumsq;
     table.forget = h->cpu->forget;
     plan_table.sumsq = plan_sumsq;

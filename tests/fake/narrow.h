@@ -77,8 +77,8 @@ static int check_dtypes(const struct rule *r, ld_view *const *v, int n) {
         char c = letter(r, i);
         if (!v[i] || c == 'i' || (c != 's' && v[i]->dtype == t) || (c != 'x' && v[i]->dtype == s))
             continue;
-        return fail(LD_EDTYPE, "%s: fake:0 was handed view %d of dtype %d where %d was needed (rule %s)", r->slot, i,
-                    (int)v[i]->dtype, (int)(c == 's' ? s : t), r->views);
+        return fake_fail(LD_EDTYPE, "%s: fake:0 was handed view %d of dtype %d where %d was needed (rule %s)", r->slot,
+                         i, (int)v[i]->dtype, (int)(c == 's' ? s : t), r->views);
     }
     return 0;
 }
@@ -115,7 +115,7 @@ static int widen(narrowed *w, const char *slot, const ld_view *const *views, int
         v->dtype = LD_F32;
         v->data = w->block[i] = malloc((extent(v) + 1) * sizeof(float));
         v->serial = 0;
-        bad = v->data ? host->cpu->copy(v, &w->was[i]) : fail(LD_EMEM, "fake: out of host memory");
+        bad = v->data ? host->cpu->copy(v, &w->was[i]) : fake_fail(LD_EMEM, "fake: out of host memory");
     }
     return bad;
 }
@@ -130,7 +130,7 @@ static int narrow(narrowed *w, int bad) {
     return bad;
 }
 
-/* ---- update and sumsq, which take lists -------------------------------------------------------------------------------- */
+/* ---- update, sumsq and judge, which take lists ----------------------------------------------------------------------------- */
 
 static ld_view flat(ld_dtype t, int64_t n, void *data) {
     return (ld_view){.dtype = t, .ndim = 1, .shape = {n}, .stride = {1}, .data = data};
@@ -147,14 +147,15 @@ static float *wide_copy(ld_dtype t, int64_t n, const void *data) {
 }
 
 /* The CPU's update of (translated) tensors, of which gradients may have 16 bits; then the shadows. */
-static int update_mixed(ld_update *u, int n, double scale, double decay) {
+static int update_mixed(ld_update *u, int n, double scale, double decay, const ld_cell *cell) {
     float **made = calloc((size_t)n + 1, sizeof *made);
     void **shadow = calloc((size_t)n + 1, sizeof *shadow);
-    int bad = made && shadow ? 0 : fail(LD_EMEM, "fake: out of host memory");
+    int bad = made && shadow ? 0 : fake_fail(LD_EMEM, "fake: out of host memory");
     for (int i = 0; i < n && !bad; i++) {
         bool half = u[i].g && is_half(u[i].g_dtype);
         if (u[i].dtype == LD_F64 && (half || u[i].shadow))
-            bad = fail(LD_EDTYPE, "update: f64 parameters with gradients or weights of 16 bits; f32 ones have those");
+            bad = fake_fail(LD_EDTYPE,
+                            "update: f64 parameters with gradients or weights of 16 bits; f32 ones have those");
         if (half && !bad) {
             made[i] = wide_copy(u[i].g_dtype, u[i].n, u[i].g);
             bad = made[i] ? 0 : LD_EMEM;
@@ -165,7 +166,7 @@ static int update_mixed(ld_update *u, int n, double scale, double decay) {
         u[i].shadow = NULL;
     }
     if (!bad)
-        bad = host->cpu->update(u, n, scale, decay);
+        bad = host->cpu->update(u, n, scale, decay, cell);
     for (int i = 0; i < n && made && shadow; i++) {
         ld_view to = flat(LD_BF16, u[i].n, shadow[i]), from = flat(LD_F32, u[i].n, u[i].p);
         if (shadow[i] && !bad)
@@ -177,10 +178,9 @@ static int update_mixed(ld_update *u, int n, double scale, double decay) {
     return bad;
 }
 
-/* Of (translated) views; those of 16 bits lie densely, in whatever order. */
-static int sumsq_mixed(double *sum, ld_view *xs, int n) {
-    float **made = calloc((size_t)n + 1, sizeof *made);
-    int bad = made ? 0 : fail(LD_EMEM, "fake: out of host memory");
+/* (Translated) views of 16 bits, which lie densely in whatever order, become copies in f32: made[i], to be freed. */
+static int widen_list(ld_view *xs, int n, float **made) {
+    int bad = made ? 0 : fake_fail(LD_EMEM, "fake: out of host memory");
     for (int i = 0; i < n && !bad; i++) {
         if (!is_half(xs[i].dtype))
             continue;
@@ -189,12 +189,26 @@ static int sumsq_mixed(double *sum, ld_view *xs, int n) {
         xs[i].dtype = LD_F32;
         xs[i].data = made[i];
     }
-    if (!bad)
-        bad = host->cpu->sumsq(sum, xs, n);
+    return bad;
+}
+
+static int free_list(float **made, int n, int bad) {
     for (int i = 0; i < n && made; i++)
         free(made[i]);
     free(made);
     return bad;
+}
+
+static int sumsq_mixed(double *sum, ld_view *xs, int n) {
+    float **made = calloc((size_t)n + 1, sizeof *made);
+    int bad = widen_list(xs, n, made);
+    return free_list(made, n, bad ? bad : host->cpu->sumsq(sum, xs, n));
+}
+
+static int judge_mixed(ld_cell *cell, const ld_view *loss, ld_view *xs, int n) {
+    float **made = calloc((size_t)n + 1, sizeof *made);
+    int bad = widen_list(xs, n, made);
+    return free_list(made, n, bad ? bad : host->cpu->judge(cell, loss, xs, n));
 }
 
 #endif

@@ -559,7 +559,8 @@ local no_arithmetic =
   'append_file cache_folder clip_grad_norm clock computes default_device disk_free ema event_file faces fail ' ..
   'file_fail_at file_kind h5_check h5_create_summed libraries link_file list_files memory_fail_at synchronize ' ..
   'terminal_mode terminal_picture terminal_size ' ..
-  'grad_enabled grad_norm gradcheck h5_create h5_open is_tensor json_decode json_encode keep load_image ' ..
+  'grad_enabled grad_norm gradcheck graph graph_able ' ..
+  'h5_create h5_open is_tensor json_decode json_encode keep load_image ' ..
   'lock_folder make_dirs memory memory_limit no_grad note_makers pipeline position profile ' ..
   'rename_file repr safetensors_open ' ..
   'safetensors_write same_storage save_image scope seed set_grad_enabled set_library sha256 sha256_file ' ..

@@ -194,6 +194,20 @@ for _, part in ipairs(help.all()) do
 end
 assert(ffi.C.chdir(here) == 0)
 
+t.test('help is as wide as the terminal', function()
+  local fit = require 'ld.help.fit'
+  t.eq(fit('  name   one two three four five', 24), '  name   one two three\n         four five')
+  t.eq(fit('  example\n    ' .. ('x '):rep(30), 20), '  example\n    ' .. ('x '):rep(30), 'examples stay')
+  t.eq(fit('a long line', nil), 'a long line')
+  for _, width in ipairs{20, 40, 80} do
+    local example = false
+    for line in (fit(help.show('ld.run'), width) .. '\n'):gmatch('([^\n]*)\n') do
+      example = example or line:match('^  example') ~= nil
+      t.ok(example or #line < width or not line:match('^%s*%S+%s+%S'), line)
+    end
+  end
+end)
+
 t.test('help finds what is meant', function()
   t.ok(help.show('ld.conv2d'):find('(N,C,H,W)', 1, true))
   t.eq(help.show('conv2d'), help.show('ld.conv2d'))
@@ -204,6 +218,13 @@ t.test('help finds what is meant', function()
   t.ok(help.show('ld.con2vd'):find('did you mean ld.conv2d', 1, true), help.show('ld.con2vd'))
   t.ok(help.show('sampler'):find('ld.sampler.ddim', 1, true))
   t.ok(help.found('transposed'):find('ld.conv_transpose2d', 1, true))
+  t.ok(help.show('nn'):find('nn.conv2d.*nn.linear'), 'a class or library is a list')
+  t.eq(help.show('ld'), help.show())
+  t.ok(help.show('.profile'):find('.profile statement', 1, true))
+  t.ok(help.show('conv'):find('did you mean ld.conv2d', 1, true), help.show('conv'))
+  t.ok(help.show('1+1'):find("'1+1' is no name", 1, true))
+  t.ok(help.found('perceptual loss'):find('ld.perceptual', 1, true))
+  t.ok(help.found('perceptual zxqv'):find('nothing has the word', 1, true))
   t.ok(help.found('zxqv'):find('nothing has the word', 1, true))
   t.eq(help.options('ld.avg_pool2d'), {'stride', 'ceil'})
   t.raises(function() ld.help(nil) end)

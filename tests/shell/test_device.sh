@@ -97,6 +97,30 @@ says 'epoch 2: '
 refuse 'training in f16' on_fake recipes/vae.lua $tiny --epochs 3 --precision f16
 says 'precision f16 is for networks in use'
 
+# What a step copies: from a set in the device's memory a list of rows, from the host's the pixels. Twenty more steps tell.
+cat >"$tmp/copies.lua" <<'LUA'
+local ld = require 'ld'
+local opt = ld.options{out = 'x', epochs = 1, resident = true}
+local data = ld.pixels(ld.images.synthetic_faces{n = 32, size = 16}, {flip = true, resident = opt.resident})
+local net = ld.nn.conv2d{in_channels = 3, out_channels = 3, kernel = 1}
+local run = ld.run(opt.out, {model = net, optim = ld.optim.adam(net:parameters(), {lr = 1e-3}), quiet = true})
+for batch in run:batches(data, 16, opt.epochs) do
+  run:step(function() return ld.mse(net(batch.x), batch.x) end)
+end
+LUA
+copied() { # resident: bytes to the device in 20 steps
+    for epochs in 2 12; do
+        rm -f "$tmp/copies"
+        LD_FAKE_COPIES=$tmp/copies "$LDLUA" --device fake:0 "$tmp/copies.lua" --out "$tmp/copies-$1-$epochs" \
+            --epochs $epochs --resident "$1" >"$tmp/copies.out" 2>&1 || cat "$tmp/copies.out"
+        awk '/^to/ {n += $2} END {print n + 0}' "$tmp/copies"
+    done | paste -sd' ' | awk '{print $2 - $1}'
+}
+pixels=$((20 * 16 * 3 * 16 * 16 * 4))
+here=$(copied true) there=$(copied false)
+same "a step copies no pixels from a set on the device ($here bytes in 20)" $((here < pixels / 50)) 1
+same "and all of them from the host's ($there bytes)" $((there >= pixels)) 1
+
 # The device is lost in the middle of a run: the error says so, and the checkpoint of before is whole.
 cat >"$tmp/lost.lua" <<'LUA'
 local ld = require 'ld'
@@ -127,6 +151,10 @@ says 'is lost'
 says 3
 LD_FAKE_MEMORY=8000000 refuse 'out of memory' on_fake -e 'print(ld.zeros(1000000)) print(ld.zeros(2000000))'
 says 'zeros: out of memory on fake:0: 7.6 MiB needed; live '
+says '; most by zeros 3.8 MiB'
+mkdir -p "$tmp/scratch"
+LD_FAKE_NO_GRAPHS=1 TEST_TMP=$tmp/scratch check 'a device that cannot record' on_fake tests/lua/test_graph.lua
+says ' 0 failed'
 
 # ---- recipes: their own test, with every command on the device ----
 

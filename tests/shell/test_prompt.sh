@@ -110,4 +110,12 @@ else
     prompt_tests
 fi
 
+check 'exit ends the prompt' sh -c 'printf "exit\nprint(40 + 2)\n" | "$1" -i' - "$LDLUA"
+same 'and what follows is not run' "$(grep -c 42 <<<"$output")" 0
+check 'as quit() does' sh -c 'printf "quit()\nprint(40 + 2)\n" | "$1" -i' - "$LDLUA"
+same 'and what follows is not run' "$(grep -c 42 <<<"$output")" 0
+check 'a variable of that name is one' sh -c 'printf "exit = 41\nexit\nprint(exit + 1)\n" | "$1" -i' - "$LDLUA"
+says 42
+check 'help is a word too' sh -c 'echo help | "$1" -i' - "$LDLUA"
+says '.profile statement'
 finish

@@ -235,6 +235,124 @@ static void test_portable(void **state) {
     }
 }
 
+/* ---- over ranks ------------------------------------------------------------------------------------------------------ */
+
+/* What the other rank measured, or NULL: then what this one has is noted. */
+typedef struct half_join {
+    ld_norm_join join;
+    double other_rows, note[2 * 96];
+    const double *other;
+} half_join;
+
+static int join_halves(ld_norm_join *join, double *first, double *second, int64_t c) {
+    half_join *h = (half_join *)join;
+    bool forward = h->other_rows >= 0;
+    double a = join->rows, b = h->other_rows;
+    if (!h->other) {
+        memcpy(h->note, first, (size_t)c * sizeof *first);
+        memcpy(h->note + c, second, (size_t)c * sizeof *second);
+        return 0;
+    }
+    for (int64_t j = 0; j < c; j++) {
+        double delta = h->other[j] - first[j];
+        second[j] = forward ? (second[j] * a + h->other[c + j] * b + delta * delta * a * b / (a + b)) / (a + b)
+                            : second[j] + h->other[c + j];
+        first[j] += forward ? delta * b / (a + b) : h->other[j];
+    }
+    join->rows += forward ? b : 0;
+    return 0;
+}
+
+/* Samples n0 .. n1 - 1 of a case. */
+static norm_case part_of(const norm_case *q, int64_t n0, int64_t n1) {
+    norm_case part = *q;
+    ld_view **view[] = {&part.x, &part.g, &part.film};
+    for (int i = 0; i < 3; i++) {
+        if (!*view[i])
+            continue;
+        ld_view *v = dense((*view[i])->dtype, SHAPE(0));
+        *v = **view[i];
+        v->data = (char *)v->data + (size_t)(n0 * v->stride[0]) * ld_dtype_size(v->dtype);
+        v->shape[0] = n1 - n0;
+        *view[i] = v;
+    }
+    part.n = n1 - n0;
+    return part;
+}
+
+typedef int norm_fn(const ld_view *y, const ld_view *stats, const ld_view *mean, const ld_view *var, const ld_view *x,
+                    const ld_view *film, const ld_view *w, const ld_view *b, const ld_norm_spec *s);
+typedef int norm_bwd_fn(const ld_view *dx, const ld_view *dfilm, const ld_view *dw, const ld_view *db, const ld_view *g,
+                        const ld_view *x, const ld_view *stats, const ld_view *film, const ld_view *w, const ld_view *b,
+                        const ld_norm_spec *s);
+
+/* Two ranks, first to note what each has, then to compute; into r[2]. */
+static void two_ranks(norm_fn *forward_slot, norm_bwd_fn *backward_slot, const norm_case part[2], norm_results r[2]) {
+    double rows[2] = {(double)(part[0].n * part[0].p), (double)(part[1].n * part[1].p)};
+    half_join noted[2];
+    for (int pass = 0; pass < 4; pass++)
+        for (int k = 0; k < 2; k++) {
+            norm_case q = part[k];
+            half_join h = {.join = {join_halves, rows[k]}, .other_rows = rows[1 - k]};
+            h.other = pass & 1 ? noted[1 - k].note : NULL;
+            q.spec.join = &h.join;
+            if (pass < 2) {
+                ok(forward_slot(r[k].y, r[k].stats, r[k].mean, r[k].var, q.x, q.film, q.w, q.b, &q.spec));
+            } else {
+                h.join.rows = rows[0] + rows[1];
+                h.other_rows = -1;
+                ok(backward_slot(r[k].dx, r[k].dfilm, r[k].dw, r[k].db, q.g, q.x, r[k].stats, q.film, q.w, q.b,
+                                 &q.spec));
+            }
+            if (!(pass & 1)) {
+                noted[k] = h;
+            } else if (pass == 1) {
+                assert_true(h.join.rows == rows[0] + rows[1]);
+            }
+        }
+}
+
+/* The ranks' gradients of weights are parts of a sum. */
+static ld_view *sum_of(const ld_view *a, const ld_view *b) {
+    ld_view *sum = room_like(a);
+    for (int64_t i = 0; a && i < ld_view_numel(a); i++)
+        put(sum, i, get(a, i) + get(b, i));
+    return sum;
+}
+
+/* Two ranks' samples give what all samples give at once, on the device and on the CPU. */
+static void test_ranks(void **state) {
+    (void)state;
+    for (int t = 0; t < 4; t++)
+        for (int bits = 0; bits < 16; bits++) {
+            norm_case q = make_case(all_dtypes[t], 5, bits & 1 ? 70 : 33, bits & 4 ? 96 : 31, 0, bits);
+            norm_case part[2] = {part_of(&q, 0, 2), part_of(&q, 2, 5)};
+            norm_results want = expected(&q);
+            for (int cpu = 0; cpu < (q.t == wide_of(q.t) ? 2 : 1); cpu++) {
+                norm_results all = forward(&q), r[2];
+                backward(&q, &all);
+                for (int k = 0; k < 2; k++) { /* rows of the whole's results, statistics and sums of their own */
+                    norm_case rows = {.x = all.y, .g = all.dx, .film = all.dfilm};
+                    rows = part_of(&rows, k ? 2 : 0, k ? 5 : 2);
+                    r[k] = (norm_results){.y = rows.x, .dx = rows.g, .dfilm = rows.film};
+                    r[k].stats = dense(wide_of(q.t), SHAPE(part[k].n, LD_NORM_STATS(q.film), q.c));
+                    r[k].mean = dense(wide_of(q.t), SHAPE(q.c));
+                    r[k].var = dense(wide_of(q.t), SHAPE(q.c));
+                    r[k].dw = room_like(q.w);
+                    r[k].db = room_like(q.b);
+                }
+                two_ranks(cpu ? ld_cpu_norm : ld_cuda_norm, cpu ? ld_cpu_norm_bwd : ld_cuda_norm_bwd, part, r);
+                near("var of both", r[0].var, r[1].var, 4 * rounding(wide_of(q.t)), 0); /* their orders differ here */
+                all.mean = r[0].mean;
+                all.var = r[1].var;
+                all.dw = sum_of(r[0].dw, r[1].dw);
+                all.db = sum_of(r[0].db, r[1].db);
+                compare(&q, &all, &want);
+            }
+            next_case();
+        }
+}
+
 static double loss(void *of) {
     const norm_case *q = of;
     return weighed(forward(q).y, q->g);
@@ -298,6 +416,7 @@ int main(void) {
         cmocka_unit_test_teardown(test_far, tidy),         cmocka_unit_test_teardown(test_portable, tidy),
         cmocka_unit_test_teardown(test_differences, tidy), cmocka_unit_test_teardown(test_corners, tidy),
         cmocka_unit_test_teardown(test_unaligned, tidy),   cmocka_unit_test_teardown(test_errors, tidy),
+        cmocka_unit_test_teardown(test_ranks, tidy),
     };
     return RUN_KERNEL_TESTS("norm", tests);
 }

@@ -58,13 +58,13 @@ static void update(void **state) {
             a[i] = update_of(&cpu[i], t, n, i, i % 5 != 2, i % 3 != 1);
             b[i] = update_of(&device[i], t, n, i, i % 5 != 2, i % 3 != 1);
         }
-        ok(ld_cpu_update(a, ALL, 0.7, 0.9));
-        ok(ld_cuda_update(b, ALL, 0.7, 0.9));
+        ok(ld_cpu_update(a, ALL, 0.7, 0.9, NULL));
+        ok(ld_cuda_update(b, ALL, 0.7, 0.9, NULL));
         for (int i = 0; i < ALL; i++)
             same(&device[i], &cpu[i], i < COUNT ? 1e-6 : 1e-14);
         next_case();
     }
-    ok(ld_cuda_update(NULL, 0, 1, 0));
+    ok(ld_cuda_update(NULL, 0, 1, 0, NULL));
 }
 
 /* Gradients of 16 bits as the CPU has them in f32, and weights of 16 bits; addresses that are not aligned. */
@@ -97,8 +97,8 @@ static void mixed(void **state) {
                     b.s = (float *)b.s + 1;
                 }
                 set_order(i % ORDERS);
-                ok(ld_cpu_update(&a, 1, 1, 0.5));
-                ok(ld_cuda_update(&b, 1, 1, 0.5));
+                ok(ld_cpu_update(&a, 1, 1, 0.5, NULL));
+                ok(ld_cuda_update(&b, 1, 1, 0.5, NULL));
                 same(&device, &cpu, 1e-6);
                 ok(ld_cpu_copy(want, device.p));
                 if (odd)
@@ -109,11 +109,11 @@ static void mixed(void **state) {
     parts k = parts_of(LD_F64, 3);
     ld_update u = update_of(&k, LD_F64, 3, 0, true, false);
     u.shadow = k.s->data;
-    assert_int_equal(ld_cuda_update(&u, 1, 1, 0), LD_EDTYPE);
-    assert_int_equal(ld_cpu_update(&u, 1, 1, 0), LD_EDTYPE);
+    assert_int_equal(ld_cuda_update(&u, 1, 1, 0, NULL), LD_EDTYPE);
+    assert_int_equal(ld_cpu_update(&u, 1, 1, 0, NULL), LD_EDTYPE);
     u.shadow = NULL;
     ld_sim_fail_workspace(1);
-    assert_int_equal(ld_cuda_update(&u, 1, 1, 0), LD_EMEM);
+    assert_int_equal(ld_cuda_update(&u, 1, 1, 0, NULL), LD_EMEM);
 }
 
 static void sgd(void **state) {
@@ -175,12 +175,72 @@ static void sumsq(void **state) {
     assert_int_equal(ld_cuda_sumsq(&got, xs, 2), LD_EDTYPE);
 }
 
+/* ---- recorded steps -------------------------------------------------------------------------------------------------- */
+
+static ld_cell *make_cell(const ld_cell *c) {
+    ld_view *place = make_view(LD_I64, ROW_MAJOR, 1, (int64_t[]){sizeof *c / 8});
+    return memcpy(place->data, c, sizeof *c);
+}
+
+static void same_cells(const ld_cell *a, const ld_cell *b) {
+    assert_int_equal(a->ok, b->ok);
+    assert_int_equal(a->taken, b->taken);
+    assert_true((isnan(a->sum) && isnan(b->sum)) || a->sum == b->sum || fabs(a->sum - b->sum) <= 1e-7 * b->sum);
+    assert_true(fabs(a->scale - b->scale) <= 1e-7 && fabs(a->decay - b->decay) <= 1e-12);
+}
+
+/* The verdict over losses and gradients that are finite or not, with and without clipping and warm-up. */
+static void judge(void **state) {
+    (void)state;
+    static const double losses[] = {1.5, NAN, INFINITY, 2}, elements[] = {0.5, 1, 1, NAN};
+    for (int k = 0; k < 16; k++) {
+        ld_view *loss = vector(all_dtypes[k % 4], 1, 0, losses[k / 4]), *g = vector(LD_F32, 40001, 1, 0);
+        ld_cell c = {.clip = k % 3 ? 0.7 : 0, .average = 0.9, .updates = k % 2 ? 3 : -1, .taken = 2};
+        put(g, 40000, elements[k / 4]);
+        ld_cell *want = make_cell(&c), *got = make_cell(&c);
+        ok(ld_cpu_judge(want, loss, g, 1));
+        set_order(k % ORDERS);
+        ok(ld_cuda_judge(got, loss, g, 1));
+        same_cells(got, want);
+        assert_int_equal(got->ok, k / 4 == 0);
+        assert_int_equal(got->taken, 2 + got->ok);
+        ok(ld_cuda_judge(got, loss, g, 0)); /* no gradients */
+        assert_int_equal(got->ok, k / 4 == 0 || k / 4 == 3);
+        next_case();
+    }
+    ld_cell none = {0};
+    assert_int_equal(ld_cuda_judge(make_cell(&none), vector(LD_I32, 1, 0, 0), NULL, 0), LD_EDTYPE);
+}
+
+/* update by a cell: as by value with the same numbers, and nothing at all without ok. */
+static void by_cell(void **state) {
+    (void)state;
+    for (int k = 0; k < 8; k++) {
+        ld_dtype t = k % 2 ? LD_F64 : LD_F32;
+        ld_cell c = {.lr = 0.02, .beta1 = 0.8, .scale = 0.7, .decay = 0.95, .taken = 5, .ok = k < 6};
+        parts by_value = parts_of(t, 40000), by_cpu = twins(&by_value), by_card = twins(&by_value);
+        ld_update u = update_of(&by_value, t, 40000, k, true, true), a = update_of(&by_cpu, t, 40000, k, true, true);
+        ld_update b = update_of(&by_card, t, 40000, k, true, true);
+        a.adam.lr = b.adam.lr = 0.5; /* of the cell's */
+        u.adam.lr = 0.01;
+        u.adam.beta1 = 0.8;
+        u.adam.step += 5;
+        if (c.ok)
+            ok(ld_cpu_update(&u, 1, 0.7, 0.95, NULL));
+        ok(ld_cpu_update(&a, 1, 1, 0, make_cell(&c)));
+        set_order(k % ORDERS);
+        ok(ld_cuda_update(&b, 1, 1, 0, make_cell(&c)));
+        same(&by_cpu, &by_value, 0);
+        same(&by_card, &by_value, c.ok ? unit_of(t) * 4 : 0);
+        next_case();
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(update, tidy),
-        cmocka_unit_test_teardown(mixed, tidy),
-        cmocka_unit_test_teardown(sgd, tidy),
-        cmocka_unit_test_teardown(sumsq, tidy),
+        cmocka_unit_test_teardown(update, tidy), cmocka_unit_test_teardown(mixed, tidy),
+        cmocka_unit_test_teardown(sgd, tidy),    cmocka_unit_test_teardown(sumsq, tidy),
+        cmocka_unit_test_teardown(judge, tidy),  cmocka_unit_test_teardown(by_cell, tidy),
     };
     return RUN_KERNEL_TESTS("optimizer kernels", tests);
 }

@@ -90,11 +90,33 @@ static void certain(void **state) {
     assert_int_equal(ld_cuda_cross_entropy_bwd(got, g, x, t, 0), LD_EDTYPE);
 }
 
+/* A class that there is not, which a recorded step cannot check: its loss is no number, its neighbours' are, and nothing
+ * beyond the row is touched. */
+static void outside(void **state) {
+    (void)state;
+    int64_t m = 4, k = 40;
+    ld_view *x = make_view(LD_F32, ROW_MAJOR, 2, (int64_t[]){m, k}), *t = make_view(LD_I64, ROW_MAJOR, 1, &m);
+    ld_view *g = make_view(LD_F32, ROW_MAJOR, 1, &m), *loss = like(g), *dx = like(x);
+    randomise(x, 1, 0);
+    randomise(g, 0, 1);
+    const double classes[] = {3, 40, -1, 1e12};
+    for (int i = 0; i < 4; i++)
+        put(t, i, classes[i]);
+    for (int on_card = 0; on_card < 2; on_card++) {
+        ok(on_card ? ld_cuda_cross_entropy(loss, x, t, 0.1) : ld_cpu_cross_entropy(loss, x, t, 0.1));
+        ok(on_card ? ld_cuda_cross_entropy_bwd(dx, g, x, t, 0.1) : ld_cpu_cross_entropy_bwd(dx, g, x, t, 0.1));
+        assert_true(isfinite(get(loss, 0)) && isfinite(get(dx, 3)) && isfinite(get(dx, 4)));
+        for (int i = 1; i < 4; i++)
+            assert_true(isnan(get(loss, i)));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(softmax, tidy),
         cmocka_unit_test_teardown(cross_entropy, tidy),
         cmocka_unit_test_teardown(certain, tidy),
+        cmocka_unit_test_teardown(outside, tidy),
     };
     return RUN_KERNEL_TESTS("softmax kernels", tests);
 }

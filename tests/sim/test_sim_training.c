@@ -28,11 +28,11 @@ static void noised_case(ld_dtype t, const shape_case *s, bool shifted, bool with
     ld_view *wide = for_cpu(z), *wide_shift = shift ? for_cpu(shift) : NULL;
     ld_view *wy = canonical(stat, s), *w0 = canonical(stat, s), *we = canonical(stat, s);
     ld_view *wt = make_view(stat, ROW_MAJOR, 1, &n);
-    ok(ld_cpu_noised(wy, w0, we, wt, wide, wide_shift, 0.3, seed, first));
+    ok(ld_cpu_noised(wy, w0, we, wt, wide, wide_shift, 0.3, seed, first, NULL));
     EACH_ORDER(o) {
         ld_view *y = canonical(t, s), *x0 = with_x0 ? canonical(t, s) : NULL, *e = canonical(t, s);
         ld_view *times = make_view(stat, ROW_MAJOR, 1, &n);
-        ok(ld_cuda_noised(y, x0, e, times, z, shift, 0.3, seed, first));
+        ok(ld_cuda_noised(y, x0, e, times, z, shift, 0.3, seed, first, NULL));
         agree("times", times, wt, 0, 0);
         agree("eps", e, we, halves ? unit_of(t) : 1e-6, 0.01);
         agree("y", y, wy, halves ? 2 * unit_of(t) : 1e-6, 1);
@@ -57,9 +57,9 @@ static void parts(void **state) {
     ld_view *z = make_view(LD_F32, CANONICAL, 4, shape), *y = like(z), *x0 = like(z), *e = like(z), *normal = like(z);
     ld_view *t = make_view(LD_F32, ROW_MAJOR, 1, &n), *u = twin(t);
     randomise(z, 2, 0);
-    ok(ld_cpu_noised(y, x0, e, t, z, NULL, 0.25, 7, 100));
-    ok(ld_cpu_normal(normal, 0, 1, 7, LD_RNG_NOISE, 100, true));
-    ok(ld_cpu_uniform(u, 0, 1, 7, LD_RNG_TIME, 100, true));
+    ok(ld_cpu_noised(y, x0, e, t, z, NULL, 0.25, 7, 100, NULL));
+    ok(ld_cpu_normal(normal, 0, 1, 7, LD_RNG_NOISE, 100, true, NULL));
+    ok(ld_cpu_uniform(u, 0, 1, 7, LD_RNG_TIME, 100, true, NULL));
     same("eps", e, normal);
     int cut = 0;
     for (int64_t i = 0; i < n * 12; i++) {
@@ -72,10 +72,31 @@ static void parts(void **state) {
     assert_true(cut > 0); /* a thousandth of 2000 on average; seed 7 has one */
     ld_view *want = twin(y);
     EACH_ORDER(o) {
-        ok(ld_cuda_noised(y, NULL, e, t, z, NULL, 0.25, 7, 100));
+        ok(ld_cuda_noised(y, NULL, e, t, z, NULL, 0.25, 7, 100, NULL));
         agree("y of samples in turn", y, want, 1e-6, 1);
         for (int64_t i = 0; i < n; i++)
             assert_true(get(t, i) == fmin(get(u, i), (double)(float)LD_TIME_MAX));
+    }
+}
+
+/* A base in memory is added to the number of the first sample. */
+static void based(void **state) {
+    (void)state;
+    int64_t shape[] = {5, 3, 2, 2}, n = 5;
+    const uint64_t base = 93;
+    ld_view *place = make_view(LD_I64, ROW_MAJOR, 1, (int64_t[]){1});
+    memcpy(place->data, &base, sizeof base);
+    ld_view *z = make_view(LD_F32, CANONICAL, 4, shape), *y = like(z), *e = like(z), *wy = like(z), *we = like(z);
+    ld_view *t = make_view(LD_F32, ROW_MAJOR, 1, &n), *wt = make_view(LD_F32, ROW_MAJOR, 1, &n);
+    randomise(z, 2, 0);
+    ok(ld_cpu_noised(wy, NULL, we, wt, z, NULL, 0.25, 7, 100, NULL));
+    ok(ld_cpu_noised(y, NULL, e, t, z, NULL, 0.25, 7, 7, place->data));
+    same("cpu: y", y, wy);
+    same("cpu: t", t, wt);
+    EACH_ORDER(o) {
+        ok(ld_cuda_noised(y, NULL, e, t, z, NULL, 0.25, 7, 7, place->data));
+        agree("t", t, wt, 0, 0);
+        agree("eps", e, we, 1e-6, 0.01);
     }
 }
 
@@ -83,7 +104,7 @@ static void noised_dtypes(void **state) {
     (void)state;
     int64_t n = 3, shape[] = {3, 4};
     ld_view *z = make_view(LD_BF16, ROW_MAJOR, 2, shape), *t = make_view(LD_BF16, ROW_MAJOR, 1, &n);
-    assert_int_equal(ld_cuda_noised(like(z), NULL, like(z), t, z, NULL, 1, 0, 0), LD_EDTYPE);
+    assert_int_equal(ld_cuda_noised(like(z), NULL, like(z), t, z, NULL, 1, 0, 0, NULL), LD_EDTYPE);
 }
 
 /* ---- losses ------------------------------------------------------------------------------------------------------------ */
@@ -182,9 +203,13 @@ static void unaligned_and_short(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(noised, tidy),        cmocka_unit_test_teardown(parts, tidy),
-        cmocka_unit_test_teardown(noised_dtypes, tidy), cmocka_unit_test_teardown(losses, tidy),
-        cmocka_unit_test_teardown(formulas, tidy),      cmocka_unit_test_teardown(unaligned_and_short, tidy),
+        cmocka_unit_test_teardown(noised, tidy),
+        cmocka_unit_test_teardown(parts, tidy),
+        cmocka_unit_test_teardown(based, tidy),
+        cmocka_unit_test_teardown(noised_dtypes, tidy),
+        cmocka_unit_test_teardown(losses, tidy),
+        cmocka_unit_test_teardown(formulas, tidy),
+        cmocka_unit_test_teardown(unaligned_and_short, tidy),
     };
     return RUN_KERNEL_TESTS("training kernels", tests);
 }

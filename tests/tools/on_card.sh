@@ -199,7 +199,7 @@ fi
 # ---- the rest of the tests ----
 
 if wants operations; then
-    names='tensor grad conv nn precision reference memory plan diffusion_lua ema run metrics vae files'
+    names='graph resident tensor grad conv nn precision reference memory plan diffusion_lua ema run metrics vae files'
     [ -n "$quick" ] && names='tensor'
     # shellcheck disable=SC2086
     suites operations $names

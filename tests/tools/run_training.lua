@@ -22,7 +22,7 @@ function training.start(folder, o)
   return ld.run(folder, {model = net, optim = optim, schedule = o.schedule or ld.schedule.one_cycle{max = 1e-2},
                          ema = 0.9, clip = 1, seed = 6, quiet = o.quiet ~= false, log_every = o.log_every or 3,
                          opt = o.opt, save_minutes = o.save_minutes or 5, keep = o.keep, micro = o.micro,
-                         plan = o.plan, report_minutes = o.report_minutes})
+                         plan = o.plan, report_minutes = o.report_minutes, graph = o.graph})
 end
 
 function training.loss(run, batch)

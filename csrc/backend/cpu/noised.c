@@ -78,8 +78,8 @@ FOR(float)
 FOR(double)
 
 int ld_cpu_noised(const ld_view *y, const ld_view *x0, const ld_view *eps, const ld_view *t, const ld_view *z,
-                  const ld_view *shift, double scale, uint64_t seed, uint64_t first) {
-    job j = {y, x0, eps, t, z, shift, scale, seed, first, 1, 1};
+                  const ld_view *shift, double scale, uint64_t seed, uint64_t first, const uint64_t *base) {
+    job j = {y, x0, eps, t, z, shift, scale, seed, first + (base ? *base : 0), 1, 1};
     if (z->ndim == 4)
         j.channels = z->shape[1];
     for (int d = 1; d < z->ndim; d++)

@@ -33,6 +33,7 @@ typedef struct norm_call {
     void *stats, *mean, *var, *dfilm; /* NULL where not wanted */
     int rows, threads;                /* rows of stats by sample */
     double *sums;                     /* two by column and part, of a block of workspace */
+    double *joined;                   /* 2 c: of all ranks, where spec->join is given */
     void *temporary, *coef[COEFS];    /* T: 3 c a thread; n c */
 } norm_call;
 
@@ -102,6 +103,15 @@ static void for_sets(const norm_call *q, void (*f)(const norm_call *, const norm
     }
 }
 
+/* What f measures of every channel into q->joined, and what all ranks make of it. */
+static int join_ranks(const norm_call *q, void (*f)(const norm_call *, const norm_set *)) {
+    ld_norm_join *join = q->spec->join;
+    if (!join)
+        return 0;
+    for_sets(q, f);
+    return join->run(join, q->joined, q->joined + q->z.c, q->z.c);
+}
+
 /* ---- both dtypes ------------------------------------------------------------------------------------------------- */
 
 LD_BODY float sigmoid_f32(float x) {
@@ -143,7 +153,7 @@ static int begin(norm_call *q, const ld_view *x) {
     if (x->dtype != LD_F32 && x->dtype != LD_F64)
         return ld_fail(LD_EDTYPE, "%s: %s on the cpu; f32 and f64 are there", name(q), ld_dtype_names[x->dtype]);
     grid z = grid_of(x->shape[0], x->shape[1], x->shape[2]);
-    size_t size = ld_dtype_size(x->dtype), sums = (size_t)(z.n * z.parts * 2 * z.c) * sizeof(double);
+    size_t size = ld_dtype_size(x->dtype), sums = (size_t)((z.n * z.parts + 1) * 2 * z.c) * sizeof(double);
     size_t coef = (size_t)(z.n * z.c) * size;
     q->z = z;
     q->rows = LD_NORM_STATS(q->film);
@@ -153,6 +163,7 @@ static int begin(norm_call *q, const ld_view *x) {
     if (!block)
         return LD_EMEM;
     q->sums = (double *)block;
+    q->joined = q->sums + z.n * z.parts * 2 * z.c;
     q->temporary = block + sums;
     for (int i = 0; i < COEFS; i++)
         q->coef[i] = block + sums + temporary + (size_t)i * coef;
@@ -168,12 +179,9 @@ int ld_cpu_norm(const ld_view *y, const ld_view *stats, const ld_view *mean, con
     int err = begin(&q, x);
     if (err)
         return err;
-    if (x->dtype == LD_F32)
-        forward_f32(&q, y->data, x->data);
-    else
-        forward_f64(&q, y->data, x->data);
+    err = x->dtype == LD_F32 ? forward_f32(&q, y->data, x->data) : forward_f64(&q, y->data, x->data);
     ld_cpu_workspace_done(q.sums);
-    return 0;
+    return err;
 }
 
 int ld_cpu_norm_bwd(const ld_view *dx, const ld_view *dfilm, const ld_view *dw, const ld_view *db, const ld_view *g,
@@ -185,10 +193,8 @@ int ld_cpu_norm_bwd(const ld_view *dx, const ld_view *dfilm, const ld_view *dw, 
     int err = begin(&q, x);
     if (err)
         return err;
-    if (x->dtype == LD_F32)
-        backward_f32(&q, data(dx), data(dw), data(db), g->data, x->data);
-    else
-        backward_f64(&q, data(dx), data(dw), data(db), g->data, x->data);
+    err = x->dtype == LD_F32 ? backward_f32(&q, data(dx), data(dw), data(db), g->data, x->data)
+                             : backward_f64(&q, data(dx), data(dw), data(db), g->data, x->data);
     ld_cpu_workspace_done(q.sums);
-    return 0;
+    return err;
 }

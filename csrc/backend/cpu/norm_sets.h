@@ -59,6 +59,10 @@ static double FN(given_centre)(double f, double h, double mean) {
     return fabs(f) < 0.1 ? 0 : (mean - h) / f;
 }
 
+static void FN(measure)(const norm_call *q, const norm_set *s) {
+    FN(set_stats)(q, s, q->joined + s->j0, q->joined + q->z.c + s->j0);
+}
+
 static void FN(set_fwd)(const norm_call *q, const norm_set *s) {
     double mean, var, p = (double)q->z.p;
     bool given = q->spec->given;
@@ -66,7 +70,12 @@ static void FN(set_fwd)(const norm_call *q, const norm_set *s) {
         mean = (double)((const T *)q->mean)[s->j0];
         var = (double)((const T *)q->var)[s->j0];
     } else {
-        FN(set_stats)(q, s, &mean, &var);
+        if (q->spec->join) {
+            mean = q->joined[s->j0];
+            var = q->joined[q->z.c + s->j0];
+        } else {
+            FN(set_stats)(q, s, &mean, &var);
+        }
         if (q->mean) {
             ((T *)q->mean)[s->j0] = (T)mean;
             ((T *)q->var)[s->j0] = (T)var;
@@ -97,7 +106,7 @@ static void FN(coefs_again)(const norm_call *q) {
             FN(map_coef)(q, n, j);
 }
 
-static void FN(forward)(norm_call *q, T *y, const T *x) {
+static int FN(forward)(norm_call *q, T *y, const T *x) {
     const grid *z = &q->z;
     if (!q->spec->given && !q->spec->again) {
         memset(q->sums, 0, (size_t)(z->n * z->parts * 2 * z->c) * sizeof *q->sums);
@@ -111,6 +120,9 @@ static void FN(forward)(norm_call *q, T *y, const T *x) {
         for (int64_t n = 0; n < z->n; n++)
             merge_parts(z, q->sums, n);
     }
+    int err = join_ranks(q, FN(measure));
+    if (err)
+        return err;
     if (q->spec->again)
         FN(coefs_again)(q);
     else
@@ -123,6 +135,7 @@ static void FN(forward)(norm_call *q, T *y, const T *x) {
         (y + at.first, x + at.first, FN(row)(q, at.n, STAT_CENTRE), (T *)q->coef[0] + k, (T *)q->coef[1] + k, at.rows,
          z->c, q->spec);
     }
+    return 0;
 }
 
 /* ---- backward ---------------------------------------------------------------------------------------------------- */
@@ -147,10 +160,25 @@ static void FN(film_bwd)(const norm_call *q, int64_t n, int64_t j, double g1, do
     to[q->z.c] = (T)du;
 }
 
+/* Sums of dz and dz xhat of one channel. */
+static void FN(measure_bwd)(const norm_call *q, const norm_set *s) {
+    double first = 0, second = 0;
+    for (int64_t n = s->n0; n < s->n1; n++) {
+        first += sums_of(q, n)[s->j0];
+        second += FN(hat_sum)(q, n, s->j0);
+    }
+    q->joined[s->j0] = first;
+    q->joined[q->z.c + s->j0] = second;
+}
+
 /* dx = f du; with the statistics constants, g1 = g2 = 0. */
 static void FN(set_bwd)(const norm_call *q, const norm_set *s) {
     double g1 = 0, g2 = 0, count = (double)((s->n1 - s->n0) * (s->j1 - s->j0) * q->z.p);
-    if (!q->spec->given && count > 0)
+    if (q->spec->join) {
+        double share = FN(weight)(q, s->j0) / q->spec->join->rows;
+        g1 = share * q->joined[s->j0];
+        g2 = share * q->joined[q->z.c + s->j0];
+    } else if (!q->spec->given && count > 0)
         for (int64_t n = s->n0; n < s->n1; n++)
             for (int64_t j = s->j0; j < s->j1; j++) {
                 g1 += FN(weight)(q, j) * sums_of(q, n)[j] / count;
@@ -182,7 +210,7 @@ static void FN(affine_bwd)(const norm_call *q, T *dw, T *db) {
     }
 }
 
-static void FN(backward)(norm_call *q, T *dx, T *dw, T *db, const T *g, const T *x) {
+static int FN(backward)(norm_call *q, T *dx, T *dw, T *db, const T *g, const T *x) {
     const grid *z = &q->z;
     for (int64_t i = 0; i < z->n * z->c; i++)
         FN(map_coef)(q, i / z->c, i % z->c);
@@ -198,11 +226,14 @@ static void FN(backward)(norm_call *q, T *dx, T *dw, T *db, const T *g, const T 
     }
     for (int64_t n = 0; n < z->n; n++)
         add_parts(z, q->sums, n);
+    int err = join_ranks(q, FN(measure_bwd));
+    if (err)
+        return err;
     for_sets(q, FN(set_bwd));
     if (dw || db)
         FN(affine_bwd)(q, dw, db);
     if (!dx)
-        return;
+        return 0;
     const T *dz = q->spec->act == LD_NORM_PLAIN ? g : dx;
 #pragma omp parallel for schedule(static) num_threads(q->threads)
     for (int64_t u = 0; u < z->n * z->parts; u++) {
@@ -212,4 +243,5 @@ static void FN(backward)(norm_call *q, T *dx, T *dw, T *db, const T *g, const T 
         (dx + at.first, dz + at.first, x + at.first, FN(row)(q, at.n, STAT_CENTRE), (T *)q->coef[2] + k,
          (T *)q->coef[3] + k, (T *)q->coef[4] + k, at.rows, z->c);
     }
+    return 0;
 }

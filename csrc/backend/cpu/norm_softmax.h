@@ -69,7 +69,7 @@ static void FN(entropy_fwd)(int64_t m, int64_t k, T *loss, const T *x, const int
         double total = log((double)sum);
         for (int64_t j = 0; smoothing != 0 && j < k; j++)
             mean += ((double)row[j] - (double)max) / (double)k;
-        double picked = (double)row[t[r]] - (double)max;
+        double picked = t[r] >= 0 && t[r] < k ? (double)row[t[r]] - (double)max : (double)NAN;
         loss[r] = (T)((1 - smoothing) * (total - picked) + smoothing * (total - mean));
     }
 }
@@ -80,11 +80,12 @@ static void FN(entropy_grad)(int64_t m, int64_t k, T *dx, const T *g, const T *x
         T max, sum, *out = dx + r * k;
         FN(exps)(out, x + r * k, k, &max, &sum);
         /* at the target by the sum over the others, because p - 1 would cancel where p is near 1 */
-        double p = (double)out[t[r]], others = 0;
+        bool there = t[r] >= 0 && t[r] < k;
+        double p = there ? (double)out[t[r]] : (double)NAN, others = 0;
         for (int64_t j = 0; j < k; j++)
             others += j == t[r] ? 0 : (double)out[j];
         double target = smoothing - smoothing / (double)k - others / (p + others);
         FN(scale)(out, k, g[r] / sum, (T)(-(double)g[r] * smoothing / (double)k));
-        out[t[r]] = (T)((double)g[r] * target);
+        out[there ? t[r] : 0] = (T)((double)g[r] * target);
     }
 }

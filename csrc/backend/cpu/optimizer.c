@@ -109,7 +109,7 @@ static void update_part(const ld_update *u, double scale, double decay, int64_t 
         fn(&k, first, last);
 }
 
-int ld_cpu_update(const ld_update *u, int n, double scale, double decay) {
+static int update(const ld_update *u, int n, double scale, double decay) {
     int64_t total = 0;
     for (int i = 0; i < n; i++) {
         if (u[i].shadow || u[i].g_dtype == LD_BF16 || u[i].g_dtype == LD_F16)
@@ -131,6 +131,26 @@ int ld_cpu_update(const ld_update *u, int n, double scale, double decay) {
         }
     }
     return 0;
+}
+
+/* With a cell: the numbers that are there. */
+int ld_cpu_update(const ld_update *u, int n, double scale, double decay, const ld_cell *cell) {
+    if (!cell)
+        return update(u, n, scale, decay);
+    if (!cell->ok)
+        return 0;
+    ld_update *list = malloc((size_t)(n + 1) * sizeof *list);
+    if (!list)
+        return ld_fail(LD_EMEM, "update: out of host memory");
+    for (int i = 0; i < n; i++) {
+        list[i] = u[i];
+        list[i].adam.lr = cell->lr * u[i].adam.lr;
+        list[i].adam.beta1 = cell->beta1;
+        list[i].adam.step = u[i].adam.step + cell->taken;
+    }
+    int bad = update(list, n, cell->scale, cell->decay);
+    free(list);
+    return bad;
 }
 
 int ld_cpu_sgd(const ld_view *p, const ld_view *g, const ld_view *buf, double lr, double momentum, double weight_decay,
@@ -204,5 +224,18 @@ int ld_cpu_sumsq(double *sum, const ld_view *xs, int n) {
         all_of_them += sums[u];
     free(sums);
     *sum = all_of_them;
+    return 0;
+}
+
+int ld_cpu_judge(ld_cell *cell, const ld_view *loss, const ld_view *xs, int n) {
+    int bad = ld_cpu_sumsq(&cell->sum, xs, n);
+    if (bad)
+        return bad;
+    double updates = (double)cell->updates + (double)cell->taken, warm = (1 + updates) / (10 + updates);
+    double scale = cell->clip / (sqrt(cell->sum) + 1e-6);
+    cell->decay = cell->updates >= 0 && warm < cell->average ? warm : cell->average;
+    cell->scale = cell->clip > 0 && scale < 1 ? scale : 1;
+    cell->ok = isfinite(ld_dtype_get(loss->dtype, loss->data)) && isfinite(cell->sum);
+    cell->taken += cell->ok;
     return 0;
 }

@@ -170,25 +170,31 @@ static void run(job *j, bool by_row) {
 FINISH(float)
 FINISH(double)
 
+static uint64_t from(uint64_t sample, const uint64_t *base) {
+    return base ? sample + *base : sample;
+}
+
 int ld_cpu_uniform(const ld_view *y, double lo, double hi, uint64_t seed, uint32_t purpose, uint64_t sample,
-                   bool by_row) {
-    job j = {.y = y, .x = y, .stream = {seed, sample, purpose}, .draw = draw_uniform, .p = lo, .q = hi - lo};
+                   bool by_row, const uint64_t *base) {
+    job j = {
+        .y = y, .x = y, .stream = {seed, from(sample, base), purpose}, .draw = draw_uniform, .p = lo, .q = hi - lo};
     j.finish = y->dtype == LD_F64 ? scaled_double : scaled_float;
     run(&j, by_row);
     return 0;
 }
 
 int ld_cpu_normal(const ld_view *y, double mean, double std, uint64_t seed, uint32_t purpose, uint64_t sample,
-                  bool by_row) {
-    job j = {.y = y, .x = y, .stream = {seed, sample, purpose}, .draw = draw_normal, .p = mean, .q = std};
+                  bool by_row, const uint64_t *base) {
+    job j = {.y = y, .x = y, .stream = {seed, from(sample, base), purpose}, .draw = draw_normal, .p = mean, .q = std};
     j.finish = y->dtype == LD_F64 ? scaled_double : scaled_float;
     run(&j, by_row);
     return 0;
 }
 
-int ld_cpu_dropout(const ld_view *y, const ld_view *x, double p, uint64_t seed, uint64_t sample) {
-    ld_view from = *x; /* an address of its own: x may be y */
-    job j = {.y = y, .x = &from, .stream = {seed, sample, LD_RNG_DROPOUT}, .draw = draw_uniform, .q = 1 - p};
+int ld_cpu_dropout(const ld_view *y, const ld_view *x, double p, uint64_t seed, uint64_t sample, const uint64_t *base) {
+    ld_view source = *x; /* an address of its own: x may be y */
+    job j = {
+        .y = y, .x = &source, .stream = {seed, from(sample, base), LD_RNG_DROPOUT}, .draw = draw_uniform, .q = 1 - p};
     j.p = ceil(p * 0x1p24) * 0x1p-24; /* exact as f32, and no multiple of 2^-24 lies between it and p */
     j.finish = y->dtype == LD_F64 ? dropped_double : dropped_float;
     run(&j, false);

@@ -41,7 +41,15 @@ int ld_cuda_lost(const char *who); /* 0, or LD_EDEVICE after ld_fail */
 int ld_cuda_count(void);
 int ld_cuda_open(int i, ld_device *d);
 void ld_cuda_doctor(ld_plugin_say *say, void *arg);
+/* graph.c: work of the stream is recorded and not done; what a copy to the device reads is kept with the recording. */
+bool ld_cuda_recording(void);
+int ld_cuda_record_upload(void *device, const void *host, size_t bytes);
+extern const ld_graph_ops ld_cuda_graph_ops;
 /* memory.c: what of the device's memory functions this driver and card can do. */
 const ld_device_ops *ld_cuda_memory(int ordinal);
+/* ranks.c: messages between cards. */
+const ld_device_ranks *ld_cuda_ranks(void);
+/* Kernels that the calling thread launches go to s; those of other threads to the stream that computes. */
+void ld_cuda_use_stream(cudaStream_t s);
 
 #endif

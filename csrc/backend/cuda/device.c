@@ -2,6 +2,8 @@
 #include "backend/cuda/cuda.h"
 
 #include "backend/cuda/library.h"
+#include "backend/cuda/load.h"
+#include "backend/cuda/nccl.h"
 #include "base/error.h"
 
 #include <ctype.h>
@@ -16,8 +18,14 @@ ld_cuda_state ld_cuda = {.ordinal = -1};
 /* What the kernels are built for: sm_80 and newer. */
 enum { MAJOR_LEAST = 8 };
 
+static __thread cudaStream_t own_stream; /* of the thread of messages between ranks */
+
 void *ld_cuda_stream(void) {
-    return ld_cuda.stream;
+    return own_stream ? own_stream : ld_cuda.stream;
+}
+
+void ld_cuda_use_stream(cudaStream_t s) {
+    own_stream = s;
 }
 
 int ld_cuda_processors(void) {
@@ -161,6 +169,7 @@ int ld_cuda_open(int i, ld_device *d) {
     make_id(&p, driver, cudnn->cudnnGetVersion());
     d->backend = &ld_cuda_backend;
     d->ops = ld_cuda_memory(i);
+    d->ranks = ld_cuda_ranks();
     snprintf(d->text, sizeof d->text, "%.64s, compute capability %d.%d, %.1f GiB, CUDA %s, driver %s", p.name, p.major,
              p.minor, (double)p.totalGlobalMem / (1 << 30), ld_cuda_version_text(CUDART_VERSION),
              ld_cuda_version_text(driver));
@@ -225,4 +234,6 @@ void ld_cuda_doctor(ld_plugin_say *say, void *arg) {
     say_library(say, arg, "cuDNN", cudnn != NULL, cudnn ? cudnn->cudnnGetVersion() : 0, ld_cuda_cudnn_file());
     const ld_cublas *blas = ld_cuda_cublas("doctor");
     say_library(say, arg, "cuBLASLt", blas != NULL, blas ? blas->cublasLtGetVersion() : 0, ld_cuda_cublas_file());
+    int nccl = ld_nccl_version("doctor");
+    say_library(say, arg, "NCCL, for several ranks", nccl > 0, (size_t)nccl, ld_nccl_file());
 }

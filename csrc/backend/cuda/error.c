@@ -17,9 +17,12 @@ int ld_cuda_lost(const char *who) {
                    ld_cuda.device ? ld_cuda.device->name : "the device", lost);
 }
 
-/* Errors that leave the context as it was go away when they are asked for. */
+/* Errors that leave the context as it was go away when they are asked for. A stream that is recorded must not be asked: what
+ * took the device shows at the next operation. */
 static bool stays(void) {
     cudaGetLastError();
+    if (ld_cuda_recording())
+        return false;
     cudaError_t now = ld_cuda.stream ? cudaStreamQuery(ld_cuda.stream) : cudaGetLastError();
     return now != cudaSuccess && now != cudaErrorNotReady;
 }

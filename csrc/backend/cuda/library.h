@@ -36,7 +36,5 @@ const char *ld_cuda_cublas_file(void);
 
 /* "13.0" of 13000 */
 const char *ld_cuda_version_text(int version);
-/* "9.13.0" of cuDNN's 91300, "13.0.2" of cuBLASLt's 130002 */
-const char *ld_cuda_library_version(size_t version);
 
 #endif

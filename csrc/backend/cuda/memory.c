@@ -25,11 +25,52 @@ static struct {
 
 /* ---- copies ---------------------------------------------------------------------------------------------------------- */
 
+/* A copy from pageable memory may wait for all work before it. From SMALL bytes on, up to PIECE, the host's memory is copied to
+ * pinned memory first, a ring of pieces, each free again when its copy is done. */
+#define SMALL ((size_t)64 << 10)
+#define PIECE ((size_t)4 << 20)
+enum { PIECES = 8 };
+
+static struct {
+    char *memory; /* PIECES of them; NULL before the first, and where there is none */
+    bool tried;
+    cudaEvent_t done[PIECES];
+    int at;
+} staging;
+
+static bool can_stage(size_t bytes) {
+    if (bytes <= SMALL || bytes > PIECE)
+        return false;
+    if (!staging.tried && cudaMallocHost((void **)&staging.memory, PIECES * PIECE) != cudaSuccess) {
+        cudaGetLastError();
+        staging.memory = NULL;
+    }
+    staging.tried = true;
+    return staging.memory;
+}
+
+static int upload_staged(void *device, const void *host, size_t bytes, const char *who) {
+    int i = staging.at++ % PIECES;
+    char *piece = staging.memory + (size_t)i * PIECE;
+    int bad = ld_cuda_check(staging.done[i] ? cudaEventSynchronize(staging.done[i])
+                                            : cudaEventCreateWithFlags(&staging.done[i], cudaEventDisableTiming),
+                            who);
+    if (bad)
+        return bad;
+    memcpy(piece, host, bytes);
+    bad = ld_cuda_check(cudaMemcpyAsync(device, piece, bytes, cudaMemcpyHostToDevice, ld_cuda.stream), who);
+    return bad ? bad : ld_cuda_check(cudaEventRecord(staging.done[i], ld_cuda.stream), who);
+}
+
 int ld_cuda_upload(void *device, const void *host, size_t bytes) {
     static const char who[] = "copy to the device";
     if (!bytes || ld_cuda_idle())
         return 0;
     int bad = ld_cuda_lost(who);
+    if (!bad && ld_cuda_recording())
+        return ld_cuda_record_upload(device, host, bytes);
+    if (!bad && can_stage(bytes))
+        return upload_staged(device, host, bytes, who);
     /* from pageable memory: returns when the host's memory has been read */
     return bad ? bad : ld_cuda_check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, ld_cuda.stream), who);
 }
@@ -39,6 +80,8 @@ int ld_cuda_download(void *host, const void *device, size_t bytes) {
     if (!bytes || ld_cuda_idle())
         return 0;
     int bad = ld_cuda_lost(who);
+    if (!bad && ld_cuda_recording())
+        bad = ld_fail(LD_ESTATE, "%s: work that is recorded cannot wait for it", who);
     if (!bad)
         bad = ld_cuda_check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, ld_cuda.stream), who);
     return bad ? bad : ld_cuda_check(cudaStreamSynchronize(ld_cuda.stream), who);
@@ -187,7 +230,8 @@ const ld_device_ops *ld_cuda_memory(int ordinal) {
                                 .upload = ld_cuda_upload,
                                 .download = ld_cuda_download,
                                 .wait = wait_for_stream,
-                                .room = room};
+                                .room = room,
+                                .graph = &ld_cuda_graph_ops};
     int has = 0;
     CUdevice card;
     arena.cu = ld_cuda_driver("device");

@@ -45,7 +45,8 @@ ld.latents.open(path, {split = nil, share = 0.1, resident = 'auto', mirror = tru
   path        file
   split       'train' or 'valid': by position, without shuffling
   share       of the rows that is 'valid'
-  resident    true, false or 'auto': hold the latents in memory for training
+  resident    true, false or 'auto': training holds the latents in the memory of the device that trains, and a step
+              sends no pixels there; 'auto' when they take at most half of what a step leaves of it
   mirror      training takes mirrored latents half of the time, where the store has them
   unfinished  a store in the making too
   returns     a store: fields count, shape, mean, std, vae, vae_hash, pixel_range
@@ -85,14 +86,36 @@ ld.latents.import(path, out, {vae, range, shape = nil, dtype = 'f32', labels = n
     local o = {vae = 'sd-vae', range = 'signed', shape = {4, 4, 2, 2}, quiet = true}
     print(pcall(ld.latents.import, 'raw.bin', 'imported.h5', o))
 
-store:get(indices)
+store:get(indices, first, seed)
   Rows of the data set, on the default device.
   indices  a table of numbers from 1
-  returns  {x = raw latents (n,C,h,w) f32, label = (n) i64}
+  first    images seen, to have them as training takes them (store:augmented); raw latents when left out
+  seed     of the run
+  returns  {x = latents (n,C,h,w) f32, label = (n) i64}
   example
 <setup>    print(store:get{1, 2}.x:describe())
 
-store:loader{batch, seed = 0, rank = 1, ranks = 1, micro = 0, ahead = 4, threads = 4, resident = nil, mirror = nil}
+store:augmented{standardise = false, pad = 0, erase = 0, max = 4, flip = 0}
+  The same rows, of which run:batches and loaders give changed ones, by (seed, images seen + position); store:get
+  without `first` and store:in_order give them as they are.
+  standardise  per channel (z - mean) / std of the whole store, first
+  pad          zeros on each side, then a random cut of the old size
+  erase        side of random rectangles that become noise, as a share of the picture's; below 1
+  max          the most of them, at most 64
+  flip         probability of the other way round
+  returns      a store
+  see          ld.augment.gather
+  example
+<setup>    print(store:augmented{standardise = true, pad = 1, flip = 0.5}:loader{batch = 4}:batch(0, 4):describe())
+
+store:resident_bytes()
+  What the latents take in memory.
+  returns  a number
+  example
+<setup>    print(store:resident_bytes())
+
+store:loader{batch, seed = 0, rank = 1, ranks = 1, micro = 0, ahead = 4, threads = 4, resident = nil, device = nil,
+    mirror = nil}
   Batches by the clock of images seen; ld.run makes one by itself.
   batch     images a batch
   seed      of the order
@@ -101,7 +124,9 @@ store:loader{batch, seed = 0, rank = 1, ranks = 1, micro = 0, ahead = 4, threads
   micro     a rank's share is made of whole micro-batches of so many images; 0: equal shares
   ahead     batches read ahead
   threads   that read
-  resident  hold the latents in memory; as the store says when nil
+  resident  true, false or 'auto': hold the latents in memory of `device`; as the store says when nil. 'auto': where
+            they take at most a quarter of what is free there, on the CPU half
+  device    the default device when nil
   mirror    as the store says when nil
   returns   a loader
   example
@@ -117,9 +142,16 @@ loader:next(images)
 <setup>    local loader = store:loader{batch = 4}
     print(loader:batch(0, 4):describe(), loader:next(0))
 
+loader:place(device)
+  The latents go to a device's memory, and batches are made there from now on.
+  device   the default device when left out
+  returns  true; nil and the reason where there is no room
+  example
+<setup>    print(store:loader{batch = 4}:place())
+
 loader:stats()
 loader:close()
-  {batches, wait, spent (seconds), resident, memory (bytes)}; and the end of its threads.
+  {batches, wait, spent (seconds), resident, device, memory (bytes)}; and the end of its threads.
   returns  a table; nothing
   example
 <setup>    local loader = store:loader{batch = 4}
@@ -192,9 +224,9 @@ store:check_vae(vae)
     store:check_vae(vae)
 
 ld.run(folder, {model, optim, opt = nil, schedule = nil, ema = nil, clip = 0, seed = 0, save_minutes = 5,
-    log_every = 20, record = nil, quiet = false, plan = true, deterministic = false, micro = 0, precision = 'f32',
-    tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0,
-    keep = {last = 2, best = 1, every = 0}, attach = true})
+    log_every = 20, record = nil, quiet = false, plan = true, deterministic = false, micro = 0, sync_bn = false,
+    precision = 'f32', tensorboard = false, report_minutes = 5, outlier = 8, compare_every = 200, overfit = 0,
+    keep = {last = 2, best = 1, every = 0}, attach = true, graph = nil})
   A training run in a folder: clock, order of data, checkpoints, resume, log, report. Calling it again resumes.
   folder          for last.h5, log.jsonl, report.html, samples/
   model           module
@@ -212,6 +244,7 @@ ld.run(folder, {model, optim, opt = nil, schedule = nil, ema = nil, clip = 0, se
   plan            the memory of a step is worked out before the first
   deterministic   no ways of computing are timed
   micro           images of a micro-batch, whose gradients are summed; 0: a batch is cut into as many as there are ranks
+  sync_bn         several ranks: batch norm's statistics in training are those of the whole batch; not with micro
   precision       'f32', or 'bf16' on a CUDA device: what the functions of run:step and run:averaged compute in
   tensorboard     event files in <folder>/tb too
   report_minutes  between versions of report.html; 0 for none
@@ -220,6 +253,7 @@ ld.run(folder, {model, optim, opt = nil, schedule = nil, ema = nil, clip = 0, se
   keep            how many newest and best checkpoints stay, and after how many images one stays for good (0: none)
   overfit         k: train on the first k batches only, in <folder>/overfit
   attach          `ldlua attach <folder>` may ask while it trains
+  graph           false: the function computes every step; else a device that can records the step and does it again
   returns         a run
   errors          a checkpoint of another network or optimiser; only damaged ones; a folder in which another process
                   trains; a precision the device lacks
@@ -335,15 +369,14 @@ run:image(name, x, {columns = nil, gap = 2})
 run:draws(f, batches)
 run:draw(n)
   How pictures of the network are drawn, for those who attach to the run and ask for samples; and n of them.
-  f        function (n, together) that gives n pictures (n,3,H,W) by the weights that are in the network; together is true
-           where every rank calls it, so that ranks may share the work
+  f        function (n, together) that gives n pictures (n,3,H,W) by the weights that are in the network; together is
+           true where every rank calls it, so that ranks may share the work
   batches  function (i), needed with batch norm, as for run:averaged
   n        how many
   returns  draws: nothing; draw: pictures by the averaged weights, or by the live ones where the run keeps no average
   errors   draw: nothing was said with draws
   example
-<training>    run:draws(function(n) return ld.rand(n, 3, 8, 8) end)
-<training>    print(run:draw(2):describe())
+<training>    run:draws(function(n) return ld.rand(n, 3, 8, 8) end) print(run:draw(2):describe())
 
 run:finish()
   The last checkpoint and a summary line.
@@ -424,7 +457,10 @@ return {title = 'Latents, runs, checkpoints', internal = [[
   run:check_kind run:load run:resume run:stop_requested run:next_batch run:indices run:make_batch run:start
   run:after_step run:set_learning_rate run:compute run:plan_memory run:skip run:count run:flush_log run:speed
   run:clear_line run:line run:check_ranks run:checkpoint_bytes run:collect run:compare_gradients run:duration
-  run:empty_sums run:end_line run:few run:gradient run:health_entry run:log_beginning run:log_data run:log_image
-  run:lost run:mend_log run:micro_gradient run:pieces run:share run:tell run:tell_disk run:tell_time run:to_board
-  run:try_to_tell run:watch run:with_averages]],
+  run:empty_sums run:call run:comparable
+  run:count_pictures run:forget_graphs run:settle run:step_recorded
+  run:time_step run:write_sums ld.graph ld.graph_able run:end_line run:few run:gradient run:health_entry
+  run:log_beginning run:log_data run:log_image
+  run:lost run:mend_log run:micro_gradient run:share run:synchronised run:tell run:tell_disk run:tell_time run:to_board
+  run:try_to_tell run:watch run:with_averages run:open_data run:close_data run:plan_data run:place_data]],
   (text:gsub('<setup>', function() return setup end):gsub('<training>', function() return training end))}

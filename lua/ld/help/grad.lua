@@ -107,8 +107,10 @@ ld.gradcheck(f, inputs, {eps = 1e-6, tol = 1e-6})
     print(ld.gradcheck(function(x) return x:square():sum() end, {ld.tensor({1, 2}, {dtype = 'f64'})}))
 
 ld.memory(what, device)
-  Bytes of tensors: live, cached, packed, peak of live; blocks, allocations, tensors.
-  what     'reset': peak starts again from live; 'trim': cached blocks go back to the system; nil
+  Bytes of tensors: live, cached, packed, peak of live, graphs (of live, held by recordings); blocks, allocations,
+  tensors.
+  what     'reset': peak starts again from live; 'trim': cached blocks go back to the system; 'largest': also `largest`,
+           a list of the operations that hold most, {op, bytes, blocks}; nil
   device   the default device when left out
   returns  a table of numbers
   example

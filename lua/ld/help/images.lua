@@ -127,6 +127,23 @@ ld.grid(images, {columns = nil, gap = 2})
   example
     print(ld.grid(ld.faces(4, {size = 16}), {columns = 2}):describe())
 
+ld.augment.gather(x, rows, {shift = nil, scale = nil, pad = 0, erase = 0, max = 4, flip = 0, seed = 0, first = 0})
+  Pictures out of a set, augmented on their way, on the device where the set lies.
+  x        tensor (R,C,H,W) of floats or u8
+  rows     a table of numbers from 1; all of x when nil
+  shift    tensor (C) f32, and with it
+  scale    tensor (C) f32: (x - shift) * scale, first
+  pad      zeros on each side, then a random cut of the old size
+  erase    side of random rectangles that become noise of the picture's own mean and spread, as a share of the picture's
+  max      the most of them, at most 64
+  flip     probability of the other way round
+  seed     whole number
+  first    number of the first picture's sample, from 0
+  returns  a tensor (n,C,H,W) f32
+  see      ld.augment.pad_crop ld.augment.rand_erase ld.augment.random_flip
+  example
+    print(ld.augment.gather(ld.faces(3, {size = 16}), {3, 1}, {pad = 2, flip = 0.5}):describe())
+
 ld.augment.pad_crop(x, {pad = 2, seed = 0, first = 0})
   Zeros around, then a random cut of the old size, in place.
   x        tensor (N,C,H,W)
@@ -141,7 +158,7 @@ ld.augment.rand_erase(x, {pct = 0.2, max = 4, seed = 0, first = 0})
   Random rectangles become noise of x's own mean and spread, in place.
   x        tensor (N,C,H,W) of floats
   pct      side of a rectangle, as a share of the picture's
-  max      the most rectangles
+  max      the most rectangles, at most 64
   seed     whole number
   first    number of the first row's sample, from 0
   returns  x

@@ -183,18 +183,37 @@ function help.near(name)
   return names
 end
 
---- Every entry whose name, summary or lines have the word, as a list of {name, summary}.
-function help.search(word)
+-- Whether a text has every word of a list.
+local function has_all(text, list)
+  for _, word in ipairs(list) do
+    if not text:find(word, 1, true) then return false end
+  end
+  return true
+end
+
+-- Names whose last part begins so, at most five.
+local function beginning(stem)
+  local names = {}
+  for known in pairs(index) do
+    if last(known):sub(1, #stem) == stem then names[#names + 1] = known end
+  end
+  table.sort(names)
+  return {unpack(names, 1, 5)}
+end
+
+--- Every entry whose name, summary or lines have the word, or all of several words, as a list of {name, summary}.
+function help.search(text)
   load_all()
-  local found, low = {}, word:lower()
+  local found, list = {}, {}
+  for word in text:lower():gmatch('%S+') do list[#list + 1] = word end
   for _, part in ipairs(loaded) do
     for _, e in ipairs(part.entries) do
-      local names, text = {}, e.summary
+      local names, says = {}, e.summary
       for _, s in ipairs(e.signatures) do names[#names + 1] = s.name end
-      for _, item in ipairs(e.lines) do text = text .. ' ' .. (item[1] ~= 'example' and item[2] or '') end
-      local name = table.concat(names, ' ')
-      if name:lower():find(low, 1, true) or text:lower():find(low, 1, true) then
-        found[#found + 1] = {e.signatures[1].name, e.summary, name:lower():find(low, 1, true) and 0 or 1}
+      for _, item in ipairs(e.lines) do says = says .. ' ' .. (item[1] ~= 'example' and item[2] or '') end
+      local name = table.concat(names, ' '):lower()
+      if has_all(name .. ' ' .. says:lower(), list) then
+        found[#found + 1] = {e.signatures[1].name, e.summary, has_all(name, list) and 0 or 1}
       end
     end
   end
@@ -253,8 +272,19 @@ local function list_class(class)
   return #out > 0 and table.concat(out, '\n') or nil
 end
 
+local function command_line(c) return ('  %-20s %s'):format(c[2], c[3]) end
+
+-- What the prompt's command of a name does, nil when there is none.
+local function show_command(name)
+  for _, c in ipairs(require 'ld.help.commands') do
+    for _, known in ipairs(c[1]) do
+      if known == name then return command_line(c) end
+    end
+  end
+end
+
 local function list_subjects()
-  local out = {'? name shows an entry, ??word searches. Names by subject:'}
+  local out = {'Names by subject; how to ask for one stands at the end.'}
   for _, part in ipairs(help.all()) do
     local names = {}
     for _, e in ipairs(part.entries) do
@@ -267,6 +297,8 @@ local function list_subjects()
     end
     out[#out + 1] = part.title .. '\n   ' .. text
   end
+  out[#out + 1] = 'At the prompt'
+  for _, c in ipairs(require 'ld.help.commands') do out[#out + 1] = command_line(c) end
   return table.concat(out, '\n')
 end
 
@@ -288,7 +320,7 @@ function help.show(what)
     return text or ('a %s; no entry belongs to it'):format(type(what))
   end
   local name = what:match('^%s*(.-)%s*$'):gsub('%(%)$', '')
-  if name == '' then return list_subjects() end
+  if name == '' or name == 'ld' then return list_subjects() end
   local e = find(name)
   local methods = list_class(name)
   if e then return show_entry(e) .. (methods and '\n\n' .. methods or '') end
@@ -305,10 +337,16 @@ function help.show(what)
     end
   end
   table.sort(parts)
-  if #parts == 1 and parts[1]:match('^  [%w_.:]+ ') then return show_entry(index[parts[1]:match('%S+')]) end
+  if #parts == 1 and not parts[1]:find('\n', 1, true) then return show_entry(index[parts[1]:match('%S+')]) end
   if #parts > 0 then return table.concat(parts, '\n') end
   if help.internal[name] then return name .. " is for the library's own use" end
-  local near = help.near(name)
+  local command = show_command(name)
+  if command then return command end
+  if not name:match('^[%w_.:]+$') then
+    return ("'%s' is no name; ? takes one, such as ? ld.conv2d, and ??word searches"):format(name)
+  end
+  local near = #last(name) > 2 and help.near(name) or {}
+  if #near == 0 and #last(name) > 2 then near = beginning(last(name)) end
   return ("no entry '%s'%s; ??%s searches"):format(name, #near > 0 and '; did you mean ' .. table.concat(near, ', ') ..
     '?' or '', last(name))
 end
@@ -345,5 +383,5 @@ return setmetatable(help, {__call = function(_, ...)
   if select('#', ...) > 0 and (...) == nil then
     core.fail('help: nil has no entry; write the name as text, as in ld.help "conv2d", or ? conv2d at the prompt')
   end
-  print(help.show((...)))
+  print(require('ld.help.fit')(help.show((...)), select(2, core.terminal())))
 end})

@@ -53,13 +53,15 @@ ld.find_lr.valley(rates, losses)
                              loss = function() return ld.mse(net(x), y) end}
     print(found.suggestion, ld.find_lr.valley(found.rates, found.smooth))
 
-ld.pixels(set, {flip = false, seed = 0})
+ld.pixels(set, {flip = false, seed = 0, resident = nil})
   Every picture of a set that can be read, in memory: a data set for runs that learn from pixels.
-  set      from ld.images
-  flip     half of the pictures are mirrored, as (seed, images seen) says
-  seed     whole number
-  returns  a pixels: fields count, size, classes, name, x (u8), label
-  errors   none can be read
+  set       from ld.images
+  flip      half of the pictures are mirrored, as (seed, images seen) says
+  seed      whole number
+  resident  true, false or 'auto' (as nil): a run holds them in the memory of the device that trains; 'auto' when they
+            take at most half of what a step leaves of it
+  returns   a pixels: fields count, size, classes, name, x (u8), label
+  errors    none can be read
   example
     print(ld.pixels(ld.images.synthetic_faces{n = 4, size = 16}))
 
@@ -73,6 +75,15 @@ pixels:first(n)
   example
     local pictures = ld.pixels(ld.images.synthetic_faces{n = 4, size = 16})
     print(pictures:get{1, 3}.x:describe(), pictures:first(2):describe())
+
+pixels:resident_bytes()
+pixels:place(device)
+  What the pictures take in memory; and they go to a device's, where x of batches is made from now on.
+  device   a name
+  returns  a number; true, or nil and the reason where there is no room
+  example
+    local pictures = ld.pixels(ld.images.synthetic_faces{n = 4, size = 16})
+    print(pictures:resident_bytes(), pictures:place(ld.default_device()), pictures:get{1}.x.device)
 
 ld.ranks.rank()
 ld.ranks.count()
