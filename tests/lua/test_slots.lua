@@ -387,7 +387,8 @@ for _, dtype in ipairs{'f32', 'f64', 'bf16', 'f16', 'u8'} do
       local out = {}
       for _, shape in ipairs{{1, 1, 1, 1}, {33, 3, 5, 7}, {31, 4, 16, 16}} do
         local x = core.clamp(core.noise(shape, {seed = 3, device = 'cpu'}):affine(40, 128), 0, 255):to(dtype):to(device)
-        local shift, scale = core.full({shape[2]}, 100, {device = device}), core.full({shape[2]}, 0.02, {device = device})
+        local o = {device = device}
+        local shift, scale = core.full({shape[2]}, 100, o), core.full({shape[2]}, 0.02, o)
         out[#out + 1] = core.augment.gather(x, {1, shape[1], 1}, {shift = shift, scale = scale, seed = 4, first = 9})
         out[#out + 1] = core.augment.gather(x, nil, {pad = 2, erase = 0.4, max = 3, flip = 0.5, seed = 4, first = 77,
                                                      shift = shift, scale = scale})
