@@ -37,6 +37,7 @@ done
 # Does a program fail without the barrier? It ends at its first failure.
 notices() { # program site
     local said=$TEST_TMP/said pid found=1
+    : >"$said" # else what the program before said is read until this one begins
     LD_SIM_LOG='' LD_SIM_WITHOUT=$2 "$programs/$1" >/dev/null 2>"$said" &
     pid=$!
     while kill -0 $pid 2>/dev/null; do
