@@ -50,7 +50,7 @@ SIM_PARTS := $(filter-out $(SIM_TESTS),$(wildcard tests/sim/*.c)) $(wildcard tes
 sim_object = $(patsubst %,$(BUILD)/sim/%.o,$(basename $(1)))
 TESTS     += $(SIM_TESTS:tests/sim/%.c=$(BUILD)/tests/%)
 
-.PHONY: all cuda mpi bundle demo test test-cuda test-kills test-long check asan fuzz bench bench-cuda bench-data bench-million card card-kit install uninstall clean help FORCE
+.PHONY: all cuda mpi bundle demo test test-cuda test-kills test-long check asan fuzz bench bench-cuda bench-data bench-million card card-kit card-train install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(LDLUA) cuda mpi
@@ -293,6 +293,9 @@ endif
 # compiler, the kit is carried there: build/card-kit.tar.xz beside the sources.
 card: $(LDLUA) cuda $(if $(NVCC),$(DEVICE_TESTS))
 	@tests/tools/on_card.sh $(ARGS)
+# Trainings for real, in calls of some minutes: tests/tools/card_train.sh has the ARGS.
+card-train: $(LDLUA) cuda
+	@LDLUA=./$(LDLUA) tests/tools/card_train.sh $(ARGS)
 card-kit: $(BUILD)/bundle/.staged $(if $(NVCC),$(DEVICE_TESTS)) | build/.deps-test
 	@rm -rf $(BUILD)/card-kit && cp -a $(BUILD)/bundle/$(BUNDLE_NAME) $(BUILD)/card-kit && mkdir $(BUILD)/card-kit/tests
 	@for f in $(if $(NVCC),$(DEVICE_TESTS)); do strip -o $(BUILD)/card-kit/tests/$$(basename $$f) $$f || exit 1; done
@@ -405,6 +408,7 @@ help:
 	@echo "make test-kills  fifty runs that are killed and go on to the same bytes; test-long: ten thousand steps"
 	@echo "make test-cuda   the tests of the CUDA kernels on a card"
 	@echo "make card        everything for a machine with a card, in minutes; make card-kit packs it for one without packages"
+	@echo "make card-train  autoencoder, classifiers and the comparison of losses, trained on a card; goes on when called again"
 	@echo "make check       formatting, cppcheck, luacheck, floors, sizes"
 	@echo "make asan        the tests under the address and undefined-behaviour sanitizers"
 	@echo "make fuzz        hostile pictures and archives, found by libFuzzer (FUZZ_SECONDS=60 a target)"

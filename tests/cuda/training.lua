@@ -1,7 +1,7 @@
 -- A small training for tests on a card, and the comparison of two of them by their logs.
 --
---   ldlua --device cuda:0 tests/cuda/training.lua train FOLDER STEPS PRECISION [STOP]   STOP: ends there as if killed
 --   ldlua --device cuda:0 tests/cuda/training.lua train FOLDER STEPS PRECISION [STOP]    STOP: it ends there, killed
+--   ldlua tests/cuda/training.lua compare FOLDER OTHER LIMIT            of the mean relative difference
 --
 -- Data, weights, times and noise follow from one seed and are the same on every device.
 local ld = require 'ld'

@@ -108,7 +108,8 @@ static int mark(void *e) {
 
 static int follow(void *e) {
     talk_log("follow");
-    return atomic_exchange((atomic_bool *)e, false) ? 0 : fake_fail(LD_EINTERNAL, "fake: messages follow a mark of before");
+    return atomic_exchange((atomic_bool *)e, false) ? 0
+                                                    : fake_fail(LD_EINTERNAL, "fake: messages follow a mark of before");
 }
 
 typedef struct addition {

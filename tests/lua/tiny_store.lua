@@ -4,6 +4,24 @@
 local ld = require 'ld'
 local t = dofile 'tests/lua/harness.lua'
 
+-- Everything in an HDF5 file: data sets, strings and attributes of the root.
+local function content(path)
+  local f, out = ld.h5_open(path), {}
+  for _, name in ipairs(f:list()) do
+    out[name] = f:shape(name) and f:read(name):tolist() or f:read_strings(name)
+  end
+  for _, key in ipairs(f:attributes()) do out['@' .. key] = f:attribute('/', key) end
+  f:close()
+  return out
+end
+
+local function read(path, name)
+  local f = ld.h5_open(path)
+  local x = f:read(name)
+  f:close()
+  return x
+end
+
 return function(tmp)
   local tiny = {}
 
@@ -59,23 +77,6 @@ return function(tmp)
     return store
   end
 
-  -- Everything in an HDF5 file: data sets, strings and attributes of the root.
-  function tiny.content(path)
-    local f, out = ld.h5_open(path), {}
-    for _, name in ipairs(f:list()) do
-      out[name] = f:shape(name) and f:read(name):tolist() or f:read_strings(name)
-    end
-    for _, key in ipairs(f:attributes()) do out['@' .. key] = f:attribute('/', key) end
-    f:close()
-    return out
-  end
-
-  function tiny.read(path, name)
-    local f = ld.h5_open(path)
-    local x = f:read(name)
-    f:close()
-    return x
-  end
-
+  tiny.content, tiny.read = content, read
   return tiny
 end

@@ -28,14 +28,20 @@ same 'and the hanging one ended' "$(verdict 'kernels: device_slow' LATE)" yes
 same 'the rest is left out' "$(verdict 'training: f32' left-out)" yes
 
 rm "$kit/tests/device_bad" "$kit/tests/device_slow"
-check 'everything' tests/tools/on_card.sh --minutes 5 --device fake:0 --quick \
+FAKE_FAULT_AT=3000 check 'everything' tests/tools/on_card.sh --minutes 5 --device fake:0 --quick \
     --bench '--only tinycuda_ddim --rounds 1 --windows 2 --window 2 --seconds 1 --threads 2' "$kit"
 for stage in doctor 'first tensor' 'operations: test_tensor' 'reference numbers' 'training: as the CPU' 'training: bf16 as f32' \
-    'training: killed' 'training: resumed as if not killed' 'out of memory' bench-cuda; do
+    'training: killed' 'training: resumed as if not killed' 'slots: test_slots' 'memory: nb-30, batch 128, bf16' \
+    'faults: out of memory' 'faults: memory in a training' 'faults: checkpoint after memory' 'faults: goes on after memory' \
+    'faults: fault in a training' 'faults: checkpoint after fault' 'faults: goes on after fault' bench-cuda; do
     same "$stage" "$(verdict "$stage" ok)" yes
 done
 same 'the bench left its files' "$([ -s "$OUT/bench-cuda.jsonl" ] && [ -s "$OUT/bench-cuda.md" ] && echo yes)" yes
 same 'what was printed is kept' "$(grep -c '^==== ' "$OUT/on-card.log")" "$(grep -cE ' (ok|SKIPPED) ' "$OUT/summary.txt")"
+check 'some of it' tests/tools/on_card.sh --only doctor,slots --device fake:0 "$kit"
+same 'is all that ran' "$(grep -cE ' (ok|FAILED|LATE) ' "$OUT/summary.txt")" 3
+refuse 'a part that there is not' tests/tools/on_card.sh --only slots,speed --device fake:0 "$kit"
+says "no part 'speed'; known: doctor kernels slots training memory faults operations sanitizer bench"
 refuse 'nothing that starts' tests/tools/on_card.sh --device fake:0 "$TEST_TMP"
 says 'no ldlua that starts'
 finish
