@@ -2,6 +2,7 @@
 #include "lua/ldl.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static ldl_handle *handle_at(lua_State *L, int i) {
@@ -262,4 +263,23 @@ ld_conv_shape ldl_field_conv(lua_State *L, int i, const char *who) {
     }
     s.up = ldl_field_bool(L, i, "upsample", false, who);
     return s;
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+void ldl_strings(lua_State *L, int i, const char **out, int most, const char *who) {
+    int n = 0;
+    out[0] = NULL;
+    if (!lua_istable(L, i))
+        return;
+    for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1)) {
+        if (n == most || lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING)
+            ldl_error(L, "%s: the text is a table of at most %d strings by name", who, most);
+        out[2 * n] = lua_tostring(L, -2);
+        out[2 * n++ + 1] = lua_tostring(L, -1);
+    }
+    qsort(out, (size_t)n, 2 * sizeof *out, by_name);
+    out[2 * n] = NULL;
 }

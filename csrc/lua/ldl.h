@@ -64,6 +64,10 @@ int64_t ldl_field_int(lua_State *L, int i, const char *key, int64_t otherwise, c
 bool ldl_field_bool(lua_State *L, int i, const char *key, bool otherwise, const char *who);
 ld_tensor *ldl_field_tensor(lua_State *L, int i, const char *key, const char *who); /* borrowed, NULL if absent */
 const char *ldl_field_string(lua_State *L, int i, const char *key, const char *otherwise, const char *who);
+/* The strings by name of the table at i, nothing if it is none: name, string, name, string, ..., NULL in the order of names,
+ * so that a file made of them has the same bytes every time. Raises an error for other tables and for more than `most`.
+ * What `out` (2 most + 1) points to lives as long as the table. */
+void ldl_strings(lua_State *L, int i, const char **out, int most, const char *who);
 /* One number or a table of n numbers (n_max at most); returns how many were given, 0 if absent. */
 int ldl_field_ints(lua_State *L, int i, const char *key, int64_t *out, int n_max, const char *who);
 ld_dtype ldl_field_dtype(lua_State *L, int i, ld_dtype otherwise, const char *who);

@@ -18,16 +18,9 @@ static int l_load_image(lua_State *L) {
 /* save_image(x, path, {key = string}): PNG; the strings are stored in it as text */
 static int l_save_image(lua_State *L) {
     ld_tensor *x = ldl_tensor(L, 1, "save_image");
-    const char *path = luaL_checkstring(L, 2), *text[65] = {NULL};
-    int n = 0;
+    const char *path = luaL_checkstring(L, 2), *text[65];
     lua_settop(L, 3);
-    if (lua_istable(L, 3))
-        for (lua_pushnil(L); lua_next(L, 3); lua_pop(L, 1)) {
-            if (n == 64 || lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING)
-                ldl_error(L, "save_image: the text is a table of at most 32 strings by name");
-            text[n++] = lua_tostring(L, -2);
-            text[n++] = lua_tostring(L, -1);
-        }
+    ldl_strings(L, 3, text, 32, "save_image");
     ldl_ok(L, ld_image_save(x, path, text));
     return 0;
 }

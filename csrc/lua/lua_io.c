@@ -85,31 +85,39 @@ static int l_safe_metadata(lua_State *L) {
     return 1;
 }
 
-/* safetensors_write(path, {name = tensor}, {key = string}) */
+typedef struct named_tensor {
+    const char *name;
+    ld_tensor *x;
+} named_tensor;
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const named_tensor *)a)->name, ((const named_tensor *)b)->name);
+}
+
+/* safetensors_write(path, {name = tensor}, {key = string}), in the order of names */
 static int l_safe_write(lua_State *L) {
     const char *path = path_arg(L, 1, "safetensors_write");
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_settop(L, 3);
-    int n = 0, m = 0;
+    int n = 0;
     for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1))
         n++;
     const char **names = lua_newuserdata(L, (size_t)(n + 1) * sizeof *names);
     ld_tensor **xs = lua_newuserdata(L, (size_t)(n + 1) * sizeof *xs);
+    named_tensor *list = lua_newuserdata(L, (size_t)(n + 1) * sizeof *list);
     n = 0;
     for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
         if (lua_type(L, -2) != LUA_TSTRING || !ldl_is_tensor(L, -1))
             ldl_error(L, "safetensors_write: a table of tensors by name was expected");
-        names[n] = lua_tostring(L, -2);
-        xs[n++] = ldl_tensor(L, lua_gettop(L), "safetensors_write");
+        list[n++] = (named_tensor){lua_tostring(L, -2), ldl_tensor(L, lua_gettop(L), "safetensors_write")};
     }
-    const char *metadata[129] = {NULL};
-    if (lua_istable(L, 3))
-        for (lua_pushnil(L); lua_next(L, 3); lua_pop(L, 1)) {
-            if (m == 128 || lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING)
-                ldl_error(L, "safetensors_write: metadata is at most 64 strings by name");
-            metadata[m++] = lua_tostring(L, -2);
-            metadata[m++] = lua_tostring(L, -1);
-        }
+    qsort(list, (size_t)n, sizeof *list, by_name);
+    for (int i = 0; i < n; i++) {
+        names[i] = list[i].name;
+        xs[i] = list[i].x;
+    }
+    const char *metadata[129];
+    ldl_strings(L, 3, metadata, 64, "safetensors_write");
     ldl_ok(L, ld_safetensors_write(path, names, xs, n, metadata));
     return 0;
 }

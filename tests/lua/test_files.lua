@@ -435,4 +435,18 @@ t.test('checkpoints: a failed write leaves the old one', function()
   t.eq(listing(tmp .. '/failed'), 'c.h5\n')
 end)
 
+-- Order in a table differs from process to process.
+t.test('files made of tables have the same bytes in every process', function()
+  local program, sums = os.getenv 'LDLUA' or './ldlua', {}
+  local code = ([[ld.save_image(ld.zeros({3, 4, 4}, {dtype = 'u8', device = 'cpu'}), '%s/order.png',
+                    {seed = '1', run = '2', eta = '3', steps = '4', sampler = '5'})
+                  ld.safetensors_write('%s/order.safetensors', {w = ld.ones(2), b = ld.ones(3), c = ld.ones(1),
+                    d = ld.ones(4)}, {x = '1', y = '2', z = '3'})]]):format(tmp, tmp)
+  for i = 1, 6 do
+    t.eq(shell(("%s -e \"%s\""):format(program, code)), '')
+    sums[i] = ld.sha256(get(tmp .. '/order.png') .. get(tmp .. '/order.safetensors'))
+    t.eq(sums[i], sums[1])
+  end
+end)
+
 t.finish()
