@@ -149,7 +149,7 @@ LD_FAKE_FAULT=100 check 'what is on the host can be saved' on_fake -e "
   print(ld.h5_open('$tmp/host.h5'):read('x'):sum():item())"
 says 'is lost'
 says 3
-LD_FAKE_MEMORY=8000000 refuse 'out of memory' on_fake -e 'print(ld.zeros(1000000)) print(ld.zeros(2000000))'
+LD_FAKE_MEMORY=8000000 refuse 'out of memory' on_fake -e 'local x = ld.zeros(1000000) print(ld.zeros(2000000), x)'
 says 'zeros: out of memory on fake:0: 7.6 MiB needed; live '
 says '; most by zeros 3.8 MiB'
 mkdir -p "$tmp/scratch"

@@ -45,7 +45,7 @@ for name in $recipes; do
     matches "recipes/$name\.lua:[0-9]+: unknown option '--epohcs'; known: .*dry-run"
     check "$name --help" recipe "$name" --help
     says "$(sed -n '1s/^-- //p' "recipes/$name.lua")"
-    matches '^out +.* \(recipe\)$'
+    matches '^  --out +'
     refuse "$name refuses a word" recipe "$name" fast
     matches "recipes/$name\.lua:[0-9]+: 'fast' is no option"
 done
