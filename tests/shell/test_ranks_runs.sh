@@ -59,15 +59,16 @@ whole=$(total)
 check 'there are snapshots' test "$(ls "$tmp/whole/ema" | wc -l)" -ge 5
 
 # One rank, chosen at random, is killed at a random moment; at last nobody is.
-kills=0 RANDOM=${SEED:-7}
-while [ $kills -lt 6 ]; do
+kills=0 tries=0 RANDOM=${SEED:-7}
+while [ $kills -lt 6 ] && [ $((tries++)) -lt 40 ]; do
     mpirun --oversubscribe -np 2 "$LDLUA" --threads 1 $training "$tmp/killed" 12 2 >"$tmp/out" 2>&1 &
     started=$!
-    sleep "0.$((RANDOM % 70 + 25))"
+    sleep "0.$((RANDOM % 55 + 15))"
     victims=($(pgrep -P $started))
     [ ${#victims[@]} -gt 0 ] && kill -9 "${victims[RANDOM % ${#victims[@]}]}" 2>/dev/null
-    wait $started && break # it was too late: the run is through
-    kills=$((kills + 1))
+    # Was it too late, and the run is through? Then from the beginning.
+    if wait $started; then rm -rf "$tmp/killed" && kills=0; else kills=$((kills + 1)); fi
+    [ $kills -ge 2 ] && [ $tries -ge 20 ] && break
 done
 check 'some were killed' test $kills -ge 2
 check 'the rest' ranks 2 $training "$tmp/killed" 12 2
