@@ -91,7 +91,7 @@ int hold_list_judge(ld_cell *cell, const ld_view *loss, const ld_view *xs, int n
 
 int hold_list_sumsq(double *sum, const ld_view *xs, int n) {
     if (open_graph)
-        return fake_fail(LD_ESTATE, "sumsq: its sum comes back to the host, which a recording cannot wait for");
+        return ld_fail(LD_ESTATE, "sumsq: its sum comes back to the host, which a recording cannot wait for");
     int bad = fake_drain();
     return bad ? bad : fake_table->sumsq(sum, xs, n);
 }
@@ -100,7 +100,7 @@ int hold_list_sumsq(double *sum, const ld_view *xs, int n) {
 
 int begin() {
     if (open_graph)
-        return fake_fail(LD_ESTATE, "fake: it is recording already");
+        return ld_fail(LD_ESTATE, "fake: it is recording already");
     int bad = fake_drain();
     if (!bad)
         open_graph = new graph;

@@ -36,7 +36,8 @@ static size_t small_used, plan_used, committed_top, room_left = (size_t)1 << 36;
 static long fault_at, calls;
 static bool lost, idle; /* idle: LD_FAKE_IDLE */
 
-int fake_fail(int code, const char *fmt, ...) {
+/* What this plug-in's files, those of the CUDA plug-in among them, ask of the core. */
+int ld_fail(int code, const char *fmt, ...) {
     char text[512];
     va_list more;
     va_start(more, fmt);
@@ -45,8 +46,16 @@ int fake_fail(int code, const char *fmt, ...) {
     return host->fail(code, text);
 }
 
+const char *ld_error(void) {
+    return host->error();
+}
+
+int ld_error_code(void) {
+    return host->error_code();
+}
+
 static int check_lost(const char *who) {
-    return lost ? fake_fail(LD_EDEVICE, "%s: fake:0 is lost since an earlier operation; end the program", who) : 0;
+    return lost ? ld_fail(LD_EDEVICE, "%s: fake:0 is lost since an earlier operation; end the program", who) : 0;
 }
 
 /* ---- memory ---------------------------------------------------------------------------------------------------------- */
@@ -140,7 +149,7 @@ static int upload(void *to, const void *from, size_t n) {
     if (check_lost("copy to the device"))
         return LD_EDEVICE;
     if (!inside(to) || inside(from))
-        return fake_fail(LD_EINTERNAL, "fake: a copy to the device from %p to %p", from, to);
+        return ld_fail(LD_EINTERNAL, "fake: a copy to the device from %p to %p", from, to);
     log_copy("to", n);
     if (fake_later())
         return fake_upload_later(to, from, n);
@@ -150,11 +159,11 @@ static int upload(void *to, const void *from, size_t n) {
 
 static int download(void *to, const void *from, size_t n) {
     if (fake_recording())
-        return fake_fail(LD_ESTATE, "fake: a copy from the device cannot be recorded");
+        return ld_fail(LD_ESTATE, "fake: a copy from the device cannot be recorded");
     if (fake_drain() || check_lost("copy from the device"))
         return LD_EDEVICE;
     if (inside(to) || !inside(from))
-        return fake_fail(LD_EINTERNAL, "fake: a copy from the device from %p to %p", from, to);
+        return ld_fail(LD_EINTERNAL, "fake: a copy from the device from %p to %p", from, to);
     memcpy(to, fake_behind(from), n);
     log_copy("from", n);
     return 0;
@@ -207,7 +216,7 @@ static int begin(const char *who) {
 }
 
 static int host_memory(const char *who) {
-    return fake_fail(LD_EINTERNAL, "%s: fake:0 was handed %d views of host memory", who, bad_argument);
+    return ld_fail(LD_EINTERNAL, "%s: fake:0 was handed %d views of host memory", who, bad_argument);
 }
 
 #include "narrow.h"
@@ -426,12 +435,12 @@ static void on_fault(int sig, siginfo_t *info, void *context) {
 
 static int count(void) {
     const char *cards = getenv("LD_FAKE_CARDS");
-    return getenv("LD_FAKE_NONE") ? fake_fail(LD_EDEVICE, "fake: there is no driver"), -1 : cards ? atoi(cards) : 2;
+    return getenv("LD_FAKE_NONE") ? ld_fail(LD_EDEVICE, "fake: there is no driver"), -1 : cards ? atoi(cards) : 2;
 }
 
 static int open_device(int i, ld_device *d) {
     if (i > 0 && !getenv("LD_FAKE_CARDS"))
-        return fake_fail(LD_EDEVICE, "device: %s does not open", d->name);
+        return ld_fail(LD_EDEVICE, "device: %s does not open", d->name);
     device_number = i;
     const char *fault = getenv("LD_FAKE_FAULT"), *bytes = getenv("LD_FAKE_MEMORY");
     fault_at = fault ? atol(fault) : 0;
@@ -440,7 +449,7 @@ static int open_device(int i, ld_device *d) {
     region = mmap(NULL, REGION, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     char *memory = mmap(NULL, REGION, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (region == MAP_FAILED || memory == MAP_FAILED)
-        return fake_fail(LD_EMEM, "fake: no address space");
+        return ld_fail(LD_EMEM, "fake: no address space");
     distance = memory - region;
     struct sigaction act = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
     sigaction(SIGSEGV, &act, &before);

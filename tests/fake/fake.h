@@ -15,7 +15,6 @@ extern "C" {
 
 extern const ld_backend *const fake_table; /* the device's own slots: they compute, or pass the call to fake_held */
 void *fake_behind(const void *p);          /* the memory behind an address that was given out */
-int fake_fail(int code, const char *fmt, ...);
 
 /* ---- capture.cpp ------------------------------------------------------------------------------------------------------- */
 

@@ -77,7 +77,7 @@ static int check_dtypes(const struct rule *r, ld_view *const *v, int n) {
         char c = letter(r, i);
         if (!v[i] || c == 'i' || (c != 's' && v[i]->dtype == t) || (c != 'x' && v[i]->dtype == s))
             continue;
-        return fake_fail(LD_EDTYPE, "%s: fake:0 was handed view %d of dtype %d where %d was needed (rule %s)", r->slot,
+        return ld_fail(LD_EDTYPE, "%s: fake:0 was handed view %d of dtype %d where %d was needed (rule %s)", r->slot,
                          i, (int)v[i]->dtype, (int)(c == 's' ? s : t), r->views);
     }
     return 0;
@@ -115,7 +115,7 @@ static int widen(narrowed *w, const char *slot, const ld_view *const *views, int
         v->dtype = LD_F32;
         v->data = w->block[i] = malloc((extent(v) + 1) * sizeof(float));
         v->serial = 0;
-        bad = v->data ? host->cpu->copy(v, &w->was[i]) : fake_fail(LD_EMEM, "fake: out of host memory");
+        bad = v->data ? host->cpu->copy(v, &w->was[i]) : ld_fail(LD_EMEM, "fake: out of host memory");
     }
     return bad;
 }
@@ -150,11 +150,11 @@ static float *wide_copy(ld_dtype t, int64_t n, const void *data) {
 static int update_mixed(ld_update *u, int n, double scale, double decay, const ld_cell *cell) {
     float **made = calloc((size_t)n + 1, sizeof *made);
     void **shadow = calloc((size_t)n + 1, sizeof *shadow);
-    int bad = made && shadow ? 0 : fake_fail(LD_EMEM, "fake: out of host memory");
+    int bad = made && shadow ? 0 : ld_fail(LD_EMEM, "fake: out of host memory");
     for (int i = 0; i < n && !bad; i++) {
         bool half = u[i].g && is_half(u[i].g_dtype);
         if (u[i].dtype == LD_F64 && (half || u[i].shadow))
-            bad = fake_fail(LD_EDTYPE,
+            bad = ld_fail(LD_EDTYPE,
                             "update: f64 parameters with gradients or weights of 16 bits; f32 ones have those");
         if (half && !bad) {
             made[i] = wide_copy(u[i].g_dtype, u[i].n, u[i].g);
@@ -180,7 +180,7 @@ static int update_mixed(ld_update *u, int n, double scale, double decay, const l
 
 /* (Translated) views of 16 bits, which lie densely in whatever order, become copies in f32: made[i], to be freed. */
 static int widen_list(ld_view *xs, int n, float **made) {
-    int bad = made ? 0 : fake_fail(LD_EMEM, "fake: out of host memory");
+    int bad = made ? 0 : ld_fail(LD_EMEM, "fake: out of host memory");
     for (int i = 0; i < n && !bad; i++) {
         if (!is_half(xs[i].dtype))
             continue;

@@ -77,7 +77,7 @@ static int enter(void **stream) {
     pthread_t thread;
     *stream = &s;
     if (!started && pthread_create(&thread, NULL, stream_thread, NULL))
-        return fake_fail(LD_EINTERNAL, "fake: no thread for a stream");
+        return ld_fail(LD_EINTERNAL, "fake: no thread for a stream");
     started = true;
     return check_lost("ranks");
 }
@@ -109,7 +109,7 @@ static int mark(void *e) {
 static int follow(void *e) {
     talk_log("follow");
     return atomic_exchange((atomic_bool *)e, false) ? 0
-                                                    : fake_fail(LD_EINTERNAL, "fake: messages follow a mark of before");
+                                                    : ld_fail(LD_EINTERNAL, "fake: messages follow a mark of before");
 }
 
 typedef struct addition {
@@ -127,7 +127,7 @@ static void run_addition(void *arg) {
 
 static int add(float *y, const float *x, int64_t n) {
     if (n && (!inside(y) || !inside(x)))
-        return fake_fail(LD_EINTERNAL, "fake: host memory was to be added");
+        return ld_fail(LD_EINTERNAL, "fake: host memory was to be added");
     addition *a = malloc(sizeof *a);
     *a = (addition){fake_behind(y), fake_behind(x), n};
     push(run_addition, a);
@@ -148,7 +148,7 @@ static int find_stand_in(char *text, size_t room_for) {
     const char *folder = getenv("LD_CUDA_PATH");
     int bad = nccl_find(text, room_for);
     if (!bad && (!folder || strncmp(ld_nccl_file(), folder, strlen(folder))))
-        return fake_fail(LD_EDEVICE, "fake: there is no stand-in for NCCL in LD_CUDA_PATH that will do");
+        return ld_fail(LD_EDEVICE, "fake: there is no stand-in for NCCL in LD_CUDA_PATH that will do");
     return bad;
 }
 
@@ -160,24 +160,6 @@ static const ld_device_ranks *fake_ranks(void) {
     ranks.wait = wait_and_log;
     ranks.find = find_stand_in;
     return &ranks;
-}
-
-/* What nccl.c and load.c ask of the core. */
-int ld_fail(int code, const char *fmt, ...) {
-    char text[1024];
-    va_list more;
-    va_start(more, fmt);
-    vsnprintf(text, sizeof text, fmt, more);
-    va_end(more);
-    return host->fail(code, text);
-}
-
-const char *ld_error(void) {
-    return host->error();
-}
-
-int ld_error_code(void) {
-    return host->error_code();
 }
 
 #endif
