@@ -77,8 +77,8 @@ static int check_dtypes(const struct rule *r, ld_view *const *v, int n) {
         char c = letter(r, i);
         if (!v[i] || c == 'i' || (c != 's' && v[i]->dtype == t) || (c != 'x' && v[i]->dtype == s))
             continue;
-        return ld_fail(LD_EDTYPE, "%s: fake:0 was handed view %d of dtype %d where %d was needed (rule %s)", r->slot,
-                         i, (int)v[i]->dtype, (int)(c == 's' ? s : t), r->views);
+        return ld_fail(LD_EDTYPE, "%s: fake:0 was handed view %d of dtype %d where %d was needed (rule %s)", r->slot, i,
+                       (int)v[i]->dtype, (int)(c == 's' ? s : t), r->views);
     }
     return 0;
 }
@@ -154,8 +154,8 @@ static int update_mixed(ld_update *u, int n, double scale, double decay, const l
     for (int i = 0; i < n && !bad; i++) {
         bool half = u[i].g && is_half(u[i].g_dtype);
         if (u[i].dtype == LD_F64 && (half || u[i].shadow))
-            bad = ld_fail(LD_EDTYPE,
-                            "update: f64 parameters with gradients or weights of 16 bits; f32 ones have those");
+            bad =
+                ld_fail(LD_EDTYPE, "update: f64 parameters with gradients or weights of 16 bits; f32 ones have those");
         if (half && !bad) {
             made[i] = wide_copy(u[i].g_dtype, u[i].n, u[i].g);
             bad = made[i] ? 0 : LD_EMEM;
